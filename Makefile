@@ -1,0 +1,42 @@
+PYTHON ?= python3.11
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test test-slow lint demo clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(INSTALLED)  ## create .venv and install the package with its tools
+
+$(INSTALLED): setup.cfg
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -e '.[dev]'
+	touch $@
+
+test: venv  ## run the quick tests
+	$(BIN)/python -m pytest -q
+
+test-slow: venv  ## run the tests left out of `make test`
+	$(BIN)/python -m pytest -q -m slow
+
+lint: venv  ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+demo: venv  ## build a small data set, train, evaluate and predict, all in demo/
+	$(BIN)/python datasets/sample_faces.py --output=demo/sample
+	$(BIN)/python datasets/build.py ibug_300w --manual_dir=demo/sample --data_dir=demo/data
+	$(BIN)/python train.py --config=configs/tiny.py --workdir=demo/run \
+	  --config.data.data_dir=demo/data
+	$(BIN)/python evaluate.py --checkpoint=demo/run --dataset=ibug_300w --split=test_common \
+	  --data_dir=demo/data --output=demo/eval
+	$(BIN)/python predict.py --checkpoint=checkpoints/ibug_300w_small \
+	  --output=demo/portrait.png examples/portrait_1.jpg
+
+clean:  ## remove what the other targets made, except .venv
+	rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

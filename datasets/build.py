@@ -1,0 +1,201 @@
+"""Turns downloaded files into a TFDS data set that the training code reads.
+
+A data set is a folder here, NAME/NAME.py, holding one TFDS builder called NAME. It is found by the
+folder; nothing has to be listed. Its `MANUAL_DOWNLOAD_INSTRUCTIONS` tell the expected layout, and
+`_split_generators` sets `self.report`, a `problems.Report`, and returns `report.nonempty(...)`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import importlib
+import io
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+HERE = Path(__file__).resolve().parent
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))
+
+from problems import NothingUsable  # noqa: E402  (needs the path above)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Builds the data set named on the command line.
+
+    Returns:
+        0 when the data set is there at the end, 1 when nothing usable was found. A command line
+        that makes no sense exits with 2.
+    """
+    parser = _parser()
+    args = parser.parse_args(argv)
+    name, _, config = args.name.partition("/")
+    if name not in builder_names():
+        parser.error(f"no builder {name!r}; known: {', '.join(builder_names())}")
+    builder_class = load_builder(name)
+    if config and config not in builder_class.builder_configs:
+        known = ", ".join(builder_class.builder_configs) or "none"
+        parser.error(f"{name} has no config {config!r}; its configs: {known}")
+    if not args.manual_dir.is_dir() or not any(args.manual_dir.iterdir()):
+        layout = builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS
+        parser.error(f"--manual_dir={args.manual_dir} is no folder or is empty\n{layout}")
+    return build(builder_class, config or None, args.manual_dir, args.data_dir, args.overwrite)
+
+
+def builder_names() -> list[str]:
+    """Names of the folders here that hold a builder."""
+    return sorted(f.name for f in HERE.iterdir() if (f / f"{f.name}.py").is_file())
+
+
+def load_builder(name: str) -> type[tfds.core.GeneratorBasedBuilder]:
+    """The builder class in NAME/NAME.py."""
+    module = importlib.import_module(f"{name}.{name}")
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, tfds.core.GeneratorBasedBuilder)
+        and value.__module__ == module.__name__
+    ]
+    (builder_class,) = classes
+    return builder_class
+
+
+def build(
+    builder_class: type[tfds.core.GeneratorBasedBuilder],
+    config: str | None,
+    manual_dir: Path,
+    data_dir: Path,
+    overwrite: bool,
+) -> int:
+    """Builds into a staging folder and moves the result into place in one step.
+
+    So what lies in `data_dir` is always complete, whenever a build is killed, and a failed
+    `overwrite` leaves the old data set alone.
+
+    Returns:
+        The exit code: 0 if the data set is in place, else 1.
+    """
+    stage = data_dir / ".building"
+    with _only_build_in(data_dir):
+        shutil.rmtree(stage, ignore_errors=True)
+        builder = builder_class(data_dir=stage, config=config)
+        target = data_dir / builder.data_path.relative_to(stage)
+        if target.exists() and not overwrite:
+            built = tfds.builder_from_directory(target)
+            counts = ", ".join(f"{s} {i.num_examples}" for s, i in built.info.splits.items())
+            print(f"already built: {target} ({counts}); --overwrite builds it anew")
+            return 0
+        try:
+            settings = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+            with _quiet_tfds():
+                builder.download_and_prepare(download_config=settings, file_format="array_record")
+            _move_into_place(stage, builder.data_path, target)
+        except NothingUsable:
+            print(builder.report)
+            print(
+                f"nothing usable in {manual_dir}, nothing built. Expected there:", file=sys.stderr
+            )
+            print(builder.MANUAL_DOWNLOAD_INSTRUCTIONS, file=sys.stderr)
+            return 1
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+    print(builder.report)
+    print(f"built: {target}")
+    return 0
+
+
+def _move_into_place(stage: Path, built: Path, target: Path) -> None:
+    """Renames only, so that no half-copied or half-deleted folder ever stands at `target`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    name = target.relative_to(stage.parent).parts[0]
+    if (stage / name / ".config").exists():  # TFDS notes the default config there
+        shutil.copytree(
+            stage / name / ".config", stage.parent / name / ".config", dirs_exist_ok=True
+        )
+    if target.exists():
+        target.rename(stage / "replaced")
+    Path(built).rename(target)
+
+
+@contextlib.contextmanager
+def _only_build_in(data_dir: Path) -> Iterator[None]:
+    """Waits for other builds into the same folder; the lock dies with its process."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    handle = os.open(data_dir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another build is writing to {data_dir}: waiting for it to end", file=sys.stderr)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _quiet_tfds() -> Iterator[None]:
+    """TFDS prints sizes it does not know and the staging folder; the report says it better."""
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+
+
+class _TeachingParser(argparse.ArgumentParser):
+    """Lists the builders and their layouts in --help; imports them only for that."""
+
+    def format_help(self) -> str:
+        text = super().format_help() + "\ndata sets and the files they expect in --manual_dir:\n"
+        for name in builder_names():
+            builder_class = load_builder(name)
+            configs = [f"{name}/{c}" for c in builder_class.builder_configs]
+            text += f"\n{name}" + (f"  (also {', '.join(configs)})" if configs else "") + "\n"
+            text += textwrap.indent(builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS.strip(), "  ") + "\n"
+        return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _TeachingParser(
+        prog="python datasets/build.py",
+        description=textwrap.fill(
+            "Build a TFDS data set from downloaded files, without TensorFlow. Every face that has "
+            "to be left out is reported with file and line. The same command starts an "
+            "interrupted build again from scratch and leaves a finished one alone.",
+            width=90,
+        ),
+        epilog="example: python datasets/build.py ibug_300w --manual_dir=~/downloads/300w",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
+    parser.add_argument("name", metavar="NAME", help="data set, or NAME/CONFIG; see below")
+    parser.add_argument(
+        "--manual_dir", type=_path, required=True, help="folder with the files you downloaded"
+    )
+    parser.add_argument(
+        "--data_dir",
+        type=_path,
+        default=default.expanduser(),
+        help="where built data sets live (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="build anew what is already built")
+    return parser
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().resolve()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""The example all still data sets share: one face in one picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+from problems import Problem
+
+_EXIF_ORIENTATION = 0x0112
+
+
+def face_info(
+    builder: tfds.core.DatasetBuilder,
+    *,
+    schema: str,
+    num_landmarks: int,
+    attribute_names: Sequence[str],
+    homepage: str,
+) -> tfds.core.DatasetInfo:
+    """Describes a data set of still faces.
+
+    Args:
+        builder: the builder that asks; its folder holds README.md, CITATIONS.bib and TAGS.txt.
+        schema: name of the landmark order, such as "wflw_98".
+        num_landmarks: K.
+        attribute_names: what the A booleans of `attributes` mean, in order.
+        homepage: where the data come from.
+
+    Returns:
+        The info, with `schema` and `attribute_names` as metadata. Landmarks (K, 2) and boxes
+        (x1, y1, x2, y2) are picture pixels, (x, y), the centre of the top-left pixel at (0, 0).
+    """
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "landmarks": tfds.features.Tensor(shape=(num_landmarks, 2), dtype=np.float32),
+            "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
+            "attributes": tfds.features.Tensor(shape=(len(attribute_names),), dtype=np.bool_),
+            "name": tfds.features.Text(),
+        }
+    )
+    metadata = tfds.core.MetadataDict(schema=schema, attribute_names=list(attribute_names))
+    return builder.dataset_info_from_configs(
+        features=features, metadata=metadata, homepage=homepage
+    )
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Numbered lines of a text file, from 1, without the blank ones.
+
+    Raises:
+        Problem: the file cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise Problem(path, "unreadable file", error.strerror or str(error)) from error
+    return [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
+
+
+def read_numbers(words: Sequence[str], where: str) -> np.ndarray:
+    """Float32 of words, all finite.
+
+    Raises:
+        Problem: a word is no number, or is NaN or infinite.
+    """
+    try:
+        numbers = np.array(words, dtype=np.float32)
+    except ValueError as error:
+        raise Problem(where, "not a number", str(error)) from error
+    if not np.isfinite(numbers).all():
+        word = words[int(np.argmin(np.isfinite(numbers)))]
+        raise Problem(where, "NaN or infinite number", f"found {word!r}; mend or drop the line")
+    return numbers
+
+
+def read_picture(path: Path, where: str) -> tuple[bytes, tuple[int, int]]:
+    """Encoded bytes of a picture and its (width, height), after decoding all of it once.
+
+    The bytes are the file's own, unless readers would disagree about them: pictures that are
+    neither RGB nor grey, or carry an orientation tag (coordinates belong to the pixels as stored),
+    come back as RGB PNG.
+
+    Args:
+        path: JPEG or PNG file.
+        where: the line that names the picture, for the message.
+
+    Raises:
+        Problem: the file is missing, cut short or no picture.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Problem(where, "missing picture", f"{path} ({error.strerror})") from error
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.load()  # OpenCV fills what is cut off with grey and says nothing
+            if picture.mode in ("RGB", "L") and picture.getexif().get(_EXIF_ORIENTATION, 1) == 1:
+                return data, picture.size
+            png = io.BytesIO()
+            Image.fromarray(np.asarray(picture.convert("RGB"))).save(png, format="PNG")
+            return png.getvalue(), picture.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        detail = f"{path} ({error}); fetch it again"
+        raise Problem(where, "unreadable or truncated picture", detail) from error
+
+
+def check_geometry(
+    landmarks: np.ndarray, box: np.ndarray, size: tuple[int, int], where: str
+) -> bool:
+    """Tells whether all landmarks lie inside the picture.
+
+    Args:
+        landmarks: (K, 2) picture pixels.
+        box: (4,) x1 y1 x2 y2, picture pixels.
+        size: (width, height) of the picture.
+        where: file and line, for the message.
+
+    Raises:
+        Problem: a landmark is more than one picture side away, or the box is empty.
+    """
+    side = np.array(size, dtype=np.float32)
+    far = ((landmarks < -side) | (landmarks > 2 * side)).any(axis=1)
+    if far.any():
+        k = int(np.argmax(far))
+        x, y = landmarks[k]
+        detail = f"landmark {k} at ({x:g}, {y:g}) in a picture of {size[0]} x {size[1]}"
+        raise Problem(where, "landmark far outside the picture", detail)
+    if not (box[2] > box[0] and box[3] > box[1]):
+        raise Problem(where, "empty box", f"x1 y1 x2 y2 = {' '.join(f'{v:g}' for v in box)}")
+    return bool(((landmarks >= -0.5) & (landmarks <= side - 0.5)).all())

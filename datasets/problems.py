@@ -1,0 +1,137 @@
+"""What a build keeps and what it leaves out, told with file, line and reason."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Candidate = TypeVar("Candidate")
+Example = dict
+
+
+class Problem(Exception):
+    """Something that cannot be used as it stands.
+
+    Attributes:
+        where: the file, with ":line" where there is one.
+        kind: a few words that are the same for all problems of a kind; they are counted.
+        detail: what was found here, and what would mend it.
+    """
+
+    def __init__(self, where: object, kind: str, detail: str) -> None:
+        super().__init__(f"{where}: {kind}: {detail}")
+        self.where, self.kind, self.detail = str(where), kind, detail
+
+
+class NothingUsable(Exception):
+    """No split has a single usable example."""
+
+
+@dataclasses.dataclass
+class Tally:
+    """Counts of one split."""
+
+    candidates: int
+    kept: int = 0
+    left_out: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    warned: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+
+
+class Report:
+    """Counts the examples of every split and prints each problem once, as it is met.
+
+    Args:
+        unit: what one example is called in progress bars and counts, in the singular.
+    """
+
+    def __init__(self, unit: str = "face") -> None:
+        self.unit = unit
+        self.splits: dict[str, Tally] = {}
+        self.notes: list[str] = []
+        self._printed: set[str] = set()
+
+    def note(self, text: str) -> None:
+        """Keeps a sentence for the summary, for instance on a split that is not built."""
+        self.notes.append(text)
+
+    def warn(self, split: str, kind: str) -> None:
+        """Counts something odd about an example that is kept all the same."""
+        self.splits[split].warned[kind] += 1
+
+    def leave_out(self, split: str, problem: Problem) -> None:
+        """Counts and prints a problem."""
+        self.splits[split].left_out[problem.kind] += 1
+        if str(problem) not in self._printed:  # a face can stand in several splits
+            self._printed.add(str(problem))
+            tqdm.write(f"left out: {problem}", file=sys.stderr)
+
+    def usable(
+        self,
+        split: str,
+        candidates: Sequence[Candidate],
+        read: Callable[[str, Candidate], tuple[str, Example]],
+    ) -> Iterator[tuple[str, Example]]:
+        """Yields `(key, example)` of each candidate that `read(split, candidate)` understands.
+
+        A `Problem` raised by `read`, or a key that was seen before, leaves the candidate out.
+        """
+        tally = self.splits[split] = Tally(len(candidates))
+        seen: set[str] = set()
+        for candidate in candidates:
+            try:
+                key, example = read(split, candidate)
+                if key in seen:
+                    raise Problem(key, "twice in one split", f"the first one is kept in {split}")
+            except Problem as problem:
+                self.leave_out(split, problem)
+                continue
+            seen.add(key)
+            tally.kept += 1
+            yield key, example
+
+    def nonempty(
+        self, splits: Mapping[str, Iterator[tuple[str, Example]]]
+    ) -> dict[str, Iterator[tuple[str, Example]]]:
+        """Drops the splits that yield nothing, which TFDS cannot write; gives the rest a bar.
+
+        Args:
+            splits: what `usable` returned for each split.
+
+        Raises:
+            NothingUsable: no split is left.
+        """
+        kept = {}
+        for split, examples in splits.items():
+            first = next(examples, None)
+            if first is None:
+                self.note(f"{split} is not built: no usable {self.unit}")
+            else:
+                kept[split] = self._with_bar(split, itertools.chain([first], examples))
+        if not kept:
+            raise NothingUsable
+        return kept
+
+    def _with_bar(
+        self, split: str, examples: Iterator[tuple[str, Example]]
+    ) -> Iterator[tuple[str, Example]]:
+        tally = self.splits[split]
+        with tqdm(total=tally.candidates, desc=split, unit=self.unit, disable=None) as bar:
+            for example in examples:
+                yield example
+                bar.update(tally.kept + tally.left_out.total() - bar.n)
+
+    def __str__(self) -> str:
+        """One line a split, then the notes."""
+        width = max(map(len, self.splits), default=0)
+        lines = []
+        for split, tally in self.splits.items():
+            lines.append(f"{split:{width}}  {tally.kept:6d} {self.unit}s")
+            for heading, counts in (("left out", tally.left_out), ("warning", tally.warned)):
+                lines += [f"{'':{width}}  {n:6d} {heading}: {kind}" for kind, n in counts.items()]
+        return "\n".join(lines + self.notes)

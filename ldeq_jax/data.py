@@ -1,0 +1,325 @@
+"""From a data set on disk to batches of faces: TFDS source, grain pipeline.
+
+Data sets are the ones that ``datasets/build.py`` writes; TensorFlow is not needed to read them.
+Pictures stay uint8 up to the device, a quarter of the bytes of float32; the model scales and
+normalises them there.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import grain
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import flags
+
+from ldeq_jax import geometry
+from ldeq_jax.augment import AugmentConfig, augment_face
+from ldeq_jax.schema import LandmarkSchema, get_schema
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which faces, how they are cropped, how they are batched.
+
+    Attributes:
+        name: data set as built, with its config if it has any: "ibug_300w", "wflw/precropped".
+        data_dir: folder of the data sets; "" means the environment variable TFDS_DATA_DIR, or else
+            ~/tensorflow_datasets.
+        train_split: split to train on; parts such as "train[:90%]" and sums "a+b" work too.
+        eval_split: split to evaluate on.
+        crop: "box" crops by WFLW's rule around the labelled face box, "landmarks" squarely around
+            the extent of the landmarks, "none" takes the whole picture (for pre-cropped ones).
+        crop_scale: side of the crop in units of the larger side of the box or extent.
+        batch_size: rows of a batch, of all shards together.
+        num_workers: worker processes that load faces; 0 = two threads of this process. Scripts that
+            use workers must guard their start by ``if __name__ == "__main__":``.
+        seed: of order and augmentation.
+        schema: meaning of the landmarks, a name or a schema of your own; "" = as the data set says.
+
+    Raises:
+        ValueError: a field is outside its range.
+    """
+
+    name: str
+    data_dir: str = ""
+    train_split: str = "train"
+    eval_split: str = "test"
+    crop: str = "box"
+    crop_scale: float = 1.2
+    batch_size: int = 16
+    num_workers: int = 0
+    seed: int = 0
+    schema: str | LandmarkSchema = ""
+
+    def __post_init__(self):
+        if self.crop not in ("box", "landmarks", "none"):
+            raise ValueError(f'crop must be "box", "landmarks" or "none", got {self.crop!r}')
+        for field, lowest in (("crop_scale", 1e-3), ("batch_size", 1), ("num_workers", 0)):
+            if getattr(self, field) < lowest:
+                raise ValueError(f"{field} must be {lowest} or more, got {getattr(self, field)}")
+
+
+class LandmarkBatch(NamedTuple):
+    """B faces. A plain pytree of NumPy arrays.
+
+    Attributes:
+        image: (B, H, W, 3) uint8 RGB crops.
+        landmarks: (B, K, 2) float32, normalised crop coordinates ``x_crop / H``; some may lie
+            outside [0, 1).
+        mask: (B,) bool, True for faces that count. The others repeat some face, so that everything
+            computed from them is finite.
+        frame_from_crop: (B, 3, 3) float32, from crop pixels to pixels of the original picture.
+        index: (B,) int32, number of the face in its split, -1 where mask is False.
+    """
+
+    image: np.ndarray
+    landmarks: np.ndarray
+    mask: np.ndarray
+    frame_from_crop: np.ndarray
+    index: np.ndarray
+
+
+class FaceSource:
+    """The faces of one split, by number.
+
+    Attributes:
+        schema: name of the landmark schema.
+        attribute_names: what the entries of each face's ``attributes`` mean.
+        where: "name:split", for messages.
+
+    Raises:
+        FileNotFoundError: the data set has not been built.
+        ValueError: no such split, or no faces in it.
+    """
+
+    def __init__(self, name: str, split: str, data_dir: str = ""):
+        builder = tfds.builder_from_directory(_newest_version(name, data_dir))
+        sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
+        self.where = f"{name}:{split}"
+        self.schema: str = builder.info.metadata["schema"]
+        self.attribute_names: list[str] = list(builder.info.metadata["attribute_names"])
+        try:
+            if not builder.info.splits[split].num_examples:
+                raise ValueError("it holds no faces")
+            encoded = {"image": tfds.decode.SkipDecoding()}
+            self._examples = builder.as_data_source(split, decoders=encoded)
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"cannot read split {split!r} of {name}: {error}. Faces in its splits: {sizes}"
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def annotation(self, index: int) -> dict[str, Any]:
+        """All of face ``index`` but its picture: cheap.
+
+        Returns:
+            name: text; landmarks: (K, 2) float32 and box: (4,) float32, x1 y1 x2 y2, both in
+            picture pixels; attributes: (A,) bool.
+
+        Raises:
+            ValueError: a landmark is not finite.
+        """
+        return self._face(index)[0]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Face ``index``: its annotation, and image: (H, W, 3) uint8 RGB.
+
+        Raises:
+            ValueError: a landmark is not finite, or the picture cannot be decoded.
+        """
+        face, data = self._face(index)
+        # EXIF turns are ignored: landmarks refer to the pixels as stored.
+        mode = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        face["image"] = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+        if face["image"] is None:
+            raise ValueError(
+                f"face {index} of {self.where}, {face['name']}: not a readable picture"
+            )
+        return face
+
+    def _face(self, index):
+        face = dict(self._examples[index])
+        face["name"] = face["name"].decode()
+        if not np.isfinite(face["landmarks"]).all():
+            raise ValueError(
+                f"face {index} of {self.where}, {face['name']}: landmarks that are not finite; "
+                "correct the labels and build the data set again"
+            )
+        return face, face.pop("image")
+
+
+def train_iterator(
+    config: DataConfig,
+    augment: AugmentConfig | None,
+    image_size: int,
+    *,
+    shard_index: int = 0,
+    shard_count: int = 1,
+    first_batch: int = 0,
+) -> grain.DatasetIterator[LandmarkBatch]:
+    """Batches for training, without end: every epoch holds each face once, in an order of its own.
+
+    What a face looks like depends on the seed, the epoch and its place in the order alone: not on
+    the number of workers, and the shards together yield what one shard would. Batches run on
+    across epochs, so none is short.
+
+    To resume, either call again with ``first_batch`` (the number of batches taken so far; workers
+    and shards may differ then), or keep ``get_state()``, a dict that JSON can hold, for
+    ``set_state()`` of an iterator with the same number of workers. Call ``close()`` in the end to
+    stop the workers early.
+
+    Args:
+        config: faces, crop, batch.
+        augment: how to vary them; None for plain crops.
+        image_size: side of the crops, pixels.
+        shard_index: which part of each batch to load, 0 ... shard_count - 1.
+        shard_count: number of parts (processes of a multi-host run).
+        first_batch: number of batches to skip, at no cost.
+
+    Returns:
+        Iterator over LandmarkBatch of ``batch_size // shard_count`` rows.
+
+    Raises:
+        FileNotFoundError: the data set has not been built.
+        ValueError: no such split, or the batch cannot be divided by the shards. While iterating:
+            a face cannot be read or cropped; the message names it.
+    """
+    reader = _FaceReader(config, config.train_split, augment, image_size)
+    rows = grain.MapDataset.range(len(reader.source)).seed(config.seed).shuffle().repeat()
+    # Random numbers are drawn by place in the order, thus before the order is divided.
+    rows = rows.random_map(reader)[first_batch * config.batch_size :]
+    return iter(_batches(rows, config, shard_index, shard_count))
+
+
+def eval_batches(
+    config: DataConfig,
+    split: str,
+    image_size: int,
+    *,
+    shard_index: int = 0,
+    shard_count: int = 1,
+) -> grain.IterDataset[LandmarkBatch]:
+    """Batches of plain crops, each face of a split once and in order.
+
+    The last batch is filled up with masked rows. Every shard yields the same number of batches,
+    ``ceil(faces / batch_size)``; shard s has the rows s, s + shard_count, ... of each.
+
+    Args:
+        config: faces, crop, batch; ``train_split`` and ``eval_split`` are not looked at.
+        split: which faces, ``config.eval_split`` as a rule.
+        image_size: side of the crops, pixels.
+        shard_index: which part of each batch to load, 0 ... shard_count - 1.
+        shard_count: number of parts.
+
+    Returns:
+        Iterable over LandmarkBatch of ``batch_size // shard_count`` rows; each loop starts anew.
+
+    Raises:
+        FileNotFoundError: the data set has not been built.
+        ValueError: like ``train_iterator``.
+    """
+    reader = _FaceReader(config, split, None, image_size)
+    padded = -(-len(reader.source) // config.batch_size) * config.batch_size
+    rows = grain.MapDataset.range(padded).seed(0).random_map(reader)
+    return _batches(rows, config, shard_index, shard_count)
+
+
+class _FaceReader:
+    """Makes one row, a LandmarkBatch without the axis B, of the number of a face."""
+
+    def __init__(self, config, split, augment, image_size):
+        self.source = FaceSource(config.name, split, config.data_dir)
+        self.config, self.augment, self.image_size = config, augment, image_size
+        schema = config.schema or self.source.schema
+        self.schema = get_schema(schema) if isinstance(schema, str) else schema
+
+    def __call__(self, index, rng):
+        # Rows beyond the last face are padding, made of face 0.
+        real = index < len(self.source)
+        face = self.source[index if real else 0]
+        image, landmarks, size = face["image"], face["landmarks"], self.image_size
+        try:
+            crop_from_frame = self._crop(face)
+            if landmarks.shape != (self.schema.num_landmarks, 2):
+                raise ValueError(f"landmarks {landmarks.shape} do not fit {self.schema.name}")
+        except ValueError as error:
+            raise ValueError(
+                f"face {index} of {self.source.where}, {face['name']}: {error}"
+            ) from error
+        if self.augment is None:
+            crop = geometry.warp(image, crop_from_frame, size)
+            points = geometry.transform_points(crop_from_frame, landmarks)
+        else:
+            crop, points, crop_from_frame = augment_face(
+                image,
+                landmarks,
+                crop_from_frame,
+                rng,
+                config=self.augment,
+                schema=self.schema,
+                size=size,
+            )
+        return LandmarkBatch(
+            image=crop,
+            landmarks=(points / size).astype(np.float32),
+            mask=np.bool_(real),
+            frame_from_crop=geometry.inverse(crop_from_frame).astype(np.float32),
+            index=np.int32(index if real else -1),
+        )
+
+    def _crop(self, face):
+        if self.config.crop == "box":
+            return geometry.crop_from_box(face["box"], self.image_size, self.config.crop_scale)
+        if self.config.crop == "landmarks":
+            return geometry.crop_from_landmarks(
+                face["landmarks"], self.image_size, self.config.crop_scale
+            )
+        height, width = face["image"].shape[:2]
+        return geometry.crop_whole(width, height, self.image_size)
+
+
+def _batches(rows, config, shard_index, shard_count):
+    if config.batch_size % shard_count or not 0 <= shard_index < shard_count:
+        raise ValueError(
+            f"shard {shard_index} of {shard_count}: a batch of {config.batch_size} must divide "
+            "evenly, and shards count from 0"
+        )
+    batches = rows[shard_index::shard_count].batch(config.batch_size // shard_count)
+    if not config.num_workers:
+        return batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
+    if not flags.FLAGS.is_parsed():
+        # Grain's workers read absl flags, which a notebook or a test never parses.
+        flags.FLAGS.mark_as_parsed()
+    # A worker needs no threads: the processes are what runs side by side.
+    alone = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    workers = grain.MultiprocessingOptions(config.num_workers, per_worker_buffer_size=2)
+    return batches.to_iter_dataset(alone).mp_prefetch(workers, worker_init_fn=_start_worker)
+
+
+def _start_worker(worker_index, worker_count):
+    cv2.setNumThreads(0)
+
+
+def _newest_version(name, data_dir):
+    """Folder of the newest version of a data set, or of its default config."""
+    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    folder = root.expanduser() / name
+    default = folder / ".config" / "metadata.json"
+    if default.is_file():
+        folder = folder / json.loads(default.read_text())["default_config_name"]
+    versions = [f for f in folder.glob("*.*.*") if re.fullmatch(r"\d+\.\d+\.\d+", f.name)]
+    if not versions:
+        raise FileNotFoundError(
+            f"no data set {name!r} in {root.expanduser()}. Build it with\n"
+            f"  python datasets/build.py {name} --manual_dir=DOWNLOADED_FILES --data_dir={root}\n"
+            "or, if it lies elsewhere, set data_dir or the environment variable TFDS_DATA_DIR"
+        )
+    return max(versions, key=lambda f: tuple(map(int, f.name.split("."))))

@@ -1,0 +1,160 @@
+"""The map f(z, x) of LDEQ and the stem that makes its injection x. Knows nothing of equilibria.
+
+Layout is NHWC. The convolution unit is `conv -> LeakyReLU -> norm`, activation before the norm.
+"""
+
+import math
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ldeq_jax import heatmap
+
+Norm = Literal["batch", "group"]
+NORM_EPSILON = 1e-5
+
+
+class ConvUnit(nn.Module):
+    """`kernel x kernel` convolution with bias, LeakyReLU(0.01), normalisation.
+
+    Attributes:
+        features: output channels.
+        kernel: odd kernel size; padding is (kernel - 1) / 2 on every side, at any stride.
+        stride: step of the convolution.
+        norm: "group" or "batch".
+        groups: number of groups of the group norm.
+        dtype: precision of the convolution; norms are computed in at least float32.
+    """
+
+    features: int
+    kernel: int = 3
+    stride: int = 1
+    norm: Norm = "group"
+    groups: int = 8
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Maps (B, H, W, C) to (B, H / stride, W / stride, features)."""
+        if self.kernel == 1:
+            # The same product as a 1x1 convolution, several times faster on a CPU.
+            x = nn.Dense(self.features, dtype=self.dtype, name="conv")(x)
+        else:
+            pad = (self.kernel - 1) // 2
+            x = nn.Conv(
+                self.features,
+                (self.kernel, self.kernel),
+                strides=self.stride,
+                padding=((pad, pad), (pad, pad)),
+                dtype=self.dtype,
+                name="conv",
+            )(x)
+        x = nn.leaky_relu(x, 0.01)
+        if self.norm == "group":
+            return nn.GroupNorm(
+                self.groups, epsilon=NORM_EPSILON, dtype=self.dtype, name="norm"
+            )(x)
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=NORM_EPSILON,
+            dtype=self.dtype,
+            name="norm",
+        )(x)
+
+
+class Stem(nn.Module):
+    """Image features injected into every evaluation of the map: (B, H, W, 3) -> (B, H/4, W/4, width).
+
+    Attributes:
+        width: output channels, a multiple of 4.
+        norm: "batch" as released, or "group", which is independent of the batch.
+        groups: most groups of a group norm; a layer whose width they do not divide takes fewer.
+        dtype: precision of the convolutions.
+    """
+
+    width: int
+    norm: Norm = "batch"
+    groups: int = 8
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
+        """Computes the injection of a normalised image."""
+
+        def unit(features, kernel, stride, name):
+            groups = math.gcd(self.groups, features)
+            return ConvUnit(features, kernel, stride, self.norm, groups, self.dtype, name=name)
+
+        x = unit(self.width // 4, 7, 2, "half")(image, train)
+        x = unit(self.width // 2, 3, 1, "widen")(x, train)
+        x = nn.max_pool(x, (2, 2), (2, 2))
+        return unit(self.width, 3, 1, "quarter")(x, train)
+
+
+class HourglassMap(nn.Module):
+    """The weight-tied map f(z, x), heatmaps and injection to heatmaps.
+
+    Attributes:
+        num_landmarks: K, heatmaps in and out.
+        width: channels at the finest level.
+        width_increment: channels added at each coarser level.
+        depth: number of times the resolution is halved.
+        residual_kernel: kernel of the residual unit that ends each level.
+        groups: groups of every group norm.
+        temperature: sharpness beta of the heatmap normalisation.
+        learn_temperature: train the temperature (its logarithm), starting from `temperature`.
+        dtype: precision of the convolutions; the heatmaps come out in at least float32.
+    """
+
+    num_landmarks: int
+    width: int = 264
+    width_increment: int = 24
+    depth: int = 4
+    residual_kernel: int = 5
+    groups: int = 8
+    temperature: float = 0.3
+    learn_temperature: bool = False
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, z: jax.Array, x: jax.Array) -> jax.Array:
+        """Maps heatmaps (B, h, w, K) and injection (B, h, w, C) to heatmaps (B, h, w, K) in (0, 1]."""
+
+        def unit(level, kernel, name):
+            features = self.width + level * self.width_increment
+            return ConvUnit(features, kernel, groups=self.groups, dtype=self.dtype, name=name)
+
+        y = unit(0, 1, "entry")(jnp.concatenate([z.astype(x.dtype), x], axis=-1))
+        skips = []
+        for level in range(self.depth):
+            skips.append(unit(level, 3, f"down{level}_skip")(y))
+            y = unit(level + 1, 3, f"down{level}_widen")(_halve(skips[-1]))
+        y = unit(self.depth, 3, "bottom")(y)
+        for level in reversed(range(self.depth)):
+            y = _double(unit(level, 3, f"up{level}_narrow")(y))
+            y = unit(level, 1, f"up{level}_merge")(jnp.concatenate([skips[level], y], axis=-1))
+            y = y + unit(level, self.residual_kernel, f"up{level}_residual")(y)
+        logits = nn.Dense(self.num_landmarks, dtype=self.dtype, name="head")(y)
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+        if self.learn_temperature:
+            start = nn.initializers.constant(jnp.log(self.temperature))
+            temperature = jnp.exp(self.param("log_temperature", start, ()))
+        else:
+            temperature = self.temperature
+        return heatmap.normalise(logits, temperature)
+
+
+def _halve(x: jax.Array) -> jax.Array:
+    """2x2 average-pool; as a reshape it is much faster on a CPU than a pooling window."""
+    b, h, w, c = x.shape
+    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
+
+
+def _double(x: jax.Array) -> jax.Array:
+    """Nearest-neighbour upsampling by 2."""
+    b, h, w, c = x.shape
+    return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)

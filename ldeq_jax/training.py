@@ -1,0 +1,291 @@
+"""Training: state, optimiser, and one step that runs on every device of a mesh at once."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ldeq_jax.data import LandmarkBatch
+from ldeq_jax.losses import LossName, landmark_loss
+from ldeq_jax.model import LDEQ, ModelConfig, normalise_image
+
+_OPTIMIZERS = {"adam": optax.adam, "adamw": optax.adamw, "nadam": optax.nadam, "radam": optax.radam}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Optimiser, learning-rate schedule, clipping and weight average.
+
+    Attributes:
+        name: "adam", "adamw", "nadam" or "radam".
+        learning_rate: peak learning rate.
+        warmup_steps: steps of linear rise from 0.
+        decay: "cosine" to 0 over the rest of the run, "step" (times `decay_factor` at each of
+            `decay_at`) or "none".
+        decay_at: steps at which "step" decays.
+        decay_factor: what it multiplies by.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        weight_decay: decoupled decay of matrices and kernels, for "adamw".
+        clip: "value" (each element), "norm" (whole gradient) or "none".
+        clip_at: the threshold.
+        ema_decay: decay of the weight average that is evaluated and exported; 0 keeps none.
+    """
+
+    name: str = "adam"
+    learning_rate: float = 1e-4
+    warmup_steps: int = 0
+    decay: Literal["cosine", "step", "none"] = "step"
+    decay_at: tuple[int, ...] = ()
+    decay_factor: float = 0.1
+    b1: float = 0.9
+    b2: float = 0.999
+    weight_decay: float = 0.0
+    clip: Literal["value", "norm", "none"] = "value"
+    clip_at: float = 1.0
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        choices = {
+            "name": tuple(_OPTIMIZERS),
+            "decay": ("cosine", "step", "none"),
+            "clip": ("value", "norm", "none"),
+        }
+        for field, allowed in choices.items():
+            if getattr(self, field) not in allowed:
+                raise ValueError(
+                    f"optimizer.{field} must be one of {allowed}, not {getattr(self, field)!r}"
+                )
+        if self.weight_decay and self.name != "adamw":
+            raise ValueError(f"weight_decay needs adamw; {self.name} has none")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Length of a run, its loss, and how often things happen.
+
+    Attributes:
+        num_steps: optimiser steps.
+        loss: "l1", "l2", "smooth_l1" or "wing", on normalised coordinates.
+        min_budget: each step draws its solver budget uniformly from [min_budget, forward.max_steps],
+            so that the map learns to improve a state of any age; 0 always uses the largest.
+        jacobian_weight: weight of the squared Frobenius norm of df/dz per state element.
+        seed: of the initial weights and of all randomness of a step.
+        log_every: steps between lines of the log.
+        eval_every: steps between validations.
+        checkpoint_every: steps between checkpoints.
+        keep: number of latest checkpoints kept; the best is kept besides.
+    """
+
+    num_steps: int = 1000
+    loss: LossName = "l1"
+    min_budget: int = 0
+    jacobian_weight: float = 0.0
+    seed: int = 0
+    log_every: int = 20
+    eval_every: int = 500
+    checkpoint_every: int = 500
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        if self.loss not in get_args(LossName):
+            raise ValueError(f"train.loss must be one of {get_args(LossName)}, not {self.loss!r}")
+        for field in ("num_steps", "log_every", "eval_every", "checkpoint_every", "keep"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"train.{field} must be at least 1, not {getattr(self, field)}")
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that changes during training; arrays only.
+
+    Attributes:
+        step: () int32, optimiser steps taken, also the number of batches used.
+        params: parameters.
+        batch_stats: running averages of BatchNorm; empty without it.
+        opt_state: optimiser state.
+        ema: averaged parameters; empty when there is no average.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    ema: Any
+
+    def variables(self) -> dict[str, Any]:
+        """What `LDEQ.apply` needs to predict: averaged parameters where they are kept."""
+        return {"params": self.ema or self.params, "batch_stats": self.batch_stats}
+
+
+def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
+    """Learning rate as a function of the step, over a run of `num_steps`."""
+    rest = max(num_steps - config.warmup_steps, 1)
+    match config.decay:
+        case "cosine":
+            main = optax.cosine_decay_schedule(config.learning_rate, rest)
+        case "step":
+            drops = {at - config.warmup_steps: config.decay_factor for at in config.decay_at}
+            main = optax.piecewise_constant_schedule(config.learning_rate, drops)
+        case _:
+            main = optax.constant_schedule(config.learning_rate)
+    if not config.warmup_steps:
+        return main
+    warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
+    return optax.join_schedules([warmup, main], [config.warmup_steps])
+
+
+def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
+    """Clipping, then the optimiser with its schedule."""
+    clip = {
+        "value": optax.clip,
+        "norm": optax.clip_by_global_norm,
+        "none": lambda _: optax.identity(),
+    }[config.clip]
+    options = {}
+    if config.name == "adamw":
+        matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)  # noqa: E731
+        options = {"weight_decay": config.weight_decay, "mask": matrices}
+    schedule = make_schedule(config, num_steps)
+    optimizer = _OPTIMIZERS[config.name](schedule, b1=config.b1, b2=config.b2, **options)
+    return optax.chain(clip(config.clip_at), optimizer)
+
+
+def create_state(
+    model: ModelConfig, optimizer: OptimizerConfig, train: TrainConfig, mesh: jax.sharding.Mesh
+) -> TrainState:
+    """A fresh state, the same on every device; the same for the same seed on any mesh."""
+
+    def create() -> TrainState:
+        image = jnp.zeros((1, model.image_size, model.image_size, 3), jnp.dtype(model.dtype))
+        variables = LDEQ(model).init(jax.random.key(train.seed), image)
+        params = variables["params"]
+        return TrainState(
+            step=jnp.int32(0),
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=make_optimizer(optimizer, train.num_steps).init(params),
+            ema=jax.tree.map(jnp.copy, params) if optimizer.ema_decay else {},
+        )
+
+    return jax.jit(create, out_shardings=replicated(mesh))()
+
+
+def make_train_step(
+    model: ModelConfig,
+    optimizer: OptimizerConfig,
+    train: TrainConfig,
+    eye_corners: tuple[int, int],
+    mesh: jax.sharding.Mesh,
+) -> Callable[[TrainState, LandmarkBatch], tuple[TrainState, dict[str, jax.Array]]]:
+    """The jitted training step.
+
+    The batch is divided over the mesh and the state is on every device; norms, losses and gradients
+    are those of the whole batch, so the number of devices changes nothing beyond rounding.
+
+    Returns:
+        `step(state, batch) -> state, metrics`. It consumes the state it is given. Metrics are scalars:
+        loss, nme (percent), solver_steps, residual, converged and diverged (shares of faces),
+        grad_norm, lr.
+    """
+    network = LDEQ(model)
+    transform = make_optimizer(optimizer, train.num_steps)
+    schedule = make_schedule(optimizer, train.num_steps)
+    left, right = eye_corners
+
+    def loss_fn(params, batch_stats, batch, key):
+        budget_key, jacobian_key = jax.random.split(key)
+        longest = model.forward.max_steps
+        shortest = train.min_budget or longest
+        prediction, updates = network.apply(
+            {"params": params, "batch_stats": batch_stats},
+            normalise_image(batch.image).astype(model.dtype),
+            train=True,
+            budget=jax.random.randint(budget_key, (), shortest, longest + 1),
+            jacobian_key=jacobian_key if train.jacobian_weight else None,
+            mutable=["batch_stats", "losses"],
+        )
+        per_face = landmark_loss(train.loss, prediction.landmarks, batch.landmarks, batch.mask)
+        count = jnp.maximum(jnp.sum(batch.mask), 1)
+        loss = jnp.sum(per_face) / count
+        for penalty in jax.tree.leaves(updates.get("losses", {})):
+            loss += train.jacobian_weight * jnp.mean(penalty)
+
+        def average(values):
+            return jnp.sum(jnp.where(batch.mask, values, 0)) / count
+
+        error = jnp.linalg.norm(prediction.landmarks - batch.landmarks, axis=-1).mean(axis=-1)
+        eyes = jnp.linalg.norm(batch.landmarks[:, left] - batch.landmarks[:, right], axis=-1)
+        metrics = {
+            "loss": loss,
+            "nme": 100 * average(error / eyes),
+            "solver_steps": average(prediction.info.num_steps),
+            "residual": average(prediction.info.residual),
+            "converged": average(prediction.info.converged),
+            "diverged": average(prediction.info.diverged),
+        }
+        return loss, (updates.get("batch_stats", {}), metrics)
+
+    def step(state: TrainState, batch: LandmarkBatch):
+        # The key is a function of the step alone, so a resumed run draws what the first would have.
+        key = jax.random.fold_in(jax.random.key(train.seed), state.step)
+        gradient, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(
+            state.params, state.batch_stats, batch, key
+        )
+        updates, opt_state = transform.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if optimizer.ema_decay:
+            # The average is short while the weights still move fast.
+            decay = jnp.minimum(optimizer.ema_decay, (1 + state.step) / (10 + state.step))
+            ema = optax.incremental_update(params, ema, 1 - decay)
+        metrics |= {"grad_norm": optax.global_norm(gradient), "lr": schedule(state.step)}
+        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+
+    everywhere = replicated(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(everywhere, divided(mesh)),
+        out_shardings=everywhere,
+        donate_argnums=0,
+    )
+
+
+def make_mesh(batch_size: int) -> jax.sharding.Mesh:
+    """All devices of all hosts in one row, over which batches are divided.
+
+    Raises:
+        ValueError: the devices do not divide the batch.
+    """
+    count = jax.device_count()
+    if batch_size % count:
+        raise ValueError(
+            f"a batch of {batch_size} cannot be divided over {count} devices: "
+            f"set --config.data.batch_size to a multiple of {count}"
+        )
+    return jax.make_mesh((count,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+    """The same array on every device."""
+    return jax.NamedSharding(mesh, jax.P())
+
+
+def divided(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+    """Arrays whose first axis is divided over the devices."""
+    return jax.NamedSharding(mesh, jax.P("batch"))
+
+
+def to_devices(mesh: jax.sharding.Mesh, batch: LandmarkBatch) -> LandmarkBatch:
+    """This host's rows of a batch, as part of the global batch that lies on all devices."""
+    sharding = divided(mesh)
+    return jax.tree.map(
+        lambda a: jax.make_array_from_process_local_data(sharding, np.asarray(a)), batch
+    )

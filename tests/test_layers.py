@@ -1,0 +1,82 @@
+"""The package's modules import downwards only, and the data sets know nothing of the package."""
+
+import ast
+import pathlib
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = "ldeq_jax"
+
+# From the bottom up; every module stands in one layer. A module imports from the layers below its
+# own, and from the modules named before it in its own.
+LAYERS = (
+    ("solver", "heatmap", "hourglass", "geometry", "schema", "losses", "metrics", "filters"),
+    ("model",),
+    ("augment", "data", "training", "rwr"),
+    ("config",),
+    ("report", "inference", "tracking", "export"),
+    ("__init__",),
+)
+ORDER = [module for layer in LAYERS for module in layer]
+ALLOWED = {
+    module: {other for below in LAYERS[:level] for other in below} | set(layer[:place])
+    for level, layer in enumerate(LAYERS)
+    for place, module in enumerate(layer)
+}
+MODULES = {path.stem: path for path in sorted((ROOT / PACKAGE).glob("*.py"))}
+JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
+
+
+def imports(path):
+    """Dotted names a file imports, at any depth of its code; `from a import b` gives a.b."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [PACKAGE] if node.level else []
+            parts = base + ([node.module] if node.module else [])
+            yield from (".".join([*parts, alias.name]) for alias in node.names)
+
+
+def roots(path):
+    """Top-level packages a file imports."""
+    return {name.partition(".")[0] for name in imports(path)}
+
+
+def test_every_module_stands_in_one_layer():
+    assert MODULES
+    assert len(ORDER) == len(set(ORDER))
+    assert not list((ROOT / PACKAGE).glob("*/*.py")), "the package is flat"
+    assert set(MODULES) <= set(ORDER), "add the new module to LAYERS"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_downwards(module):
+    inside = [name.split(".") for name in imports(MODULES[module]) if name.startswith(PACKAGE)]
+    for _, *rest in inside:
+        assert rest and rest[0] in ALLOWED[module], f"{module} imports {'.'.join(rest) or PACKAGE}"
+
+
+@pytest.mark.parametrize("module", ["geometry", "schema", "metrics", "filters"])
+def test_numpy_modules_import_no_jax(module):
+    if module in MODULES:
+        assert not roots(MODULES[module]) & JAX
+
+
+def test_the_solver_can_be_lifted_out():
+    assert roots(MODULES["solver"]) - set(sys.stdlib_module_names) == {"jax"}
+
+
+def test_package_and_data_sets_share_files_on_disk_alone():
+    folder = ROOT / "datasets"
+    names = {path.stem for path in folder.glob("*.py")} | {
+        path.name for path in folder.iterdir() if path.is_dir()
+    }
+    for path in MODULES.values():
+        assert not roots(path) & (names | {"datasets"}), path.name
+    for path in folder.rglob("*.py"):
+        assert PACKAGE not in roots(path), path.name
+    assert not (folder / "__init__.py").exists(), "it would shadow the package named datasets"
