@@ -1,161 +1,215 @@
-"""Trains a landmark model.
+r"""Trains a landmark model.
 
   python train.py --config=configs/tiny.py --workdir=runs/tiny
-  python train.py --config=configs/ibug_300w_small.py --workdir=runs/small \\
+  python train.py --config=configs/ibug_300w_small.py --workdir=runs/small \
       --config.data.data_dir=DATA --config.optimizer.learning_rate=1e-3
 
-Build the data set first: python datasets/build.py --help. Run the same command again to resume after an
-interruption: it continues from the last checkpoint as if nothing had happened. The working directory gets
+Build the data set first: python datasets/build.py --help. The configs in configs/ tell what they
+cost and reach. The working directory gets
 
   checkpoints/     the latest training states       metrics.jsonl, tensorboard/  the log
   best/            the weights that validated best  config.json, curves.png
 
+Run the same command again to go on after an interruption: it continues from the last checkpoint as
+if nothing had happened. Ctrl-C and SIGTERM save a checkpoint first, and a second one stops at once.
+
 To see what the model will be shown, without training:
 
   python train.py --config=configs/ibug_300w_small.py --contact_sheet=sheet.png
+
+All devices of a machine are used. On a TPU pod or a cluster, start the same command with
+--distributed on every host, with data and --workdir where all of them see them.
 """
 
+import contextlib
 import json
 import math
 import os
+import signal
+import sys
 import time
+import traceback
 from pathlib import Path
 
 import jax
 import numpy as np
 from absl import app, flags, logging
+from jax.experimental import multihost_utils
 from ml_collections import config_flags
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from ldeq_jax import checkpoints, data, inference, metrics, report, training
-from ldeq_jax.config import Config, from_mapping, to_mapping
-from ldeq_jax.schema import get_schema
+from ldeq_jax.config import Config, check_field, from_mapping, to_mapping
+from ldeq_jax.schema import LandmarkSchema, get_schema
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "Config file, e.g. configs/tiny.py. Its fields are set by --config.SECTION.FIELD=VALUE; sections are "
-    "model, data, augment, optimizer and train.",
+    "Config file, e.g. configs/tiny.py. Its fields are set by --config.SECTION.FIELD=VALUE; the "
+    "sections are model, data, augment, optimizer and train, see ldeq_jax/config.py.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run, created when missing.")
 _CONTACT_SHEET = flags.DEFINE_string(
     "contact_sheet", None, "Draw the first augmented training faces to this PNG and stop."
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "One of several hosts of a TPU pod, a Slurm or a Kubernetes job."
+)
 
 
-def main(argv: list[str]) -> None:
-    """Trains, or draws a contact sheet."""
+def main(argv: list[str]) -> int | None:
+    """Trains, or draws a contact sheet; returns the exit code."""
+    logging.set_verbosity(logging.ERROR)  # orbax tells of every file it writes
     if len(argv) > 1:
         raise app.UsageError(f"not understood: {' '.join(argv[1:])}")
+    file = config_flags.get_config_filename(flags.FLAGS["config"])
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"no config file {file}")
     config = from_mapping(_CONFIG.value)
-    source = data.FaceSource(config.data.name, config.data.train_split, config.data.data_dir)
-    schema = get_schema(config.data.schema or source.schema)
-    config = config.for_schema(schema)
-    if _CONTACT_SHEET.value:
-        draw_contact_sheet(config, schema, _CONTACT_SHEET.value)
-    elif _WORKDIR.value:
-        train(config, schema, len(source), Path(_WORKDIR.value))
-    else:
+    if not (_WORKDIR.value or _CONTACT_SHEET.value):
         raise app.UsageError("--workdir is needed to train")
+    inference.use_all_cores(config.data.batch_size)
+    if _DISTRIBUTED.value:
+        jax.distributed.initialize()
+    source = data.FaceSource(config.data.name, config.data.train_split, config.data.data_dir)
+    schema = config.data.schema or source.schema
+    schema = get_schema(schema) if isinstance(schema, str) else schema
+    config = config.for_schema(schema)
+    if not _CONTACT_SHEET.value:
+        return train(config, schema, len(source), Path(_WORKDIR.value))
+    draw_contact_sheet(config, schema, Path(_CONTACT_SHEET.value))
 
 
-def draw_contact_sheet(config: Config, schema, path: str) -> None:
-    """Draws one or more training batches, as the model sees them, with their landmarks."""
-    size = config.model.image_size
-    batches = data.train_iterator(config.data, config.augment, size)
-    faces = [next(batches) for _ in range(-(-32 // config.data.batch_size))]
-    images = np.concatenate([batch.image for batch in faces])[:32]
-    points = np.concatenate([batch.landmarks for batch in faces])[:32] * size
+def draw_contact_sheet(config: Config, schema: LandmarkSchema, path: Path) -> None:
+    """Draws the first 32 training faces, as the model sees them, with their landmarks."""
+    size, number = config.model.image_size, 32
+    with contextlib.closing(data.train_iterator(config.data, config.augment, size)) as batches:
+        faces = [next(batches) for _ in range(math.ceil(number / config.data.batch_size))]
+    images = np.concatenate([batch.image for batch in faces])[:number]
+    points = np.concatenate([batch.landmarks for batch in faces])[:number] * size
     report.write_image(path, report.contact_sheet(images, points, schema))
     print(f"wrote {path}")
 
 
-def train(config: Config, schema, num_faces: int, workdir: Path) -> None:
-    """Trains from the newest checkpoint in `workdir`, or from scratch."""
-    size, total = config.model.image_size, config.train.num_steps
+def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path) -> int:
+    """Trains from the newest checkpoint in `workdir`, or from scratch; returns the exit code."""
+    size, every = config.model.image_size, config.train
     mesh = training.make_mesh(config.data.batch_size)
-    state = training.create_state(config.model, config.optimizer, config.train, mesh)
+    shard = {"shard_index": jax.process_index(), "shard_count": jax.process_count()}
+    validation = data.eval_batches(config.data, config.data.eval_split, size, **shard)
     step_fn = training.make_train_step(
         config.model, config.optimizer, config.train, schema.eye_corners, mesh
     )
+    state = training.create_state(config.model, config.optimizer, config.train, mesh)
+    say(describe(config, state, num_faces))
+    with contextlib.ExitStack() as stack:
+        saved = stack.enter_context(checkpoints.Checkpoints(workdir, config))
+        state = saved.restore(state)
+        start, total = int(state.step), config.train.num_steps
+        if start:
+            say(f"going on after step {start}")
+        batches = data.train_iterator(config.data, config.augment, size, first_batch=start, **shard)
+        stack.enter_context(contextlib.closing(batches))
+        log = stack.enter_context(Log(workdir, start, config))
+        stop = stack.enter_context(StopRequest())
+        bar = stack.enter_context(progress_bar(start, total))
+        step, previous = start, None
+        for step in range(start + 1, total + 1):
+            state, measured = step_fn(state, training.to_devices(mesh, next(batches)))
+            # Step n is under way before the numbers of step n - 1 are asked for.
+            if previous is not None:
+                read(*previous)
+            else:
+                read(step, measured)
+                clock = step, time.perf_counter()  # by now the step is compiled
+            previous = step, measured
+            bar.update()
+            log_due, eval_due, save_due = (
+                step == total or step % interval == 0
+                for interval in (every.log_every, every.eval_every, every.checkpoint_every)
+            )
+            stopping = stop.is_due(step)
+            if not (log_due or eval_due or save_due or stopping):
+                continue
+            numbers, line = read(step, measured), {}
+            if log_due:
+                line = {
+                    name if name == "lr" else f"train/{name}": numbers[name] for name in numbers
+                }
+                shown = f"loss {numbers['loss']:.4f}, NME {numbers['nme']:.2f} %"
+                if step > clock[0]:
+                    faces = (step - clock[0]) * config.data.batch_size
+                    line["images_per_second"] = faces / (time.perf_counter() - clock[1])
+                    shown += f", {line['images_per_second']:.0f} images/s"
+                bar.set_postfix_str(shown)
+            if eval_due:
+                result = validate(config, state, validation, schema)
+                line |= {f"eval/{name}": value for name, value in result.items()}
+                bar.write(
+                    f"step {step}: validation NME {result['nme']:.3f} %, "
+                    f"{result['solver_steps']:.1f} solver steps, residual {result['residual']:.1e}"
+                )
+            if line:
+                log.write(step, line)
+            if eval_due:
+                saved.save_best(state, result)
+            if save_due or stopping:
+                saved.save(state)
+            if stopping:
+                break
+            clock = step, time.perf_counter()  # only steps count, not what came between them
+    if stop.received is not None and step < total:
+        say(f"stopped by {stop.received.name} after step {step}, saved; the same command goes on")
+        return 128 + stop.received
+    if start < total and jax.process_index() == 0:
+        report.training_curves(workdir / "metrics.jsonl", workdir / "curves.png")
+    return 0
+
+
+def describe(config: Config, state: training.TrainState, num_faces: int) -> str:
+    """A run in a line."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    logging.info(
-        "%s: %d faces of %s, %.2f M parameters, %d steps of %d faces (%.1f epochs) on %d %s device(s)",
-        workdir, num_faces, config.data.name, parameters / 1e6, total, config.data.batch_size,
-        total * config.data.batch_size / num_faces, jax.device_count(), jax.default_backend(),
-    )  # fmt: skip
-    workdir.mkdir(parents=True, exist_ok=True)
-    with checkpoints.Checkpoints(workdir, config) as saved:
-        if saved.latest_step is not None:
-            state = saved.restore(state)
-            logging.info("resumed from step %d", int(state.step))
-        (workdir / "config.json").write_text(json.dumps(to_mapping(config), indent=1))
-        start = int(state.step)
-        batches = data.train_iterator(
-            config.data,
-            config.augment,
-            size,
-            shard_index=jax.process_index(),
-            shard_count=jax.process_count(),
-            first_batch=start,
-        )
-        validation = data.eval_batches(config.data, config.data.eval_split, size)
-        log = Log(workdir, start)
-        bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True, smoothing=0.05)
-        pending, clock = None, time.perf_counter()
-        try:
-            for step in range(start + 1, total + 1):
-                state, measured = step_fn(state, training.to_devices(mesh, next(batches)))
-                # Step n is under way before the numbers of step n - 1 are asked for.
-                if pending is not None:
-                    check(step - 1, pending, workdir)
-                pending = measured
-                bar.update()
-                if step % config.train.log_every == 0 or step == total:
-                    check(step, measured, workdir)
-                    numbers = {f"train/{k}": float(v) for k, v in measured.items() if k != "lr"}
-                    elapsed, clock = time.perf_counter() - clock, time.perf_counter()
-                    rate = config.data.batch_size * min(config.train.log_every, step - start) / elapsed
-                    log.write(step, numbers | {"lr": float(measured["lr"]), "images_per_second": rate})
-                    bar.set_postfix_str(
-                        f"loss {numbers['train/loss']:.4f}, NME {numbers['train/nme']:.2f} %, "
-                        f"{rate:.0f} images/s"
-                    )
-                last = step == total
-                if step % config.train.eval_every == 0 or last:
-                    check(step, measured, workdir)
-                    result = validate(config, state, validation, schema)
-                    log.write(step, {f"eval/{key}": value for key, value in result.items()})
-                    bar.write(
-                        f"step {step}: validation NME {result['nme']:.3f} %, "
-                        f"{result['solver_steps']:.1f} solver steps, residual {result['residual']:.1e}"
-                    )
-                    saved.save_best(state, result)
-                    clock = time.perf_counter()
-                if step % config.train.checkpoint_every == 0 or last:
-                    check(step, measured, workdir)
-                    saved.save(state)
-        except KeyboardInterrupt:
-            bar.close()
-            saved.save(state)
-            print(f"\ninterrupted at step {int(state.step)}; the same command continues from there")
-            raise SystemExit(130) from None
-        finally:
-            batches.close()
-            log.close()
-        bar.close()
-    report.training_curves(workdir / "metrics.jsonl", workdir / "curves.png")
+    steps, batch_size = config.train.num_steps, config.data.batch_size
+    return (
+        f"{num_faces} faces of {config.data.name}, {parameters / 1e6:.2f} M parameters, {steps} "
+        f"steps of {batch_size} faces ({steps * batch_size / num_faces:.1f} epochs) on "
+        f"{jax.device_count()} {jax.default_backend()} device(s)"
+    )
 
 
-def check(step: int, measured: dict, workdir: Path) -> None:
-    """Ends the run when the loss of a step is not a number; nothing of it is saved."""
-    if not math.isfinite(float(measured["loss"])):
+def say(text: str) -> None:
+    """Prints, once for all hosts."""
+    if jax.process_index() == 0:
+        print(text, flush=True)
+
+
+def progress_bar(start: int, total: int) -> tqdm:
+    """A bar of the run's steps, on the first host."""
+    return tqdm(
+        total=total,
+        initial=start,
+        unit="step",
+        dynamic_ncols=True,
+        smoothing=0.05,
+        disable=jax.process_index() > 0,
+    )
+
+
+def read(step: int, measured: dict[str, jax.Array]) -> dict[str, float]:
+    """The numbers of a step, waited for.
+
+    Raises:
+        FloatingPointError: the loss or its gradient is not finite, so that the weights are lost.
+    """
+    numbers = {name: float(value) for name, value in jax.device_get(measured).items()}
+    if not math.isfinite(numbers["loss"] + numbers["grad_norm"]):
         raise FloatingPointError(
-            f"the loss of step {step} is {float(measured['loss'])}. The last checkpoint in "
-            f"{workdir / 'checkpoints'} is from before it. Lower optimizer.learning_rate, clip the "
-            "gradient, or look at train/grad_norm and train/residual in metrics.jsonl"
+            f"step {step} has loss {numbers['loss']} and gradient norm {numbers['grad_norm']}; "
+            "what is saved is from before it. Look at train/grad_norm and train/residual in "
+            "metrics.jsonl, lower optimizer.learning_rate or optimizer.clip_at, and start anew"
         )
+    return numbers
 
 
 def validate(config: Config, state: training.TrainState, batches, schema) -> dict[str, float]:
@@ -171,39 +225,103 @@ def validate(config: Config, state: training.TrainState, batches, schema) -> dic
     }
 
 
-class Log:
-    """Numbers of a run, as lines of JSON and for TensorBoard."""
+class StopRequest:
+    """Notes SIGINT and SIGTERM, so that a run ends between two steps; a second one ends it at once.
 
-    def __init__(self, workdir: Path, start: int):
-        path = workdir / "metrics.jsonl"
-        kept = []
-        if path.exists():
-            # What was logged after the checkpoint that a run resumes from will be logged again.
-            lines = path.read_text().splitlines()
-            kept = [line for line in lines if line and json.loads(line)["step"] <= start]
-        path.write_text("".join(f"{line}\n" for line in kept))
+    Several hosts must stop at the same step: there JAX's own service notes SIGTERM for all of them.
+
+    Attributes:
+        received: the first of them.
+    """
+
+    received: signal.Signals | None = None
+
+    def __enter__(self) -> "StopRequest":
+        kinds = (signal.SIGINT, signal.SIGTERM) if jax.process_count() == 1 else ()
+        self._former = {kind: signal.signal(kind, self._note) for kind in kinds}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for kind, handler in self._former.items():
+            signal.signal(kind, handler)
+
+    def _note(self, number, _):
+        self.received = signal.Signals(number)
+        self.__exit__()
+        os.write(2, b"\nstopping after this step; once more stops at once\n")  # safe in a handler
+
+    def is_due(self, step: int) -> bool:
+        """Whether to stop after `step`; to be asked at every step."""
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self.received = signal.SIGTERM
+        return self.received is not None
+
+
+class Log:
+    """Numbers of a run, as lines of JSON and for TensorBoard; written by the first host alone.
+
+    A line holds all numbers of its step. What was logged after the checkpoint that a run goes on
+    from is dropped, as it will be logged again.
+    """
+
+    def __init__(self, workdir: Path, start: int, config: Config):
+        self._file = None
+        if jax.process_index() > 0:
+            return
+        (workdir / "config.json").write_text(json.dumps(to_mapping(config), indent=1))
+        path, kept = workdir / "metrics.jsonl", workdir / "metrics.jsonl.tmp"
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept.write_text("".join(f"{line}\n" for line in lines if _is_of(line, start)))
+        kept.replace(path)
         self._file = path.open("a")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start or None)
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._board.close()
 
     def write(self, step: int, numbers: dict[str, float]) -> None:
         """Adds one line."""
+        if self._file is None:
+            return
         self._file.write(json.dumps({"step": step} | numbers) + "\n")
         self._file.flush()
         for name, value in numbers.items():
             self._board.add_scalar(name, value, step)
 
-    def close(self) -> None:
-        """Writes what is left."""
-        self._file.close()
-        self._board.close()
+
+def _is_of(line, start):
+    """Whether a line of the log is of one of the steps up to `start`; a kill may have torn it."""
+    try:
+        return json.loads(line)["step"] <= start
+    except ValueError:
+        return False
 
 
-def use_all_cores() -> None:
-    """Makes one CPU device a core, as XLA runs a convolution on one; no effect on GPU and TPU."""
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+def parse_flags(argv: list[str]) -> list[str]:
+    """As absl does, after a look whether the config's fields exist: ml_collections names none."""
+    for argument in argv:
+        if argument.startswith("--config."):
+            check_field(argument.removeprefix("--config.").partition("=")[0])
+    return app.parse_flags_with_usage(argv)
+
+
+def is_told_plainly(error: Exception) -> bool:
+    """Whether a `raise` of our own caused it, with a message for the user; all else is a bug."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    ours = Path(training.__file__).parent in Path(frame.filename).parents
+    return (ours or frame.filename == __file__) and frame.line.startswith("raise")
 
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    use_all_cores()
-    app.run(main)
+    try:
+        app.run(main, flags_parser=parse_flags)
+    except (FileNotFoundError, FloatingPointError, ValueError) as error:
+        if not is_told_plainly(error):
+            raise
+        sys.exit(f"train.py: {error}")

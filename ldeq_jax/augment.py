@@ -167,9 +167,9 @@ def vary_pixels(crop: np.ndarray, config: AugmentConfig, rng: np.random.Generato
         crop[top : top + height, left : left + width] = rng.integers(0, 256, 3)
     if rng.random() < config.jpeg_probability:
         quality = int(rng.integers(config.jpeg_quality, 95, endpoint=True))
-        # The order of the channels does not matter as long as both ends take the same.
-        _, data = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        crop = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+        _, data = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), options)
+        crop = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
     return crop
 
 

@@ -1,46 +1,73 @@
 """Checkpoints of a run, written by orbax.
 
 A working directory holds `checkpoints/STEP/`, the latest full training states to resume from, and
-`best/STEP/`, the weights that validated best. The latter form, weights and config without optimiser, is
-also what a released model looks like; `load_model` reads either.
+`best/STEP/`, the weights that validated best. The latter form, weights, config and metrics without
+optimiser, is also what a released model looks like; `load_model` reads either.
+
+A checkpoint gets its final name when it is complete, so a run may be killed at any time.
 """
 
 import json
+import operator
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+import tensorstore
 
 from ldeq_jax.config import Config, from_mapping, to_mapping
 from ldeq_jax.model import LDEQ
 from ldeq_jax.training import TrainState
 
-_WEIGHTS = "weights"
+# What may change between a run and its continuation: it does not touch the weights.
+_FREE = {
+    "config.data.data_dir",
+    "config.data.num_workers",
+    "config.train.log_every",
+    "config.train.eval_every",
+    "config.train.checkpoint_every",
+    "config.train.keep",
+}
 
 
 class Checkpoints:
-    """Writes and reads the checkpoints of one run. Use as a context manager: leaving waits for writes.
+    """Writes and reads the checkpoints of one run; leaving the context waits for writes.
 
     Args:
-        workdir: the run's directory, created when missing.
+        workdir: the run's directory, created when missing; one that all hosts see.
         config: the run's config, written into every checkpoint.
+
+    Raises:
+        ValueError: the directory holds a run with another config, or its best model is damaged.
     """
 
     def __init__(self, workdir: str | Path, config: Config):
         workdir = Path(workdir).resolve()
         self._config = to_mapping(config)
+        newest = max(_steps(workdir / "checkpoints"), default=None)
+        best = _best_step(workdir / "best")
+        if newest is not None:
+            self._refuse_changes(workdir / "checkpoints" / str(newest))
+        if best is not None:
+            self._refuse_changes(workdir / "best" / str(best))
+        self.best_nme = float("inf") if best is None else _nme(workdir / "best" / str(best))
         self._latest = ocp.CheckpointManager(
             workdir / "checkpoints",
-            options=ocp.CheckpointManagerOptions(max_to_keep=config.train.keep),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=config.train.keep, cleanup_tmp_directories=True
+            ),
         )
-        self._best = ocp.CheckpointManager(
-            workdir / "best",
-            options=ocp.CheckpointManagerOptions(max_to_keep=1),
-        )
-        self.best_nme = float("inf")
-        if (step := self._best.latest_step()) is not None:
-            self.best_nme = _read_json(self._best, step)["metrics"]["nme"]
+        self._best = _best_manager(workdir / "best")
+
+    def _refuse_changes(self, directory):
+        now = json.loads(json.dumps(self._config))  # JSON turns tuples into lists
+        if changed := _differences(_read_about(directory)["config"], now):
+            raise ValueError(
+                f"{directory} was trained with another config:\n  "
+                + "\n  ".join(changed)
+                + "\nUse another --workdir, or the config it was started with"
+            )
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -49,59 +76,47 @@ class Checkpoints:
         self._latest.close()
         self._best.close()
 
-    @property
-    def latest_step(self) -> int | None:
-        """Step of the newest complete checkpoint."""
-        return self._latest.latest_step()
-
     def save(self, state: TrainState) -> None:
         """Writes a full state in the background; a write under way is waited for first."""
         step = int(state.step)
         if step in self._latest.all_steps():
             return
-        about = {"config": self._config, "batches": step}
         self._latest.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)
+                state=ocp.args.StandardSave(state),
+                about=ocp.args.JsonSave({"config": self._config}),
             ),
         )
 
     def save_best(self, state: TrainState, metrics: dict[str, float]) -> None:
-        """Writes the weights if `metrics["nme"]` is the lowest so far, replacing the former best."""
+        """Writes the weights if `metrics["nme"]` is the lowest so far, in place of the best."""
         if metrics["nme"] < self.best_nme:
             self.best_nme = metrics["nme"]
             _save_weights(self._best, state, self._config, metrics)
 
-    def restore(self, like: TrainState) -> TrainState:
-        """Reads the newest checkpoint onto the devices of `like`.
+    def restore(self, fresh: TrainState) -> TrainState:
+        """Reads the newest checkpoint onto the devices of `fresh`; `fresh` itself if there is none.
 
         Raises:
-            ValueError: the run was made with another config, or the checkpoint cannot be read.
+            ValueError: the checkpoint cannot be read.
         """
-        step = self.latest_step
-        directory = self._latest.directory / str(step)
-        about = _read_json(self._latest, step)
-        if changed := _differences(about["config"], json.loads(json.dumps(self._config))):
-            raise ValueError(
-                f"{directory} was trained with another config:\n  "
-                + "\n  ".join(changed)
-                + "\nUse another --workdir, or the config it was started with"
-            )
-        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        try:
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-            return self._latest.restore(step, args=args)["state"]
-        except Exception as error:  # orbax and its storage layer raise many kinds
-            raise ValueError(
-                f"{directory} cannot be read ({_first_line(error)}). Delete that folder to resume "
-                "from the one before it"
-            ) from error
+        step = self._latest.latest_step()
+        if step is None:
+            return fresh
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, fresh)
+        return _read_arrays(
+            self._latest.directory / str(step) / "state",
+            target,
+            "delete that folder to resume from the checkpoint before it, if there is one",
+        )
 
 
-def export_model(directory: str | Path, state: TrainState, config: Config, metrics: dict) -> None:
-    """Writes a released model: weights, config and metrics, nothing else."""
-    with ocp.CheckpointManager(Path(directory).resolve()) as manager:
+def export_model(
+    directory: str | Path, state: TrainState, config: Config, metrics: dict[str, float]
+) -> None:
+    """Writes a released model: weights, config and metrics (with "nme"), nothing else."""
+    with _best_manager(Path(directory).resolve()) as manager:
         _save_weights(manager, state, to_mapping(config), metrics)
 
 
@@ -116,46 +131,112 @@ def load_model(directory: str | Path) -> tuple[Config, dict[str, Any], int]:
 
     Raises:
         FileNotFoundError: there is no model in it.
-        ValueError: the model cannot be read: damaged, or of another layout.
+        ValueError: the model cannot be read: damaged, or of another layout than its config says.
     """
     root = Path(directory).resolve()
     root = root / "best" if (root / "best").is_dir() else root
-    if not root.is_dir() or (step := _manager(root).latest_step()) is None:
+    if (step := _best_step(root)) is None:
         raise FileNotFoundError(
-            f"no model in {directory}: expected STEP/{_WEIGHTS}/ in it or in its folder best/. "
+            f"no model in {directory}: expected STEP/weights/ in it or in its folder best/. "
             "Pass the --workdir of a training run that has validated at least once"
         )
-    with _manager(root) as manager:
-        try:
-            config = from_mapping(_read_json(manager, step)["config"])
-            args = ocp.args.Composite(**{_WEIGHTS: ocp.args.StandardRestore(_shapes(config))})
-            weights = manager.restore(step, args=args)[_WEIGHTS]
-        except Exception as error:
-            raise ValueError(
-                f"{root / str(step)} cannot be read ({_first_line(error)}): it is damaged or "
-                "incomplete; copy it again or export it anew"
-            ) from error
+    about = _read_about(root / str(step))
+    try:
+        config = from_mapping(about["config"])
+    except ValueError as error:
+        raise ValueError(f"{root / str(step)} was made by another version: {error}") from error
+    weights = _read_arrays(
+        root / str(step) / "weights", _shapes(config), "copy the model again or export it anew"
+    )
     return config, jax.device_get(weights), step
 
 
-def _manager(directory):
-    return ocp.CheckpointManager(
-        directory, options=ocp.CheckpointManagerOptions(read_only=True, create=False)
+def _best_manager(directory):
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=1,
+        best_fn=operator.itemgetter("nme"),
+        best_mode="min",
+        cleanup_tmp_directories=True,
     )
+    return ocp.CheckpointManager(directory, options=options)
 
 
 def _save_weights(manager, state, config, metrics):
-    about = {"config": config, "metrics": metrics}
+    step = int(state.step)
+    if step in manager.all_steps():  # a repeated step, whose rounding made it better by nothing
+        return
     manager.save(
-        int(state.step),
+        step,
         args=ocp.args.Composite(
-            weights=ocp.args.StandardSave(state.variables()), about=ocp.args.JsonSave(about)
+            weights=ocp.args.StandardSave(state.variables()),
+            about=ocp.args.JsonSave({"config": config, "metrics": metrics}),
         ),
+        metrics=metrics,
+        force=True,  # a run that repeats its last steps may improve on an earlier one than before
     )
 
 
-def _read_json(manager, step):
-    return manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
+def _steps(directory):
+    """Steps of the complete checkpoints in a directory."""
+    if not directory.is_dir():
+        return []
+    return [int(folder.name) for folder in directory.iterdir() if folder.name.isdecimal()]
+
+
+def _best_step(directory):
+    """A new best stands beside the former one for a moment, or for longer if a kill comes then."""
+    return min(_steps(directory), key=lambda step: _nme(directory / str(step)), default=None)
+
+
+def _nme(directory):
+    return _read_about(directory)["metrics"]["nme"]
+
+
+def _read_about(directory):
+    try:
+        return json.loads((directory / "about" / "metadata").read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{directory} cannot be read ({_first_line(error)}): delete it or copy it again"
+        ) from error
+
+
+def _read_arrays(directory, target, advice):
+    """The arrays in `directory` in the place and structure of `target`."""
+    try:
+        # Orbax reads all arrays at once and tells of damage in a page for each: look before.
+        _read_through(directory)
+        handler = ocp.StandardCheckpointHandler()
+        if misfits := _misfits(handler.metadata(directory).tree, target):
+            raise ValueError(f"arrays other than those of its config: {'; '.join(misfits[:3])}")
+        return handler.restore(directory, args=ocp.args.StandardRestore(target))
+    except Exception as error:  # orbax and its storage layer raise many kinds
+        raise ValueError(
+            f"{directory.parent} cannot be read ({_first_line(error)}): {advice}"
+        ) from error
+
+
+def _read_through(directory):
+    store = {"driver": "ocdbt", "base": f"file://{directory}/"}
+    store = tensorstore.KvStore.open(store).result()
+    keys = store.list().result()
+    if not keys or not all(store.read(key).result().value for key in keys):
+        raise ValueError("files are missing")
+
+
+def _misfits(stored, target):
+    def shapes(tree):
+        leaves, _ = jax.tree.flatten_with_path(tree)
+        return {
+            jax.tree_util.keystr(path, simple=True, separator="."): a.shape for path, a in leaves
+        }
+
+    old, new = shapes(stored), shapes(target)
+    return [
+        f"{name} is {old.get(name, 'missing')}, not {new.get(name, 'expected')}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
 
 
 def _shapes(config):
@@ -169,7 +250,9 @@ def _shapes(config):
 
 
 def _differences(old, new, path="config"):
-    """Lines that tell where two nested mappings differ."""
+    """Lines that tell where two nested mappings differ, as far as it matters to a resumed run."""
+    if path in _FREE:
+        return []
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return [] if old == new else [f"{path}: {old!r} then, {new!r} now"]
     lines = []

@@ -1,7 +1,7 @@
-"""Heatmaps and the landmarks read from them (FACTS of the released model; Micaelli et al. 2023, sec. 3).
+"""Heatmaps and the landmarks read from them (Micaelli et al. 2023, sec. 3).
 
-A heatmap column c of an h-wide map stands for the normalised crop coordinate c / h, so landmarks lie in
-[0, (h - 1) / h]. Layout is (..., h, w, K); maps are square.
+A heatmap column c of an h-wide map stands for the normalised crop coordinate c / h, so landmarks
+lie in [0, (h - 1) / h]. Layout is (..., h, w, K); maps are square.
 """
 
 import jax
@@ -16,7 +16,8 @@ def normalise(logits: jax.Array, temperature: jax.Array | float) -> jax.Array:
         temperature: sharpness beta > 0, scalar.
 
     Returns:
-        (..., h, w, K) in (0, 1]: the largest pixel of each map is 1, and they are not divided by their sum.
+        (..., h, w, K) in (0, 1]: the largest pixel of each map is 1, and they are not divided by
+        their sum.
     """
     # The maximum only shifts the exponent, but it is not a constant: it takes part in the gradient.
     highest = jnp.max(logits, axis=(-3, -2), keepdims=True)
@@ -36,22 +37,23 @@ def soft_argmax(heatmap: jax.Array) -> tuple[jax.Array, jax.Array]:
     size = heatmap.shape[-3]
     mass = 1e-4 + jnp.sum(heatmap, axis=(-3, -2))
     grid = jnp.arange(size, dtype=heatmap.dtype) / size
+    along = grid.reshape((1,) * (heatmap.ndim - 3) + (size, 1))
     columns = jnp.sum(heatmap, axis=-3) / mass[..., None, :]
     rows = jnp.sum(heatmap, axis=-2) / mass[..., None, :]
     # Along one axis each: two small products rather than sums over all pixels.
     x = jnp.einsum("...wk,w->...k", columns, grid)
     y = jnp.einsum("...hk,h->...k", rows, grid)
-    var_x = jnp.einsum("...wk,...wk->...k", columns, jnp.square(grid[:, None] - x[..., None, :]))
-    var_y = jnp.einsum("...hk,...hk->...k", rows, jnp.square(grid[:, None] - y[..., None, :]))
+    var_x = jnp.einsum("...wk,...wk->...k", columns, jnp.square(along - x[..., None, :]))
+    var_y = jnp.einsum("...hk,...hk->...k", rows, jnp.square(along - y[..., None, :]))
     return jnp.stack([x, y], axis=-1), jnp.sqrt((var_x + var_y) / 2)
 
 
 def released_spread(heatmap: jax.Array) -> jax.Array:
     """Spread as the released code reports it, for comparing numbers with it.
 
-    There the mean, in normalised coordinates, is subtracted from columns and rows in heatmap pixels, so the
-    value also grows with the landmark's distance from the top left corner. `soft_argmax` returns the
-    standard deviation itself.
+    There the mean, in normalised coordinates, is subtracted from columns and rows in heatmap
+    pixels, so the value also grows with the landmark's distance from the top left corner.
+    `soft_argmax` returns the standard deviation itself.
 
     Args:
         heatmap: (..., h, w, K), non-negative.
@@ -63,5 +65,7 @@ def released_spread(heatmap: jax.Array) -> jax.Array:
     weights = heatmap / (1e-4 + jnp.sum(heatmap, axis=(-3, -2), keepdims=True))
     pixels = jnp.arange(size, dtype=heatmap.dtype)
     (x, y) = jnp.unstack(soft_argmax(heatmap)[0][..., None, None, :, :], axis=-1)
-    deviation = (pixels[:, None] - x) ** 2 + (pixels[:, None, None] - y) ** 2
+    leading = (1,) * (heatmap.ndim - 3)
+    columns, rows = pixels.reshape(*leading, 1, size, 1), pixels.reshape(*leading, size, 1, 1)
+    deviation = (columns - x) ** 2 + (rows - y) ** 2
     return jnp.sqrt(jnp.sum(weights * deviation, axis=(-3, -2)) / 2) / size

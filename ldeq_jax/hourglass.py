@@ -53,9 +53,7 @@ class ConvUnit(nn.Module):
             )(x)
         x = nn.leaky_relu(x, 0.01)
         if self.norm == "group":
-            return nn.GroupNorm(
-                self.groups, epsilon=NORM_EPSILON, dtype=self.dtype, name="norm"
-            )(x)
+            return nn.GroupNorm(self.groups, epsilon=NORM_EPSILON, dtype=self.dtype, name="norm")(x)
         return nn.BatchNorm(
             use_running_average=not train,
             momentum=0.9,
@@ -66,7 +64,7 @@ class ConvUnit(nn.Module):
 
 
 class Stem(nn.Module):
-    """Image features injected into every evaluation of the map: (B, H, W, 3) -> (B, H/4, W/4, width).
+    """Image features injected into the map: (B, H, W, 3) -> (B, H/4, W/4, width).
 
     Attributes:
         width: output channels, a multiple of 4.
@@ -121,7 +119,7 @@ class HourglassMap(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array, x: jax.Array) -> jax.Array:
-        """Maps heatmaps (B, h, w, K) and injection (B, h, w, C) to heatmaps (B, h, w, K) in (0, 1]."""
+        """Maps heatmaps (B, h, w, K) and injection (B, h, w, C) to heatmaps in (0, 1]."""
 
         def unit(level, kernel, name):
             features = self.width + level * self.width_increment

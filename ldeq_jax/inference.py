@@ -1,9 +1,11 @@
 """Predicting: a trained model on crops, on whole pictures with face boxes, and on a data set."""
 
 import dataclasses
+import functools
+import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +16,29 @@ from ldeq_jax import geometry
 from ldeq_jax.checkpoints import load_model
 from ldeq_jax.config import Config
 from ldeq_jax.data import LandmarkBatch
-from ldeq_jax.model import LDEQ, Prediction, normalise_image
+from ldeq_jax.model import LDEQ, ModelConfig, Prediction, normalise_image
+from ldeq_jax.solver import SolveInfo
 from ldeq_jax.training import make_mesh, replicated, to_devices
+
+_FACES_AT_ONCE = 8  # bounds memory, and the number of batch shapes that are ever compiled
+
+
+class Faces(NamedTuple):
+    """What the model says of the N faces of a picture. NumPy arrays.
+
+    Attributes:
+        landmarks: (N, K, 2) x then y, picture pixels.
+        spread: (N, K) standard deviation of each heatmap in picture pixels: its uncertainty.
+        info: SolveInfo, every field (N,).
+    """
+
+    landmarks: np.ndarray
+    spread: np.ndarray
+    info: SolveInfo
 
 
 class Predictor:
-    """A trained model on the devices at hand, compiled once per batch shape.
+    """A trained model on the devices at hand, compiled once per batch shape and process.
 
     Attributes:
         config: the config it was trained with.
@@ -37,13 +56,7 @@ class Predictor:
             config = dataclasses.replace(config, model=model)
         self.config = config
         self._variables = variables
-        network = LDEQ(config.model)
-
-        def predict(variables, image, budget):
-            image = normalise_image(image).astype(config.model.dtype)
-            return network.apply(variables, image, budget=budget)
-
-        self._predict = jax.jit(predict)
+        self._predict = _compiled(config.model)
 
     @classmethod
     def from_checkpoint(cls, directory: str | Path, max_steps: int | None = None) -> "Predictor":
@@ -55,7 +68,8 @@ class Predictor:
         """Finds the landmarks of crops.
 
         Args:
-            image: (B, H, W, 3) RGB crops of the model's size: uint8 in 0..255 or floating in [0, 1].
+            image: (B, H, W, 3) RGB crops of the model's size: uint8 in 0..255 or floating in
+                [0, 1].
             budget: solver iterations, at most the largest budget; changing it does not recompile.
 
         Returns:
@@ -69,36 +83,47 @@ class Predictor:
         steps = self.config.model.forward.max_steps
         return self._predict(self._variables, image, jnp.int32(steps if budget is None else budget))
 
-    def faces(
-        self, picture: np.ndarray, boxes: np.ndarray, budget: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def faces(self, picture: np.ndarray, boxes: np.ndarray, budget: int | None = None) -> Faces:
         """Finds the landmarks of the faces of one picture.
 
         Args:
-            picture: (H, W, 3) uint8 RGB.
-            boxes: (N, 4) x1 y1 x2 y2 of each face in picture pixels. The crop is taken around them as
-                in training: by WFLW's rule, or, for a model trained on crops around the landmarks,
-                as if the box were the extent of the landmarks (brows to chin, ear to ear).
+            picture: (H, W, 3) RGB: uint8 in 0..255 or floating in [0, 1].
+            boxes: (N, 4) x1 y1 x2 y2 of each face in picture pixels. The crop is taken around them
+                as in training: by WFLW's rule, or, for a model trained on crops around the
+                landmarks, as if the box were their extent (brows to chin, ear to ear).
             budget: solver iterations.
 
         Returns:
-            Landmarks (N, K, 2) in picture pixels, and their spread (N, K) in picture pixels.
+            Faces, in the order of the boxes.
+
+        Raises:
+            TypeError: the picture is neither uint8 nor floating.
+            ValueError: it has another shape or range, or a box has no area.
         """
-        size = self.config.model.image_size
-        data = self.config.data
+        check_images(picture[None])
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+        size, num_landmarks = self.config.model.image_size, self.config.model.num_landmarks
+        crops = np.array([self._crop(box) for box in boxes]).reshape(-1, 3, 3)
+        none = np.zeros(0)
+        landmarks, spread = [np.zeros((0, num_landmarks, 2))], [np.zeros((0, num_landmarks))]
+        infos = [SolveInfo(none.astype(np.int32), none, none.astype(bool), none.astype(bool))]
+        for start in range(0, len(crops), _FACES_AT_ONCE):
+            part = crops[start : start + _FACES_AT_ONCE]
+            prediction = self(np.stack([geometry.warp(picture, c, size) for c in part]), budget)
+            frame_from_crop = geometry.inverse(part)
+            zoom = np.sqrt(np.abs(np.linalg.det(frame_from_crop)))[:, None]
+            points = size * np.asarray(prediction.landmarks)
+            landmarks.append(geometry.transform_points(frame_from_crop, points))
+            spread.append(size * np.asarray(prediction.spread) * zoom)
+            infos.append(jax.device_get(prediction.info))
+        info = jax.tree.map(lambda *parts: np.concatenate(parts), *infos)
+        return Faces(np.concatenate(landmarks), np.concatenate(spread), info)
+
+    def _crop(self, box):
+        size, data = self.config.model.image_size, self.config.data
         if data.crop == "landmarks":
-            crops = [
-                geometry.crop_from_landmarks(box.reshape(2, 2), size, data.crop_scale)
-                for box in boxes
-            ]
-        else:
-            crops = [geometry.crop_from_box(box, size, data.crop_scale) for box in boxes]
-        images = np.stack([geometry.warp(picture, crop, size) for crop in crops])
-        prediction = jax.device_get(self(images, budget))
-        inverses = np.stack([geometry.inverse(crop) for crop in crops])
-        landmarks = geometry.transform_points(inverses, prediction.landmarks * size)
-        return landmarks, prediction.spread * size * inverses[:, :1, 0]
+            return geometry.crop_from_landmarks(box.reshape(2, 2), size, data.crop_scale)
+        return geometry.crop_from_box(box, size, data.crop_scale)
 
     def batches(
         self, batches: Iterable[LandmarkBatch], total: int | None = None, budget: int | None = None
@@ -115,19 +140,34 @@ class Predictor:
             (N, K, 2) normalised crop coordinates, spread (N, K), num_steps, residual, converged,
             diverged, frame_from_crop (N, 3, 3).
         """
-        rows: list[dict[str, np.ndarray]] = []
-        mesh = make_mesh(self.config.data.batch_size)
+        mesh = make_mesh(jax.device_count())
         variables = jax.device_put(self._variables, replicated(mesh))
         steps = jnp.int32(self.config.model.forward.max_steps if budget is None else budget)
-        # The result of one batch is fetched while the next is computed.
-        previous = None
+        rows, pending = [], []
         for batch in tqdm(batches, total=total, unit="batch", disable=total is None):
-            prediction = self._predict(variables, to_devices(mesh, batch.image), steps)
-            if previous is not None:
-                rows.append(_rows(*previous))
-            previous = batch, prediction
-        rows.append(_rows(*previous))
+            # Rows are added until the devices divide them; no row sees another.
+            padding = (0, -len(batch.image) % mesh.size)
+            image = np.pad(batch.image, (padding, (0, 0), (0, 0), (0, 0)), mode="edge")
+            pending.append((batch, self._predict(variables, to_devices(mesh, image), steps)))
+            # The result of one batch is fetched while the next is computed.
+            if len(pending) > 1:
+                rows.append(_rows(*pending.pop(0)))
+        rows += [_rows(*last) for last in pending]
         return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+
+
+def use_all_cores(batch_size: int = 0) -> None:
+    """Makes one CPU device a core, as XLA runs a convolution on one; no effect on GPU and TPU.
+
+    Call it before anything is computed.
+
+    Args:
+        batch_size: rows that the devices must divide; if not all cores do, fewer are used. 0 for
+            any number.
+    """
+    every = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    count = max(n for n in range(1, every + 1) if batch_size % n == 0)
+    jax.config.update("jax_num_cpu_devices", count)
 
 
 def check_images(image: np.ndarray) -> None:
@@ -151,6 +191,17 @@ def check_images(image: np.ndarray) -> None:
         )
 
 
+@functools.cache
+def _compiled(model: ModelConfig):
+    """The jitted prediction of a model; a predictor made anew, as for a validation, shares it."""
+    network = LDEQ(model)
+
+    def predict(variables, image, budget):
+        return network.apply(variables, normalise_image(image).astype(model.dtype), budget=budget)
+
+    return jax.jit(predict)
+
+
 def _rows(batch, prediction):
     real = batch.mask
     info = prediction.info
@@ -170,4 +221,5 @@ def _rows(batch, prediction):
         "target": batch.landmarks,
         "frame_from_crop": batch.frame_from_crop,
     }
-    return {key: value[real] for key, value in (fetched | given).items()}
+    # What was predicted may have more rows than the batch, to suit the devices.
+    return {key: value[: len(real)][real] for key, value in (fetched | given).items()}

@@ -1,4 +1,4 @@
-"""LDEQ: stem, equilibrium of the hourglass map, landmarks read from it (Micaelli et al. 2023, sec. 3)."""
+"""LDEQ: stem, equilibrium of the map, landmarks read from it (Micaelli et al. 2023, sec. 3)."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ IMAGE_DEVIATION = (0.229, 0.224, 0.225)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Sizes of an LDEQ and how its equilibrium is found. The defaults are the released WFLW model's.
+    """Sizes of an LDEQ and how its equilibrium is found; by default the released WFLW model's.
 
     Attributes:
         num_landmarks: K; 0 in a run's config means as many as the schema has.
@@ -31,7 +31,8 @@ class ModelConfig:
         temperature: sharpness beta of the heatmaps.
         learn_temperature: train it.
         stem_norm: "batch" as released, or "group".
-        dtype: "float32", "bfloat16" (convolutions; solver and readout stay in float32) or "float64".
+        dtype: "float32", "bfloat16" (convolutions; solver and readout stay in float32) or
+            "float64".
         forward: solver of the equilibrium.
         backward: solver of the adjoint equation, for the implicit gradient.
         gradient: "implicit", "one_step", "phantom" or "unrolled".
@@ -66,7 +67,9 @@ class ModelConfig:
             )
         for name in ("base_width", "width_increment"):
             if getattr(self, name) % self.groups:
-                raise ValueError(f"{name} {getattr(self, name)} is not divisible by {self.groups} groups")
+                raise ValueError(
+                    f"{name} {getattr(self, name)} is not divisible by {self.groups} groups"
+                )
 
 
 @flax.struct.dataclass
@@ -103,7 +106,9 @@ def normalise_image(image: jax.Array) -> jax.Array:
         image = image.astype(jnp.float32) / 255
     elif not jnp.issubdtype(image.dtype, jnp.floating):
         raise TypeError(f"images must be uint8 (0..255) or floating (0..1), not {image.dtype}")
-    return (image - jnp.asarray(IMAGE_MEAN, image.dtype)) / jnp.asarray(IMAGE_DEVIATION, image.dtype)
+    per_channel = (1,) * (image.ndim - 1) + (3,)
+    mean = jnp.asarray(IMAGE_MEAN, image.dtype).reshape(per_channel)
+    return (image - mean) / jnp.asarray(IMAGE_DEVIATION, image.dtype).reshape(per_channel)
 
 
 class LDEQ(nn.Module):
@@ -130,8 +135,8 @@ class LDEQ(nn.Module):
             z0: (B, h, w, K) initial state; zeros when None.
             budget: () or (B,) traced iteration budget, clipped to config.forward.max_steps.
             trace: keep the residual of every iteration in `info`.
-            jacobian_key: random key; when given, an estimate of `||df/dz||_F^2` per state element at
-                the solution is sown as (B,) into the collection "losses".
+            jacobian_key: random key; when given, an estimate of `||df/dz||_F^2` per state element
+                at the solution is sown as (B,) into the collection "losses".
 
         Returns:
             Prediction.
@@ -176,7 +181,7 @@ class LDEQ(nn.Module):
 
 
 def hourglass_map(config: ModelConfig) -> HourglassMap:
-    """The map f of a model, as an unbound module for `module.apply({"params": params["map"]}, z, x)`."""
+    """The map f of a model: `hourglass_map(config).apply({"params": params["map"]}, z, x)`."""
     return HourglassMap(
         num_landmarks=config.num_landmarks,
         width=config.base_width,

@@ -45,9 +45,10 @@ def draw_landmarks(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        points: (K, 2) landmarks in pixels of the image, (x, y); those not finite are left out.
+        points: (K, 2) landmarks in pixels of the image, (x, y), or (N, K, 2) of several faces;
+            those not finite are left out. The larger the face, the thicker its lines and dots.
         schema: schema of the landmarks, for the contours.
-        target: (K, 2) reference landmarks, drawn below the others in another colour.
+        target: (K, 2) or (N, K, 2) reference landmarks, drawn below in another colour.
         scale: enlargement of the image before anything is drawn on it.
 
     Returns:
@@ -58,16 +59,17 @@ def draw_landmarks(
     """
     size = (scale * image.shape[1], scale * image.shape[0])
     canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
-    if target is not None:
-        _draw_face(canvas, target, schema, TARGET_RGB, scale)
-    _draw_face(canvas, points, schema, PREDICTED_RGB, scale)
+    for faces, colour in ((target, TARGET_RGB), (points, PREDICTED_RGB)):
+        if faces is not None:
+            faces = np.asarray(faces, np.float64)
+            for face in faces if faces.ndim == 3 else [faces]:
+                _draw_face(canvas, face, schema, colour, scale)
     return canvas
 
 
 def _draw_face(
     canvas: np.ndarray, points: np.ndarray, schema: LandmarkSchema, colour: tuple, scale: int
 ) -> None:
-    points = np.asarray(points, np.float64)
     if points.shape != (schema.num_landmarks, 2):
         raise ValueError(
             f"{schema.name} has {schema.num_landmarks} landmarks, got points of {points.shape}"
@@ -76,13 +78,16 @@ def _draw_face(
     # Enlarging keeps the edges of the image in place, not the centre of its first pixel.
     enlarged = np.where(finite[:, None], (points + 0.5) * scale - 0.5, 0)
     fixed = np.round(np.clip(enlarged, -1e5, 1e5) * 2**_SHIFT).astype(np.int32)
+    shown = np.clip(enlarged[finite], 0, max(canvas.shape))
+    extent = float((shown.max(axis=0) - shown.min(axis=0)).max()) if len(shown) else 0
+    radius = max(1.0, 0.7 * scale, extent / 150)
+    thickness = max(1, round(radius / 2))
     for indices, closed in schema.contours:
         ends = zip(indices, (*indices[1:], indices[0]) if closed else indices[1:], strict=False)
         for start, end in ends:
             if finite[start] and finite[end]:
                 line = (fixed[start].tolist(), fixed[end].tolist(), colour)
-                cv2.line(canvas, *line, 1, cv2.LINE_AA, _SHIFT)
-    radius = max(1.0, 0.7 * scale)
+                cv2.line(canvas, *line, thickness, cv2.LINE_AA, _SHIFT)
     for point in fixed[finite]:
         cv2.circle(
             canvas, point.tolist(), round(radius * 2**_SHIFT), colour, -1, cv2.LINE_AA, _SHIFT
@@ -124,6 +129,27 @@ def contact_sheet(
     columns = min(columns, len(tiles))
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
     return np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Writes a picture; the folder is made when missing.
+
+    Args:
+        path: file to write, its ending gives the format.
+        image: (H, W, 3) uint8 RGB.
+
+    Raises:
+        OSError: it cannot be written, or the format is unknown.
+    """
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    try:
+        written = cv2.imwrite(os.fspath(path), image[..., ::-1])
+    except cv2.error:
+        written = False
+    if not written:
+        raise OSError(
+            f"cannot write {path}: use a name ending in .png or .jpg in a writable folder"
+        )
 
 
 def face_gallery(
@@ -201,6 +227,37 @@ def cumulative_error_plot(
     axes.set_ylabel("Faces with at most this error (%)")
     if curves:
         figure.legend(frameon=False, fontsize=8, loc="outside upper left")
+    figure.savefig(path, dpi=150)
+
+
+def budget_plot(
+    budgets: Sequence[int],
+    nme: Mapping[str, Sequence[float]],
+    residual: Mapping[str, Sequence[float]],
+    path: Path,
+) -> None:
+    """Plots the mean error and the mean residual against the iteration budget of the solver.
+
+    Args:
+        budgets: iterations allowed.
+        nme: subset of the faces to its mean NME at each budget, in percent.
+        residual: subset to its mean relative residual at each budget.
+        path: picture to write; its folder must exist.
+    """
+    figure, [[errors, residuals]] = _panels(1, 2, (3.6, 2.9))
+    order = np.argsort(budgets)
+    steps = np.asarray(budgets)[order]
+    for colour, name in zip(_colours(len(nme)), nme, strict=True):
+        style = {"color": colour, "marker": "o", "markersize": 3}
+        errors.plot(steps, np.asarray(nme[name])[order], label=name, **style)
+        residuals.plot(steps, np.asarray(residual[name])[order], **style)
+    for axes, label in ((errors, "NME (%)"), (residuals, "Relative residual")):
+        _clean(axes)
+        axes.set_xlabel("Solver steps allowed")
+        axes.set_ylabel(label)
+        axes.locator_params("x", integer=True)
+    residuals.set_yscale("log")
+    figure.legend(frameon=False, fontsize=8, ncols=4, loc="outside upper left")
     figure.savefig(path, dpi=150)
 
 

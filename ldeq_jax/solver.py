@@ -1,7 +1,7 @@
 """Fixed points `z* = f(theta, z*)` of batched maps, and gradients through them.
 
-Three solvers share one `lax.while_loop`: Picard (plain iteration), Anderson and Broyden. Every row of
-the batch stops on its own, so a row's answer never depends on its neighbours, and the iteration
+Three solvers share one `lax.while_loop`: Picard (plain iteration), Anderson and Broyden. Every row
+of the batch stops on its own, so a row's answer never depends on its neighbours, and the iteration
 budget is a traced value, so changing it does not recompile.
 
 The module needs jax alone and knows nothing of landmarks: it can serve any deep equilibrium model.
@@ -27,7 +27,8 @@ class SolverConfig:
 
     Attributes:
         method: "picard" (z <- f(z)), "anderson" or "broyden".
-        max_steps: the largest iteration budget. A traced budget given at call time is clipped to it.
+        max_steps: the largest iteration budget. A traced budget given at call time is clipped to
+            it.
         tol: a row stops once its residual is below this; 0 uses the whole budget.
         stop: residual `||f(z) - z|| / (1e-5 + ||f(z)||)` ("rel") or `||f(z) - z||` ("abs").
         history_size: pairs (z, f(z)) that Anderson mixes.
@@ -35,8 +36,8 @@ class SolverConfig:
         mixing: weight of f(z) against z in Picard and Anderson updates, in (0, 1]; 1 is undamped.
         best_iterate: return the iterate of lowest residual rather than the last one.
         final_evaluation: return `f(z)` of the solution rather than the solution itself.
-        divergence_ratio: a row whose absolute residual exceeds this multiple of its lowest so far has
-            diverged.
+        divergence_ratio: a row whose absolute residual exceeds this multiple of its lowest so far
+            has diverged.
     """
 
     method: Method = "picard"
@@ -69,10 +70,10 @@ class SolveInfo(NamedTuple):
         num_steps: (B,) int32, iterations used.
         residual: (B,) residual of the solution, by the configured stop rule.
         converged: (B,) bool, residual below the tolerance.
-        diverged: (B,) bool, the row turned NaN or grew beyond the divergence ratio; it holds its best
-            iterate from before that.
-        trace: (B, max_steps) residual of every iteration, NaN where none was made; None unless asked
-            for.
+        diverged: (B,) bool, the row turned NaN or grew beyond the divergence ratio; it holds its
+            best iterate from before that.
+        trace: (B, max_steps) residual of every iteration, NaN where none was made; None unless
+            asked for.
     """
 
     num_steps: jax.Array
@@ -98,7 +99,8 @@ def fixed_point(
     """Solves `z = f(theta, z)` row by row, differentiably in `theta`.
 
     Args:
-        f: the map; row b of its result must depend on row b of `z` alone. It must not close over traced
+        f: the map; row b of its result must depend on row b of `z` alone. It must not close over
+            traced
             values: all that is differentiated sits in `theta`. It may compute in low precision; the
             solver works in the precision of `z0`, at least float32.
         theta: pytree of parameters and injected features.
@@ -106,19 +108,19 @@ def fixed_point(
         forward: the forward solver.
         backward: the solver of the adjoint equation `y = J^T y + g`, used by "implicit"; `forward`
             when None. Its `best_iterate` and `final_evaluation` mean the same as forward.
-        gradient: "implicit" (implicit function theorem), "one_step" (Jacobian-free: backward through one
-            evaluation at the solution), "phantom" (backward through `phantom_steps` damped steps from
-            the solution), or "unrolled" (backward through every iteration; memory grows with
-            `forward.max_steps`).
-        budget: () or (B,) largest number of iterations now, traced, clipped to [0, forward.max_steps];
-            None is forward.max_steps.
+        gradient: "implicit" (implicit function theorem), "one_step" (Jacobian-free: backward
+            through one evaluation at the solution), "phantom" (backward through `phantom_steps`
+            damped steps from the solution), or "unrolled" (backward through every iteration; memory
+            grows with `forward.max_steps`).
+        budget: () or (B,) largest number of iterations now, traced, clipped to [0,
+            forward.max_steps]; None is forward.max_steps.
         phantom_steps: number of steps of the phantom gradient.
         phantom_mixing: their damping, in (0, 1].
         trace: keep the residual of each iteration in the returned info.
 
     Returns:
-        The state (B, ...) and its SolveInfo, which carries no gradient. The gradient with respect to `z0`
-        is zero unless "unrolled".
+        The state (B, ...) and its SolveInfo, which carries no gradient. The gradient with respect
+        to `z0` is zero unless "unrolled".
 
     Raises:
         ValueError: an unknown gradient, or `f` does not keep the shape of `z0`.
@@ -150,8 +152,8 @@ def jacobian_penalty(
 ) -> jax.Array:
     """Hutchinson estimate of the squared Frobenius norm of df/dz, as a regulariser.
 
-    `E ||J^T v||^2 = ||J||_F^2` for random signs v. Differentiable in `theta`; keeping it small keeps the
-    fixed point easy to solve for (Bai et al. 2021).
+    `E ||J^T v||^2 = ||J||_F^2` for random signs v. Differentiable in `theta`; keeping it small
+    keeps the fixed point easy to solve for (Bai et al. 2021).
 
     Args:
         f: the map, as in `fixed_point`.
@@ -175,15 +177,17 @@ def jacobian_penalty(
 def spectral_radius(
     f: Map, theta: Any, z: jax.Array, key: jax.Array, num_iters: int = 50
 ) -> jax.Array:
-    """Power-method estimate of the spectral radius of df/dz; below 1, plain iteration converges nearby.
+    """Power-method estimate of the spectral radius of df/dz.
+
+    Below 1, plain iteration converges from nearby.
 
     Args:
         f: the map, as in `fixed_point`.
         theta: its parameters.
         z: (B, ...) where the Jacobian is taken.
         key: random key of the start vector.
-        num_iters: Jacobian-vector products; the growth of the later half is averaged, so that a complex
-            pair of leading eigenvalues does not make the estimate swing.
+        num_iters: Jacobian-vector products; the growth of the later half is averaged, so that a
+            complex pair of leading eigenvalues does not make the estimate swing.
 
     Returns:
         (B,) estimates, one a row.
@@ -192,10 +196,11 @@ def spectral_radius(
     per_row = (-1,) + (1,) * (z.ndim - 1)
 
     def step(v, _):
-        v = push(v / _norm(v).reshape(per_row))
-        # A map that ignores z takes any vector to zero: keep the division by the norm defined.
-        v = jnp.where(_norm(v).reshape(per_row) == 0, jnp.finfo(z.dtype).tiny, v)
-        return v, jnp.log(_norm(v))
+        v = push(v)
+        growth = _norm(v)
+        # A vector that the map takes to zero stays there, and the radius comes out as exp(-inf) =
+        # 0.
+        return v / jnp.where(growth == 0, 1, growth).reshape(per_row), jnp.log(growth)
 
     start = jax.random.normal(key, z.shape, z.dtype)
     _, growth = jax.lax.scan(step, start, length=num_iters)
@@ -235,7 +240,7 @@ _attached.defvjp(_attached_forward, _attached_backward)
 
 
 class _Progress(NamedTuple):
-    """The loop's carry. Fields beside `step` and `memory` are per row and frozen once it is done."""
+    """The loop's carry. All but `step` and `memory` is per row and frozen once the row is done."""
 
     step: jax.Array
     memory: Any
@@ -251,7 +256,7 @@ class _Progress(NamedTuple):
 
 
 def _solve(f, z0, config, budget, trace, unroll=False):
-    """Runs the loop on flat rows (B, N); returns the state before any final evaluation, and its info."""
+    """Runs the loop on flat rows; returns the state before any final evaluation, and the info."""
     shape, rows = z0.shape, z0.shape[0]
     start, advance = _METHODS[config.method](config)
 
@@ -303,7 +308,8 @@ def _solve(f, z0, config, budget, trace, unroll=False):
         trace=jnp.full((rows, config.max_steps), jnp.nan, z0.dtype) if trace else None,
     )
     if unroll:
-        # A loop of static length can be differentiated backwards; rows that are done stay as they are.
+        # A loop of static length can be differentiated backwards; rows that are done stay as they
+        # are.
         progress, _ = jax.lax.scan(lambda p, _: (body(p), None), progress, length=config.max_steps)
     else:
         progress = jax.lax.while_loop(lambda p: jnp.any(p.active), body, progress)
@@ -322,8 +328,8 @@ def _solve(f, z0, config, budget, trace, unroll=False):
 
 
 # A method is a pair of functions on flat rows (B, N): `start(f, z)` makes its memory, and
-# `advance(f, memory, step)` returns the new memory, the iterate, f at the point whose residual is measured,
-# and that residual vector f(z) - z.
+# `advance(f, memory, step)` returns the new memory, the iterate, f at the point whose residual is
+# measured, and that residual vector f(z) - z.
 
 
 def _picard(config):
@@ -356,14 +362,15 @@ def _anderson(config):
 
     def advance(f, memory, step):
         states, values = memory
-        filled = (jnp.arange(size) < step + 2).astype(states.dtype)
-        # Minimising ||sum a_i (f_i - z_i)||^2 + ridge ||a||^2 under sum a_i = 1 gives a ~ G^-1 1. An empty
-        # slot gets a unit row in G and a 0 on the right-hand side, hence no weight.
+        filled = jnp.arange(size) < step + 2
+        # Minimising ||sum a_i (f_i - z_i)||^2 + ridge ||a||^2 under sum a_i = 1 gives a ~ G^-1 1.
+        # An empty slot gets a unit row in G and a 0 on the right-hand side, hence no weight.
         differences = values - states
         gram = jnp.einsum("bmn,bkn->bmk", differences, differences)
-        diagonal = jnp.where(filled > 0, config.ridge, 1.0)
-        gram = gram * filled[:, None] * filled[None, :] + jnp.diag(diagonal).astype(gram.dtype)
-        ones = jnp.broadcast_to(filled[:, None], (gram.shape[0], size, 1))
+        pairs = jnp.outer(filled, filled)
+        diagonal = jnp.diag(jnp.where(filled, config.ridge, 1).astype(gram.dtype))
+        gram = jnp.where(pairs[None], gram, 0) + diagonal[None]
+        ones = jnp.broadcast_to(filled.astype(gram.dtype)[None, :, None], (*gram.shape[:2], 1))
         weights = jnp.linalg.solve(gram, ones)[..., 0]
         weights = weights / weights.sum(axis=1, keepdims=True)
         z = _mix(

@@ -1,7 +1,7 @@
 """Training: state, optimiser, and one step that runs on every device of a mesh at once."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import flax.struct
@@ -14,7 +14,9 @@ from ldeq_jax.data import LandmarkBatch
 from ldeq_jax.losses import LossName, landmark_loss
 from ldeq_jax.model import LDEQ, ModelConfig, normalise_image
 
-_OPTIMIZERS = {"adam": optax.adam, "adamw": optax.adamw, "nadam": optax.nadam, "radam": optax.radam}
+OptimizerName = Literal["adam", "adamw", "nadam", "radam"]
+Decay = Literal["cosine", "step", "none"]
+Clip = Literal["value", "norm", "none"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,10 +26,10 @@ class OptimizerConfig:
     Attributes:
         name: "adam", "adamw", "nadam" or "radam".
         learning_rate: peak learning rate.
-        warmup_steps: steps of linear rise from 0.
-        decay: "cosine" to 0 over the rest of the run, "step" (times `decay_factor` at each of
-            `decay_at`) or "none".
-        decay_at: steps at which "step" decays.
+        warmup_steps: steps of linear rise; the first step has rate 0.
+        decay: "cosine" to 0 over the rest of the run, "step" (times `decay_factor` from each of the
+            steps `decay_at` on) or "none".
+        decay_at: steps at which "step" decays, counted from the start of the run.
         decay_factor: what it multiplies by.
         b1: decay of the first moment.
         b2: decay of the second moment.
@@ -37,34 +39,31 @@ class OptimizerConfig:
         ema_decay: decay of the weight average that is evaluated and exported; 0 keeps none.
     """
 
-    name: str = "adam"
+    name: OptimizerName = "adam"
     learning_rate: float = 1e-4
     warmup_steps: int = 0
-    decay: Literal["cosine", "step", "none"] = "step"
+    decay: Decay = "step"
     decay_at: tuple[int, ...] = ()
     decay_factor: float = 0.1
     b1: float = 0.9
     b2: float = 0.999
     weight_decay: float = 0.0
-    clip: Literal["value", "norm", "none"] = "value"
+    clip: Clip = "value"
     clip_at: float = 1.0
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        choices = {
-            "name": tuple(_OPTIMIZERS),
-            "decay": ("cosine", "step", "none"),
-            "clip": ("value", "norm", "none"),
-        }
-        for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
+        for field, kind in (("name", OptimizerName), ("decay", Decay), ("clip", Clip)):
+            if getattr(self, field) not in get_args(kind):
                 raise ValueError(
-                    f"optimizer.{field} must be one of {allowed}, not {getattr(self, field)!r}"
+                    f"{field} must be one of {get_args(kind)}, not {getattr(self, field)!r}"
                 )
         if self.weight_decay and self.name != "adamw":
             raise ValueError(f"weight_decay needs adamw; {self.name} has none")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
+        if self.warmup_steps < 0 or self.clip_at <= 0:
+            raise ValueError("warmup_steps must be 0 or more, and clip_at above 0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,8 +73,9 @@ class TrainConfig:
     Attributes:
         num_steps: optimiser steps.
         loss: "l1", "l2", "smooth_l1" or "wing", on normalised coordinates.
-        min_budget: each step draws its solver budget uniformly from [min_budget, forward.max_steps],
-            so that the map learns to improve a state of any age; 0 always uses the largest.
+        min_budget: each step draws its solver budget uniformly from min_budget, ...,
+            forward.max_steps, so that the map learns to improve a state of any age; 0 always uses
+            the largest.
         jacobian_weight: weight of the squared Frobenius norm of df/dz per state element.
         seed: of the initial weights and of all randomness of a step.
         log_every: steps between lines of the log.
@@ -96,10 +96,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.loss not in get_args(LossName):
-            raise ValueError(f"train.loss must be one of {get_args(LossName)}, not {self.loss!r}")
+            raise ValueError(f"loss must be one of {get_args(LossName)}, not {self.loss!r}")
         for field in ("num_steps", "log_every", "eval_every", "checkpoint_every", "keep"):
             if getattr(self, field) < 1:
-                raise ValueError(f"train.{field} must be at least 1, not {getattr(self, field)}")
+                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+        if self.min_budget < 0:
+            raise ValueError(f"min_budget must be 0 or more, not {self.min_budget}")
 
 
 @flax.struct.dataclass
@@ -149,13 +151,15 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
         "norm": optax.clip_by_global_norm,
         "none": lambda _: optax.identity(),
     }[config.clip]
-    options = {}
+    options = {"b1": config.b1, "b2": config.b2}
     if config.name == "adamw":
-        matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)  # noqa: E731
-        options = {"weight_decay": config.weight_decay, "mask": matrices}
+
+        def is_matrix(params):  # biases, norms and the temperature have one axis or none
+            return jax.tree.map(lambda p: p.ndim > 1, params)
+
+        options |= {"weight_decay": config.weight_decay, "mask": is_matrix}
     schedule = make_schedule(config, num_steps)
-    optimizer = _OPTIMIZERS[config.name](schedule, b1=config.b1, b2=config.b2, **options)
-    return optax.chain(clip(config.clip_at), optimizer)
+    return optax.chain(clip(config.clip_at), getattr(optax, config.name)(schedule, **options))
 
 
 def create_state(
@@ -187,14 +191,23 @@ def make_train_step(
 ) -> Callable[[TrainState, LandmarkBatch], tuple[TrainState, dict[str, jax.Array]]]:
     """The jitted training step.
 
-    The batch is divided over the mesh and the state is on every device; norms, losses and gradients
-    are those of the whole batch, so the number of devices changes nothing beyond rounding.
+    The batch is divided over the mesh and the state is on every device; norms, losses and
+    gradients are those of the whole batch, so the number of devices changes nothing beyond
+    rounding.
 
     Returns:
-        `step(state, batch) -> state, metrics`. It consumes the state it is given. Metrics are scalars:
+        `step(state, batch) -> state, metrics`. It consumes the state it is given. The metrics are:
         loss, nme (percent), solver_steps, residual, converged and diverged (shares of faces),
         grad_norm, lr.
+
+    Raises:
+        ValueError: `train.min_budget` exceeds the largest budget.
     """
+    if train.min_budget > model.forward.max_steps:
+        raise ValueError(
+            f"train.min_budget {train.min_budget} exceeds model.forward.max_steps "
+            f"{model.forward.max_steps}"
+        )
     network = LDEQ(model)
     transform = make_optimizer(optimizer, train.num_steps)
     schedule = make_schedule(optimizer, train.num_steps)
@@ -258,19 +271,20 @@ def make_train_step(
     )
 
 
-def make_mesh(batch_size: int) -> jax.sharding.Mesh:
-    """All devices of all hosts in one row, over which batches are divided.
+def make_mesh(batch_size: int, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
+    """Devices in one row, over which batches are divided: all of all hosts if none are given.
 
     Raises:
         ValueError: the devices do not divide the batch.
     """
-    count = jax.device_count()
-    if batch_size % count:
+    devices = jax.devices() if devices is None else devices
+    if batch_size % len(devices):
         raise ValueError(
-            f"a batch of {batch_size} cannot be divided over {count} devices: "
-            f"set --config.data.batch_size to a multiple of {count}"
+            f"a batch of {batch_size} cannot be divided over {len(devices)} devices: "
+            f"set --config.data.batch_size to a multiple of {len(devices)}"
         )
-    return jax.make_mesh((count,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    auto = (jax.sharding.AxisType.Auto,)
+    return jax.make_mesh((len(devices),), ("batch",), axis_types=auto, devices=devices)
 
 
 def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:

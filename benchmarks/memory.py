@@ -1,0 +1,94 @@
+"""Memory of a training step against the solver's iteration budget, for each gradient.
+
+    python benchmarks/memory.py --output=docs/images/memory.png
+
+Compiles the step and asks XLA how much temporary memory the program needs; nothing is run, so the figure
+does not depend on the machine's load. The implicit, one-step and phantom gradients linearise the map where
+the solver stopped and need the same memory at any budget; back-propagation through the iterations does not.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+from absl import app, flags
+
+from ldeq_jax import report, training
+from ldeq_jax.data import LandmarkBatch
+from ldeq_jax.model import ModelConfig
+from ldeq_jax.solver import SolverConfig
+
+_OUTPUT = flags.DEFINE_string("output", None, "Write a plot to this file, too.")
+_BATCH = flags.DEFINE_integer("batch_size", 8, "Faces of a step.")
+_BUDGETS = flags.DEFINE_multi_integer("budget", [4, 8, 16, 32, 64], "Solver budgets to compile.")
+_METHOD = flags.DEFINE_enum("method", "picard", ["picard", "anderson"], "Solver, both ways.")
+
+MODEL = ModelConfig(
+    num_landmarks=68,
+    image_size=128,
+    injection_width=32,
+    base_width=32,
+    width_increment=16,
+    residual_kernel=3,
+    stem_norm="group",
+)
+
+
+def step_memory(gradient: str, budget: int, method: str, batch_size: int) -> int:
+    """Temporary bytes of one compiled training step."""
+    solver = SolverConfig(method=method, max_steps=budget, tol=0.0)
+    model = dataclasses.replace(MODEL, gradient=gradient, forward=solver, backward=solver)
+    optimizer, train = training.OptimizerConfig(), training.TrainConfig()
+    mesh = training.make_mesh(batch_size)
+    step = training.make_train_step(model, optimizer, train, (36, 45), mesh)
+    state = jax.eval_shape(lambda: training.create_state(model, optimizer, train, mesh))
+    size = model.image_size
+    batch = LandmarkBatch(
+        image=jax.ShapeDtypeStruct((batch_size, size, size, 3), jnp.uint8),
+        landmarks=jax.ShapeDtypeStruct((batch_size, model.num_landmarks, 2), jnp.float32),
+        mask=jax.ShapeDtypeStruct((batch_size,), bool),
+        frame_from_crop=jax.ShapeDtypeStruct((batch_size, 3, 3), jnp.float32),
+        index=jax.ShapeDtypeStruct((batch_size,), jnp.int32),
+    )
+    return step.lower(state, batch).compile().memory_analysis().temp_size_in_bytes
+
+
+def main(argv: list[str]) -> None:
+    """Prints the table and draws the plot."""
+    budgets = sorted(_BUDGETS.value)
+    megabytes = {
+        gradient: [step_memory(gradient, b, _METHOD.value, _BATCH.value) / 2**20 for b in budgets]
+        for gradient in ("implicit", "one_step", "phantom", "unrolled")
+    }
+    rows = [
+        {"gradient": gradient}
+        | {f"budget {b} (MiB)": value for b, value in zip(budgets, values, strict=True)}
+        | {f"{budgets[-1]} / {budgets[0]}": values[-1] / values[0]}
+        for gradient, values in megabytes.items()
+    ]
+    print(report.markdown_table(rows, digits=3))
+    if _OUTPUT.value:
+        plot(budgets, megabytes, _OUTPUT.value)
+
+
+def plot(budgets: list[int], megabytes: dict[str, list[float]], path: str) -> None:
+    """One line a gradient, both axes logarithmic."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5, 3.4), layout="constrained")
+    for gradient, marker in zip(megabytes, "osv^", strict=True):
+        axes.plot(budgets, megabytes[gradient], marker=marker, label=gradient.replace("_", "-"))
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(budgets, [str(b) for b in budgets])
+    axes.set_xlabel("Solver budget (iterations)")
+    axes.set_ylabel("Temporary memory of a step (MiB)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,333 @@
+"""Evaluates a model on a split of a data set: NME, FR10 and AUC10, in all and for every subset.
+
+  python evaluate.py --checkpoint=runs/small --output=runs/small/eval
+  python evaluate.py --checkpoint=runs/small --dataset=ibug_300w --split=test_helen \\
+      --output=helen --budgets=1,2,3,5,10
+
+The data set, its split and the crop are those of the training unless flags say otherwise. Errors
+are measured in pixels of the original picture and given in percent of the distance between the
+outer eye corners. A subset holds the faces with one attribute of the data set. The output directory
+gets
+
+  metrics.json  all numbers, and how they came about   faces.csv   one line a face
+  table.md      the numbers, also printed              faces.png   best, median and worst faces
+  cumulative_error.png  share of faces below each error
+  budgets.png   with --budgets: error and residual for each number of solver steps allowed
+
+A solver or a budget other than the trained one is tried with --solver, --max_steps and --tol.
+"""
+
+import csv
+import dataclasses
+import json
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+from tqdm import tqdm
+
+from ldeq_jax import checkpoints, data, geometry, inference, metrics, report, solver
+from ldeq_jax.config import Config
+from ldeq_jax.schema import LandmarkSchema, get_schema
+
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "A training run's --workdir, whose best model is taken, or a released model.",
+)
+_OUTPUT = flags.DEFINE_string("output", None, "Directory of the results, created when missing.")
+_DATASET = flags.DEFINE_string(
+    "dataset",
+    None,
+    "Data set as built, e.g. ibug_300w or wflw/precropped. The model's own if unset.",
+)
+_SPLIT = flags.DEFINE_string(
+    "split",
+    None,
+    'Split or part of one, e.g. test, "test[:100]", "a+b". The model\'s own if unset.',
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Folder of the data sets; if unset, $TFDS_DATA_DIR or ~/tensorflow_datasets."
+)
+_CROP = flags.DEFINE_enum(
+    "crop",
+    None,
+    ["box", "landmarks", "none"],
+    "Crop around the face box, around the landmarks, or not at all. As trained if unset.",
+)
+_CROP_SCALE = flags.DEFINE_float(
+    "crop_scale",
+    None,
+    "Side of the crop in units of the box or landmark extent. As trained if unset.",
+)
+_SOLVER = flags.DEFINE_enum(
+    "solver", None, list(get_args(solver.Method)), "Forward solver. As trained if unset."
+)
+_MAX_STEPS = flags.DEFINE_integer(
+    "max_steps", None, "Most solver steps for a face. As trained if unset.", lower_bound=1
+)
+_TOL = flags.DEFINE_float(
+    "tol",
+    None,
+    "A face's solver stops below this residual; 0 takes every step. As trained if unset.",
+    lower_bound=0,
+)
+_BUDGETS = flags.DEFINE_list(
+    "budgets", [], "Numbers of solver steps, e.g. 1,2,3,5,10, to evaluate and plot besides."
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 32, "Faces at once: a matter of speed and memory, not of results.", lower_bound=1
+)
+
+
+def main(argv: list[str]) -> None:
+    """Evaluates; what the user can mend is told in a line."""
+    logging.set_verbosity(logging.ERROR)  # orbax tells of every file it reads
+    if len(argv) > 1:
+        raise app.UsageError(f"not understood: {' '.join(argv[1:])}")
+    if wrong := [budget for budget in _BUDGETS.value if not budget.isdecimal()]:
+        raise app.UsageError(f"--budgets needs whole numbers such as 1,2,3,5,10, not {wrong[0]!r}")
+    budgets = sorted({int(budget) for budget in _BUDGETS.value})
+    try:
+        config, variables, step = checkpoints.load_model(_CHECKPOINT.value)
+        config = with_flags(config)
+        source = data.FaceSource(config.data.name, config.data.eval_split, config.data.data_dir)
+        check_schema(config, source)
+        about = {"checkpoint": _CHECKPOINT.value, "step": step}
+        evaluate(config, variables, source, budgets, about, Path(_OUTPUT.value))
+    except (OSError, ValueError) as error:
+        sys.exit(f"evaluate.py: {error}")
+
+
+def with_flags(config: Config) -> Config:
+    """The config of the model with what the flags change."""
+    # The batch is a multiple of the devices, so that none of them runs on filled-up rows.
+    batch_size = -(-_BATCH_SIZE.value // jax.device_count()) * jax.device_count()
+    forward = changed(
+        config.model.forward, method=_SOLVER.value, max_steps=_MAX_STEPS.value, tol=_TOL.value
+    )
+    faces = changed(
+        config.data,
+        name=_DATASET.value,
+        data_dir=_DATA_DIR.value,
+        eval_split=_SPLIT.value,
+        crop=_CROP.value,
+        crop_scale=_CROP_SCALE.value,
+        batch_size=batch_size,
+    )
+    return changed(config, model=changed(config.model, forward=forward), data=faces)
+
+
+def changed(fields, **values):
+    """A dataclass with the values that are not None."""
+    return dataclasses.replace(fields, **{k: v for k, v in values.items() if v is not None})
+
+
+def check_schema(config: Config, source: data.FaceSource) -> None:
+    """Refuses faces whose landmarks mean something else than the model's."""
+    if config.data.schema != source.schema:
+        raise ValueError(
+            f"{_CHECKPOINT.value} predicts the landmarks {config.data.schema} "
+            f"({config.model.num_landmarks} points), but {source.where} is labelled with "
+            f"{source.schema}: choose a --dataset labelled with {config.data.schema}, or another "
+            "--checkpoint"
+        )
+
+
+def evaluate(
+    config: Config,
+    variables: dict[str, Any],
+    source: data.FaceSource,
+    budgets: Sequence[int],
+    about: dict[str, Any],
+    output: Path,
+) -> None:
+    """Runs the model, prints the table and writes the results.
+
+    Args:
+        config: the model's, with data and solver as wanted.
+        variables: of the model.
+        source: the faces of `config.data.eval_split`.
+        budgets: solver budgets to compare, in ascending order.
+        about: checkpoint and step, for the record.
+        output: directory of the results.
+    """
+    forward, schema = config.model.forward, get_schema(config.data.schema)
+    print(
+        f"{len(source)} faces of {source.where}, crop {config.data.crop} x "
+        f"{config.data.crop_scale}, model of step {about['step']}, {forward.method} for at most "
+        f"{forward.max_steps} steps or to {forward.tol:g}, on {jax.device_count()} "
+        f"{jax.default_backend()} device(s)"
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    for sometimes in ("budgets.png", "faces.png"):
+        (output / sometimes).unlink(missing_ok=True)  # an earlier evaluation's
+    labels = [source.annotation(index) for index in range(len(source))]
+    subsets = subsets_of(labels, source.attribute_names)
+    # Compiled for the longest budget, as shorter ones need no compilation of their own.
+    longest = max([forward.max_steps, *budgets])
+    predictor = inference.Predictor(config, variables, max_steps=longest)
+    result = run(predictor, labels, schema, forward.max_steps, progress=True)
+    numbers = {name: summary(result, members) for name, members in subsets.items()}
+    tables = [subset_table(numbers)]
+    by_budget = {}
+    for budget in tqdm(budgets, unit="budget", disable=not budgets):
+        known = budget == forward.max_steps
+        this = result if known else run(predictor, labels, schema, budget, progress=False)
+        by_budget[budget] = {name: summary(this, members) for name, members in subsets.items()}
+    if budgets:
+        tables.append(budget_table(by_budget))
+        plots = [
+            {name: [row[name][key] for row in by_budget.values()] for name in subsets}
+            for key in ("nme", "residual")
+        ]
+        report.budget_plot(budgets, *plots, output / "budgets.png")
+
+    record = {
+        **about,
+        "dataset": config.data.name,
+        "split": config.data.eval_split,
+        "schema": schema.name,
+        "num_faces": len(source),
+        "crop": {"rule": config.data.crop, "scale": config.data.crop_scale},
+        "solver": dataclasses.asdict(forward),
+        "subsets": numbers,
+        "budgets": by_budget,
+        "command": shlex.join(["python", *sys.argv]),
+    }
+    text = json.dumps(without_nan(record), indent=1, allow_nan=False)
+    (output / "metrics.json").write_text(text + "\n")
+    (output / "table.md").write_text("\n".join(tables))
+    write_faces(output / "faces.csv", labels, source.attribute_names, result)
+    curves = {name: result["nme"][members] for name, members in subsets.items()}
+    report.cumulative_error_plot(curves, output / "cumulative_error.png")
+    if np.isfinite(result["nme"]).any():
+        crops = Crops(source, result["frame_from_crop"], config.model.image_size)
+        points = [Crops.SIZE * result[key] for key in ("landmarks", "target")]
+        report.face_gallery(crops, *points, result["nme"], schema, output / "faces.png")
+    print("\n" + "\n".join(tables))
+    if lost := int(np.sum(~np.isfinite(result["nme"]))):
+        print(f"{lost} faces got no finite landmarks: failures in FR10 and AUC10, no mean NME")
+    print(f"wrote {output}/: {', '.join(sorted(path.name for path in output.iterdir()))}")
+
+
+def subsets_of(labels: Sequence[dict], attribute_names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Masks (N,) of all faces and of those with each attribute that some but not all have."""
+    flags_of_faces = np.array([label["attributes"] for label in labels], bool)
+    members = dict(zip(attribute_names, flags_of_faces.T, strict=True))
+    parts = {name: mask for name, mask in members.items() if mask.any() and not mask.all()}
+    return {"all": np.ones(len(labels), bool)} | parts
+
+
+def run(
+    predictor: inference.Predictor,
+    labels: Sequence[dict],
+    schema: LandmarkSchema,
+    budget: int,
+    progress: bool,
+) -> dict[str, np.ndarray]:
+    """Result of `Predictor.batches` over the evaluation split, with nme (N,) as fractions."""
+    config = predictor.config
+    size = config.model.image_size
+    batches = data.eval_batches(config.data, config.data.eval_split, size)
+    total = math.ceil(len(labels) / config.data.batch_size) if progress else None
+    result = predictor.batches(batches, total, budget)
+    # In pixels of the picture, where the labels were made, whatever the crop does to them.
+    predicted = geometry.transform_points(result["frame_from_crop"], size * result["landmarks"])
+    target = np.array([labels[index]["landmarks"] for index in result["index"]])
+    return result | {"nme": metrics.nme(predicted, target, schema.eye_corners)}
+
+
+def summary(result: dict[str, np.ndarray], members: np.ndarray) -> dict[str, float]:
+    """Numbers over the faces of a subset; all but num_steps, residual and auc10 in percent."""
+    nme = result["nme"][members]
+    means = {key: float(np.mean(result[key][members])) for key in ("num_steps", "residual")}
+    shares = {key: 100 * float(np.mean(result[key][members])) for key in ("converged", "diverged")}
+    return {
+        "faces": len(nme),
+        "nme": 100 * float(np.mean(nme)),
+        "fr10": 100 * metrics.failure_rate(nme),
+        "auc10": metrics.auc(nme),
+        **means,
+        **shares,
+    }
+
+
+def subset_table(numbers: dict[str, dict[str, float]]) -> str:
+    """Markdown table with a row for each subset."""
+    rows = [
+        {"faces of": name, "number": row["faces"], **cells(row)} for name, row in numbers.items()
+    ]
+    return report.markdown_table(rows, digits=3)
+
+
+def budget_table(by_budget: dict[int, dict[str, dict[str, float]]]) -> str:
+    """Markdown table with a row for each budget, over all faces."""
+    rows = [{"steps allowed": budget, **cells(row["all"])} for budget, row in by_budget.items()]
+    return report.markdown_table(rows, digits=3)
+
+
+def cells(row: dict[str, float]) -> dict[str, Any]:
+    """Columns that all tables share."""
+    return {
+        "NME (%)": row["nme"],
+        "FR10 (%)": row["fr10"],
+        "AUC10": row["auc10"],
+        "steps": row["num_steps"],
+        "residual": f"{row['residual']:.1e}",
+        "converged (%)": f"{row['converged']:.1f}",
+    }
+
+
+def write_faces(path: Path, labels: Sequence[dict], attribute_names, result) -> None:
+    """Writes a line for each face; its error in percent, what is true or false as 1 or 0."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        head = ["index", "name", *attribute_names, "nme", "num_steps", "residual"]
+        writer.writerow([*head, "converged", "diverged"])
+        for row, index in enumerate(result["index"]):
+            writer.writerow(
+                [
+                    index,
+                    labels[index]["name"],
+                    *np.asarray(labels[index]["attributes"], int),
+                    f"{100 * result['nme'][row]:.4f}",
+                    result["num_steps"][row],
+                    f"{result['residual'][row]:.3e}",
+                    int(result["converged"][row]),
+                    int(result["diverged"][row]),
+                ]
+            )
+
+
+def without_nan(value):
+    """Nested values with None for each number that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Crops:
+    """Crops of evaluated faces by number, read when asked for and sharper than the model's."""
+
+    SIZE = 256
+
+    def __init__(self, source: data.FaceSource, frame_from_crop: np.ndarray, image_size: int):
+        zoom = np.diag([self.SIZE / image_size, self.SIZE / image_size, 1])
+        self._source, self._view_from_frame = source, zoom @ geometry.inverse(frame_from_crop)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        picture = self._source[int(index)]["image"]
+        return geometry.warp(picture, self._view_from_frame[index], self.SIZE)
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["checkpoint", "output"])
+    inference.use_all_cores()
+    app.run(main)

@@ -1,0 +1,361 @@
+"""The scripts: what they write is what the model says, and what goes wrong is told in a line."""
+
+import contextlib
+import csv
+import dataclasses
+import importlib.util
+import json
+import pathlib
+import re
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from absl import app, flags
+from PIL import Image
+from test_data import ToyFaces, picture
+from test_inference import CONFIG, MODEL, random_state
+
+from ldeq_jax import checkpoints, geometry, inference, metrics, report
+from ldeq_jax.data import DataConfig, FaceSource
+from ldeq_jax.schema import IBUG_68
+
+ROOT = pathlib.Path(__file__).parents[1]
+SIZE = MODEL.image_size
+PORTRAIT = {"evaluate": [], "predict": [ROOT / "examples" / "portrait_1.jpg"]}
+
+
+@contextlib.contextmanager
+def script(name, *arguments):
+    """A script with its command line parsed. Both define --checkpoint, so flags are taken back."""
+    before = set(flags.FLAGS)
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        module.argv = flags.FLAGS([f"{name}.py", *map(str, arguments)])
+        yield module
+    finally:
+        for flag in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, flag)
+
+
+def call(name, *arguments):
+    with script(name, *arguments) as module:
+        module.main(module.argv)
+
+
+def complaint(name, *arguments):
+    """The one message with which a script ends."""
+    with pytest.raises(SystemExit) as ended:
+        call(name, *arguments)
+    assert isinstance(ended.value.code, str), "sys.exit prints text and returns 1"
+    return ended.value.code
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    ToyFaces.pkg_dir_path = folder
+    tfds.disable_progress_bar()
+    ToyFaces(data_dir=folder, file_format="array_record").download_and_prepare()
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def config(data_dir):
+    faces = DataConfig(
+        name="toy_faces", data_dir=data_dir, crop="landmarks", crop_scale=1.3, schema="ibug_68"
+    )
+    model = dataclasses.replace(MODEL, num_landmarks=68)
+    return dataclasses.replace(CONFIG, model=model, data=faces)
+
+
+@pytest.fixture(scope="module")
+def model(config, tmp_path_factory):
+    """Directory of a model that has learnt nothing."""
+    folder = tmp_path_factory.mktemp("model") / "released"
+    checkpoints.export_model(folder, random_state(config.model), config, {"nme": 1.0})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(model, tmp_path_factory):
+    """Directory of the results on the seven faces of the test split."""
+    output = tmp_path_factory.mktemp("evaluated") / "deep" / "down"
+    output.mkdir(parents=True)
+    (output / "faces.png").write_text("of another day")
+    options = ["--budgets=4,0,1", "--batch_size=3"]
+    call("evaluate", f"--checkpoint={model}", f"--output={output}", *options)
+    return output
+
+
+def numbers(output):
+    return json.loads((output / "metrics.json").read_text())
+
+
+# Evaluation -----------------------------------------------------------------------------------
+
+
+def test_the_numbers_are_those_of_the_faces_in_picture_pixels(evaluated, model, data_dir):
+    predictor = inference.Predictor.from_checkpoint(model)
+    source = FaceSource("toy_faces", "test", data_dir)
+    expected = []
+    for index in range(len(source)):
+        item = source[index]
+        crop = geometry.crop_from_landmarks(item["landmarks"], SIZE, 1.3)
+        seen = predictor(geometry.warp(item["image"], crop, SIZE)[None]).landmarks[0]
+        found = geometry.transform_points(geometry.inverse(crop), SIZE * np.asarray(seen))
+        distance = np.linalg.norm(found - item["landmarks"], axis=-1).mean()
+        expected.append(distance / np.linalg.norm(item["landmarks"][36] - item["landmarks"][45]))
+    with (evaluated / "faces.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    np.testing.assert_allclose(
+        [float(r["nme"]) for r in lines], 100 * np.array(expected), atol=1e-2
+    )
+    assert [int(line["index"]) for line in lines] == list(range(7))
+    assert [line["name"] for line in lines] == [source.annotation(i)["name"] for i in range(7)]
+    everyone = numbers(evaluated)["subsets"]["all"]
+    assert everyone["faces"] == 7
+    assert everyone["nme"] == pytest.approx(100 * np.mean(expected), rel=1e-4)
+    assert everyone["fr10"] == pytest.approx(100 * metrics.failure_rate(expected))
+
+
+def test_a_subset_is_the_faces_with_an_attribute_that_not_all_have(evaluated):
+    with (evaluated / "faces.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    # Faces 20 ... 26: all of them are late, three are odd.
+    assert all(line["odd"] == str(int(line["name"][-2:]) % 2) for line in lines)
+    assert all(line["late"] == "1" for line in lines)
+    subsets = numbers(evaluated)["subsets"]
+    assert list(subsets) == ["all", "odd"] and subsets["odd"]["faces"] == 3
+    odd = [float(line["nme"]) for line in lines if line["odd"] == "1"]
+    assert subsets["odd"]["nme"] == pytest.approx(np.mean(odd), rel=1e-4)
+    assert subsets["odd"]["nme"] != pytest.approx(subsets["all"]["nme"], rel=1e-4)
+
+
+def test_the_trained_budget_is_the_evaluation_itself(evaluated):
+    record = numbers(evaluated)
+    assert list(record["budgets"]) == ["0", "1", "4"]
+    assert record["solver"]["max_steps"] == 4
+    assert record["budgets"]["4"] == record["subsets"]
+    for budget, subsets in record["budgets"].items():
+        assert subsets["all"]["num_steps"] <= int(budget)
+    assert record["budgets"]["1"]["all"]["nme"] != record["budgets"]["4"]["all"]["nme"]
+
+
+def test_everything_is_written(evaluated, model):
+    pictures = ["budgets.png", "cumulative_error.png", "faces.png"]
+    written = {path.name for path in evaluated.iterdir()}
+    assert written == {"faces.csv", "metrics.json", "table.md", *pictures}
+    for name in pictures:
+        assert cv2.imread(str(evaluated / name)).std() > 5
+    record = numbers(evaluated)
+    assert record["checkpoint"] == str(model) and record["step"] == 3
+    assert (record["dataset"], record["split"]) == ("toy_faces", "test")
+    assert record["crop"] == {"rule": "landmarks", "scale": 1.3}
+    table = re.sub(" +", " ", (evaluated / "table.md").read_text())
+    for row in (*record["subsets"].values(), record["budgets"]["1"]["all"]):
+        assert f" {row['nme']:.3f} | {row['fr10']:.3f} | {row['auc10']:.3f} " in table
+
+
+def test_results_do_not_depend_on_the_batch_and_flags_change_the_solver(
+    evaluated, model, tmp_path, capsys
+):
+    options = ["--batch_size=7", "--max_steps=6", "--tol=0", "--split=test[:2]+test[2:]"]
+    call("evaluate", f"--checkpoint={model}", f"--output={tmp_path}", "--budgets=4", *options)
+    assert "7 faces" in capsys.readouterr().out
+    record = numbers(tmp_path)
+    assert record["solver"] | {"max_steps": 6, "tol": 0.0} == record["solver"]
+    assert record["subsets"]["all"]["num_steps"] == 6
+    again, before = record["budgets"]["4"]["all"], numbers(evaluated)["subsets"]["all"]
+    assert again["nme"] == pytest.approx(before["nme"], rel=1e-4)
+
+
+@pytest.mark.parametrize("crop", ["box", "landmarks", "none"])
+def test_exact_landmarks_have_no_error_in_any_crop(config, monkeypatch, crop):
+    faces = dataclasses.replace(config.data, crop=crop, crop_scale=0.7, batch_size=4)
+    predictor = inference.Predictor(dataclasses.replace(config, data=faces), {})
+
+    def perfect(self, batches, total, budget):
+        kept = [(b.landmarks + off, b.frame_from_crop, b.index) for b in batches]
+        columns = zip(*kept, strict=True)
+        result = zip(["landmarks", "frame_from_crop", "index"], columns, strict=True)
+        return {key: np.concatenate(value)[:7] for key, value in result}
+
+    source = FaceSource("toy_faces", "test", config.data.data_dir)
+    labels = [source.annotation(index) for index in range(7)]
+    monkeypatch.setattr(inference.Predictor, "batches", perfect)
+    with script("evaluate") as evaluate:
+        off = np.zeros(2)
+        found = evaluate.run(predictor, labels, IBUG_68, budget=1, progress=False)
+        np.testing.assert_allclose(found["nme"], 0, atol=1e-5)
+        off = np.array([1.0, 0.0])  # the whole width of the crop
+        found = evaluate.run(predictor, labels, IBUG_68, budget=1, progress=False)
+    for label, nme in zip(labels, found["nme"], strict=True):
+        extent = np.ptp(label["landmarks"], axis=0).max()
+        side = 240 if crop == "none" else 0.7 * extent
+        eyes = np.linalg.norm(label["landmarks"][36] - label["landmarks"][45])
+        assert nme == pytest.approx(side / eyes, rel=0.03 if crop == "box" else 1e-4)
+
+
+def test_a_face_without_landmarks_is_a_failure():
+    result = {
+        "nme": np.array([0.02, np.nan, 0.2, 0.04]),
+        "num_steps": np.array([1, 2, 3, 4]),
+        "residual": np.full(4, 0.5),
+        "converged": np.array([True, False, False, True]),
+        "diverged": np.zeros(4, bool),
+    }
+    with script("evaluate") as evaluate:
+        row = evaluate.summary(result, np.ones(4, bool))
+        assert row["fr10"] == 50 and np.isnan(row["nme"])
+        assert 0 < row["auc10"] < 0.5 and row["converged"] == 50
+        assert evaluate.without_nan({"all": row})["all"]["nme"] is None
+        assert evaluate.summary(result, np.array([True, False, False, True]))["nme"] == 3
+
+
+# Mistakes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dataset=nothing"], "no data set 'nothing'"),
+        (["--split=nothing"], "split 'nothing' of toy_faces.*'test': 7"),
+        (["--split=test[:0]"], "no faces"),
+        (["--split=broken"], r"face \d of toy_faces:broken, toy/3\d"),
+        (["--crop_scale=-2"], "crop_scale must be"),
+        (["--checkpoint=nowhere"], "no model in nowhere"),
+    ],
+)
+def test_mistakes_are_told_in_one_message(model, tmp_path, options, message):
+    found = complaint("evaluate", f"--checkpoint={model}", f"--output={tmp_path}", *options)
+    assert re.match(rf"evaluate\.py: (?s:.*){message}", found), found
+
+
+def test_a_damaged_model_is_named(model, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    shutil.rmtree(tmp_path / "model" / "3" / "weights")
+    for name, output in (("evaluate", "out"), ("predict", "out.png")):
+        found = complaint(
+            name, f"--checkpoint={tmp_path / 'model'}", f"--output={output}", *PORTRAIT[name]
+        )
+        assert re.match(rf"{name}\.py: .*model/3 cannot be read", found), found
+
+
+def test_landmarks_that_mean_something_else_are_refused(config, tmp_path):
+    other = dataclasses.replace(config, data=dataclasses.replace(config.data, schema="fgnet_68"))
+    checkpoints.export_model(tmp_path / "model", random_state(config.model), other, {"nme": 1.0})
+    found = complaint("evaluate", f"--checkpoint={tmp_path / 'model'}", f"--output={tmp_path}")
+    assert "predicts the landmarks fgnet_68" in found and "labelled with ibug_68" in found
+
+
+@pytest.mark.parametrize("options", [["--budgets=1,two"], ["--budgets=-1"], ["something"]])
+def test_a_command_line_without_sense_is_a_usage_error(options):
+    with pytest.raises(app.UsageError, match="two|-1|something"):
+        call("evaluate", *options)
+
+
+# Prediction -----------------------------------------------------------------------------------
+
+BOXES = [[100.0, 40.0, 160.5, 99.0], [90.0, 60.0, 150.0, 120.0]]
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A picture on disk."""
+    Image.fromarray(picture(9)).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def predict(model, photo, *options):
+    """The JSON that a prediction writes."""
+    output = photo.with_name("drawn.png")
+    call("predict", f"--checkpoint={model}", f"--output={output}", *options, photo)
+    return json.loads(output.with_suffix(".json").read_text())
+
+
+def test_predictions_are_the_models_in_picture_pixels(model, photo):
+    record = predict(model, photo, *(f"--box={','.join(map(str, box))}" for box in BOXES))
+    expected = inference.Predictor.from_checkpoint(model).faces(picture(9), BOXES)
+    assert [found["box"] for found in record["faces"]] == BOXES
+    landmarks = [found["landmarks"] for found in record["faces"]]
+    np.testing.assert_allclose(landmarks, expected.landmarks, atol=1e-3)
+    spread = [found["spread"] for found in record["faces"]]
+    np.testing.assert_allclose(spread, expected.spread, atol=1e-3)
+    assert (record["schema"], record["step"]) == ("ibug_68", 3)
+    # Drawn five times as large, until the 240 pixels are 1000 or more.
+    drawn = cv2.imread(str(photo.with_name("drawn.png")))[..., ::-1]
+    assert drawn.shape == (5 * 220, 5 * 240, 3)
+    for x, y in np.round((np.concatenate(expected.landmarks) + 0.5) * 5 - 0.5).astype(int):
+        np.testing.assert_allclose(drawn[y, x], report.PREDICTED_RGB, atol=1)
+
+
+def test_boxes_may_lie_beside_the_picture(model, photo, capsys):
+    listing = photo.with_name("boxes.json")
+    for boxes in (BOXES, BOXES[1]):
+        listing.write_text(json.dumps({"photo.png": boxes, "other.png": "nonsense"}))
+        found = [face["box"] for face in predict(model, photo)["faces"]]
+        assert found == np.reshape(boxes, (-1, 4)).tolist()
+    given = predict(model, photo, "--box=90,60,150,120")
+    assert given["faces"][0]["box"] == BOXES[1]
+    listing.write_text(json.dumps({"other.png": BOXES}))
+    assert predict(model, photo)["faces"][0]["box"] == [0, 0, 239, 219]
+    assert "as large as the picture" in capsys.readouterr().out
+
+
+def test_a_picture_is_turned_as_its_tag_says(model, photo):
+    upright = predict(model, photo, "--box=100,40,160,99")
+    with Image.open(photo) as image:
+        tag = image.getexif()
+        tag[0x0112] = 6  # to be turned a quarter clockwise
+        image.transpose(Image.Transpose.ROTATE_90).save(photo, exif=tag)
+    turned = predict(model, photo, "--box=100,40,160,99")
+    assert turned["faces"] == upright["faces"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--box=1,2,3"], r"must be x1,y1,x2,y2, not \['1', '2', '3'\]"),
+        (["--box=1,2,3,a"], "must be x1,y1,x2,y2"),
+        (["--box=9,2,3,4"], "must have x1 < x2"),
+        (["--box=1,nan,3,4"], "must have x1 < x2"),
+        (["--box=240,2,300,40"], "lie in the picture of 240 x 220"),
+        (["--output=drawn.bmp"], r"must end in \.png or \.jpg"),
+        (["--output={photo}"], "is the picture itself"),
+    ],
+)
+def test_mistakes_in_a_prediction_are_told_in_one_message(model, photo, options, message):
+    before = photo.read_bytes()
+    output = f"--output={photo.with_name('drawn.png')}"
+    options = [option.format(photo=photo) for option in options]
+    found = complaint("predict", f"--checkpoint={model}", output, *options, photo)
+    assert re.match(rf"predict\.py: (?s:.*){message}", found), found
+    assert photo.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_a_picture_cut_short_is_named(model, photo, kind):
+    path = photo.with_suffix(f".{kind}")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-400])
+    found = complaint("predict", f"--checkpoint={model}", "--output=drawn.png", path)
+    assert f"{path} is not a readable picture" in found
+    path.unlink()
+    found = complaint("predict", f"--checkpoint={model}", "--output=drawn.png", path)
+    assert f"no picture {path}" in found
+
+
+def test_boxes_that_cannot_be_read_are_named(model, photo):
+    photo.with_name("boxes.json").write_text('{"photo.png": [1, 2,')
+    found = complaint("predict", f"--checkpoint={model}", "--output=drawn.png", photo)
+    assert "boxes.json must map file names to boxes" in found
+
+
+def test_one_picture_at_a_time():
+    with pytest.raises(app.UsageError, match="got 2: a b"):
+        call("predict", "a", "b")

@@ -1,0 +1,188 @@
+"""Laws of heatmaps, the map and the model."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ldeq_jax import heatmap
+from ldeq_jax.hourglass import ConvUnit, HourglassMap
+from ldeq_jax.model import LDEQ, ModelConfig, normalise_image
+from ldeq_jax.solver import SolverConfig
+
+SMALL = ModelConfig(
+    num_landmarks=5,
+    image_size=64,
+    injection_width=16,
+    base_width=8,
+    width_increment=8,
+    depth=2,
+    residual_kernel=3,
+    temperature=0.05,  # flat heatmaps: the untrained map contracts
+    stem_norm="group",
+    forward=SolverConfig(max_steps=4),
+    backward=SolverConfig(max_steps=4),
+)
+
+
+def images(count, size=64, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).random((count, size, size, 3), np.float32))
+
+
+@pytest.fixture(scope="module")
+def small():
+    model = LDEQ(SMALL)
+    return model, model.init(jax.random.key(0), images(1))
+
+
+def count(tree):
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def test_released_size():
+    shapes = jax.eval_shape(
+        LDEQ(ModelConfig()).init, jax.random.key(0), jnp.zeros((1, 256, 256, 3))
+    )["params"]
+    assert count(shapes["stem"]) == 403_128
+    assert count(shapes["map"]) == 21_422_018
+    assert count(shapes) == 21_825_146
+
+
+def test_normalised_heatmaps_peak_at_one():
+    logits = 5 * jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    z = heatmap.normalise(logits, 0.3)
+    assert (z > 0).all() and (z <= 1).all()
+    np.testing.assert_array_equal(z.max(axis=(1, 2)), 1)
+    np.testing.assert_allclose(heatmap.normalise(logits + 7, 0.3), z, rtol=1e-5)
+    np.testing.assert_allclose(jnp.log(z), 0.3 * (logits - logits.max(axis=(1, 2), keepdims=True)),
+                               atol=1e-5)  # fmt: skip
+
+
+def test_a_single_pixel_reads_as_its_column_and_row():
+    z = np.zeros((1, 16, 16, 2))
+    z[0, 3, 10, 0] = z[0, 15, 0, 1] = 1e4  # heavy: the 1e-4 in the denominator vanishes
+    landmarks, spread = heatmap.soft_argmax(jnp.asarray(z))
+    np.testing.assert_allclose(landmarks[0], [[10 / 16, 3 / 16], [0, 15 / 16]], rtol=1e-6)
+    np.testing.assert_allclose(spread[0], [0, 0], atol=1e-4)
+
+
+def test_spread_is_the_deviation_of_a_gaussian_wherever_it_sits():
+    rows, columns = np.mgrid[:64, :64]
+    z = np.stack(
+        [
+            1e3 * np.exp(-((columns - x) ** 2) / (2 * 3**2) - (rows - y) ** 2 / (2 * 4**2))
+            for x, y in ((20, 25), (31.5, 40))
+        ],
+        axis=-1,
+    )[None]
+    landmarks, spread = heatmap.soft_argmax(jnp.asarray(z))
+    np.testing.assert_allclose(landmarks[0] * 64, [[20, 25], [31.5, 40]], rtol=1e-4)
+    np.testing.assert_allclose(spread[0] * 64, np.full(2, np.sqrt((9 + 16) / 2)), rtol=1e-3)
+
+
+def test_strided_convolution_pads_both_sides():
+    """A picture and its mirror image give mirrored features only when padding is symmetric."""
+    unit = ConvUnit(4, kernel=7, stride=2, groups=2)
+    x = images(1, 17)  # odd, so that the stride starts at either end alike
+    variables = unit.init(jax.random.key(0), x)
+    mirrored = jax.tree.map(lambda a: a, variables)
+    mirrored["params"]["conv"]["kernel"] = variables["params"]["conv"]["kernel"][:, ::-1]
+    np.testing.assert_allclose(
+        unit.apply(mirrored, x[:, :, ::-1])[:, :, ::-1], unit.apply(variables, x), atol=1e-5
+    )
+
+
+def test_the_learned_temperature_starts_at_the_fixed_one_and_is_trained():
+    z, x = jnp.zeros((1, 16, 16, 3)), jax.random.normal(jax.random.key(1), (1, 16, 16, 8))
+    options = {"num_landmarks": 3, "width": 8, "width_increment": 8, "depth": 1}
+    options["temperature"] = 0.7
+    fixed = HourglassMap(**options)
+    learned = HourglassMap(**options, learn_temperature=True)
+    params = learned.init(jax.random.key(0), z, x)["params"]
+    without = {name: leaf for name, leaf in params.items() if name != "log_temperature"}
+    np.testing.assert_allclose(
+        learned.apply({"params": params}, z, x), fixed.apply({"params": without}, z, x), rtol=1e-5
+    )
+    gradient = jax.grad(lambda p: learned.apply({"params": p}, z, x).sum())(params)
+    assert gradient["log_temperature"] < 0  # a sharper map has less mass
+
+
+def test_the_prediction_is_an_equilibrium(small):
+    model, variables = small
+    forward = SolverConfig(max_steps=60, tol=1e-6)
+    model = LDEQ(dataclasses.replace(SMALL, forward=forward))
+    prediction = jax.jit(model.apply)(variables, images(2))
+    assert prediction.info.converged.all()
+    again = jax.jit(model.apply)(variables, images(2), z0=prediction.state, budget=1)
+    np.testing.assert_allclose(again.state, prediction.state, atol=1e-5)
+    assert prediction.landmarks.shape == (2, 5, 2) and prediction.spread.shape == (2, 5)
+    assert prediction.state.shape == (2, 16, 16, 5)
+
+
+def test_a_face_does_not_depend_on_its_batch(small):
+    model, variables = small
+    batch = jax.jit(model.apply)(variables, images(4))
+    for row in range(4):
+        alone = jax.jit(model.apply)(variables, images(4)[row : row + 1])
+        np.testing.assert_allclose(batch.landmarks[row], alone.landmarks[0], atol=2e-6)
+        assert batch.info.num_steps[row] == alone.info.num_steps[0]
+
+
+def test_uint8_and_floating_pictures_mean_the_same():
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3), np.uint8)
+    ours = normalise_image(jnp.asarray(pixels))
+    np.testing.assert_allclose(
+        ours, normalise_image(jnp.asarray(pixels / np.float32(255))), rtol=1e-5
+    )
+    white = normalise_image(jnp.full((1, 1, 1, 3), 255, jnp.uint8))[0, 0, 0]
+    np.testing.assert_allclose(white, [2.2489, 2.4286, 2.64], atol=1e-3)
+    with pytest.raises(TypeError, match="int32"):
+        normalise_image(jnp.zeros((1, 4, 4, 3), jnp.int32))
+
+
+def test_wrong_sizes_are_refused(small):
+    model, variables = small
+    with pytest.raises(ValueError, match=r"\(B, 64, 64, 3\)"):
+        model.apply(variables, images(1, 32))
+    with pytest.raises(ValueError, match="image_size 100"):
+        ModelConfig(image_size=100)
+    with pytest.raises(ValueError, match="base_width 30"):
+        ModelConfig(base_width=30)
+
+
+def test_bfloat16_keeps_the_solver_in_float32(small):
+    model, variables = small
+    half = LDEQ(dataclasses.replace(SMALL, dtype="bfloat16"))
+    prediction = half.apply(variables, images(2))
+    assert prediction.state.dtype == prediction.landmarks.dtype == jnp.float32
+    np.testing.assert_allclose(
+        prediction.landmarks, model.apply(variables, images(2)).landmarks, atol=0.02
+    )
+
+
+def test_the_jacobian_penalty_is_sown_and_differentiable(small):
+    model, variables = small
+
+    def penalty(params):
+        _, sown = model.apply(
+            {"params": params}, images(2), jacobian_key=jax.random.key(3), mutable=["losses"]
+        )
+        return jnp.mean(sown["losses"]["jacobian"][0])
+
+    value, gradient = jax.jit(jax.value_and_grad(penalty))(variables["params"])
+    assert value > 0
+    assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient["map"]))
+
+
+def test_memory_of_the_implicit_gradient_does_not_grow_with_the_budget():
+    def temporary_bytes(gradient, budget):
+        solver = SolverConfig(max_steps=budget, tol=0.0)
+        model = LDEQ(dataclasses.replace(SMALL, forward=solver, backward=solver, gradient=gradient))
+        params = jax.eval_shape(model.init, jax.random.key(0), images(2))
+        step = jax.jit(jax.grad(lambda p, x: model.apply(p, x).landmarks.sum()))
+        return step.lower(params, images(2)).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary_bytes("implicit", 64) <= 1.05 * temporary_bytes("implicit", 4)
+    assert temporary_bytes("unrolled", 16) > 2 * temporary_bytes("unrolled", 4)
