@@ -133,7 +133,8 @@ def find_boxes(path: Path, texts: list[str], picture: np.ndarray) -> tuple[np.nd
     if texts:
         found, origin = [text.split(",") for text in texts], "by --box"
     elif (boxes := read_listing(listing).get(path.name)) is not None:
-        found, origin = boxes if np.ndim(boxes) == 2 else [boxes], f"by {listing}"
+        several = isinstance(boxes, list) and any(isinstance(box, list) for box in boxes)
+        found, origin = boxes if several else [boxes], f"by {listing}"
     else:
         found = [[0, 0, width - 1, height - 1]]
         origin = (

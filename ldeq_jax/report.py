@@ -257,6 +257,7 @@ def budget_plot(
         axes.set_ylabel(label)
         axes.locator_params("x", integer=True)
     residuals.set_yscale("log")
+    residuals.set_xlim(errors.get_xlim())  # without a step there is no residual
     figure.legend(frameon=False, fontsize=8, ncols=4, loc="outside upper left")
     figure.savefig(path, dpi=150)
 

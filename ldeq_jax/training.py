@@ -179,7 +179,11 @@ def create_state(
             ema=jax.tree.map(jnp.copy, params) if optimizer.ema_decay else {},
         )
 
-    return jax.jit(create, out_shardings=replicated(mesh))()
+    # XLA would optimise each random draw of this program, which runs once, for a second on a CPU.
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    options = {"xla_backend_optimization_level": 0} if on_cpu else None
+    lowered = jax.jit(create, out_shardings=replicated(mesh)).lower()
+    return lowered.compile(compiler_options=options)()
 
 
 def make_train_step(
@@ -259,7 +263,7 @@ def make_train_step(
             # The average is short while the weights still move fast.
             decay = jnp.minimum(optimizer.ema_decay, (1 + state.step) / (10 + state.step))
             ema = optax.incremental_update(params, ema, 1 - decay)
-        metrics |= {"grad_norm": optax.global_norm(gradient), "lr": schedule(state.step)}
+        metrics |= {"grad_norm": optax.tree.norm(gradient), "lr": schedule(state.step)}
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
     everywhere = replicated(mesh)

@@ -86,8 +86,7 @@ def evaluated(model, tmp_path_factory):
     """Directory of the results on the seven faces of the test split."""
     output = tmp_path_factory.mktemp("evaluated") / "deep" / "down"
     output.mkdir(parents=True)
-    (output / "faces.png").write_text("of another day")
-    options = ["--budgets=4,0,1", "--batch_size=3"]
+    options = ["--budgets=4,0,6,1", "--batch_size=3"]
     call("evaluate", f"--checkpoint={model}", f"--output={output}", *options)
     return output
 
@@ -138,11 +137,12 @@ def test_a_subset_is_the_faces_with_an_attribute_that_not_all_have(evaluated):
 
 def test_the_trained_budget_is_the_evaluation_itself(evaluated):
     record = numbers(evaluated)
-    assert list(record["budgets"]) == ["0", "1", "4"]
+    assert list(record["budgets"]) == ["0", "1", "4", "6"]
     assert record["solver"]["max_steps"] == 4
     assert record["budgets"]["4"] == record["subsets"]
     for budget, subsets in record["budgets"].items():
         assert subsets["all"]["num_steps"] <= int(budget)
+    assert record["budgets"]["6"]["all"]["num_steps"] == 6, "more than the trained budget"
     assert record["budgets"]["1"]["all"]["nme"] != record["budgets"]["4"]["all"]["nme"]
 
 
@@ -165,12 +165,14 @@ def test_results_do_not_depend_on_the_batch_and_flags_change_the_solver(
     evaluated, model, tmp_path, capsys
 ):
     options = ["--batch_size=7", "--max_steps=6", "--tol=0", "--split=test[:2]+test[2:]"]
-    call("evaluate", f"--checkpoint={model}", f"--output={tmp_path}", "--budgets=4", *options)
+    (tmp_path / "budgets.png").write_text("of another day")
+    call("evaluate", f"--checkpoint={model}", f"--output={tmp_path}", *options)
+    assert not (tmp_path / "budgets.png").exists()
     assert "7 faces" in capsys.readouterr().out
     record = numbers(tmp_path)
     assert record["solver"] | {"max_steps": 6, "tol": 0.0} == record["solver"]
-    assert record["subsets"]["all"]["num_steps"] == 6
-    again, before = record["budgets"]["4"]["all"], numbers(evaluated)["subsets"]["all"]
+    again, before = record["subsets"]["all"], numbers(evaluated)["budgets"]["6"]["all"]
+    assert again["num_steps"] == 6
     assert again["nme"] == pytest.approx(before["nme"], rel=1e-4)
 
 
@@ -350,10 +352,20 @@ def test_a_picture_cut_short_is_named(model, photo, kind):
     assert f"no picture {path}" in found
 
 
-def test_boxes_that_cannot_be_read_are_named(model, photo):
-    photo.with_name("boxes.json").write_text('{"photo.png": [1, 2,')
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"photo.png": [1, 2,', "boxes.json must map file names to boxes"),
+        ("[1, 2]", "boxes.json must map file names to boxes"),
+        ('{"photo.png": [[1, 2, 3, 4], [1]]}', r"must be x1,y1,x2,y2, not \[1\] .*boxes.json"),
+        ('{"photo.png": 7}', r"must be x1,y1,x2,y2, not 7 .*boxes.json"),
+        ('{"photo.png": []}', r"must be x1,y1,x2,y2, not \[\] .*boxes.json"),
+    ],
+)
+def test_boxes_that_cannot_be_read_are_named(model, photo, text, message):
+    photo.with_name("boxes.json").write_text(text)
     found = complaint("predict", f"--checkpoint={model}", "--output=drawn.png", photo)
-    assert "boxes.json must map file names to boxes" in found
+    assert re.search(message, found), found
 
 
 def test_one_picture_at_a_time():

@@ -108,17 +108,17 @@ def test_a_predictor_made_anew_compiles_nothing(predictor, state):
 def test_faces_are_found_in_picture_pixels(state, crop):
     config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, crop=crop))
     predictor = Predictor(config, state.variables())
-    picture, box = noise(90, 110, 3), np.array([31.0, 22.0, 71.0, 52.0])
+    picture, box = noise(90, 110, 3), np.array([31.4, 22.3, 71.9, 52.8])
     faces = predictor.faces(picture, [box])
     if crop == "box":
-        crop_from_frame = geometry.crop_from_box(box, SIZE, 1.3)
+        crop_from_frame, side = geometry.crop_from_box(box, SIZE, 1.3), 41  # in whole pixels
     else:
-        crop_from_frame = geometry.crop_from_landmarks(box.reshape(2, 2), SIZE, 1.3)
+        crop_from_frame, side = geometry.crop_from_landmarks(box.reshape(2, 2), SIZE, 1.3), 40.5
     seen = predictor(geometry.warp(picture, crop_from_frame, SIZE)[None])
     there = geometry.transform_points(crop_from_frame, faces.landmarks[0]) / SIZE
     np.testing.assert_allclose(there, seen.landmarks[0], atol=1e-6)
-    # The crop shows 1.3 times the box, 40 pixels wide, on its whole width.
-    np.testing.assert_allclose(faces.spread[0], 1.3 * 40 * np.array(seen.spread[0]), rtol=1e-5)
+    # The crop shows 1.3 times the box on its whole width.
+    np.testing.assert_allclose(faces.spread[0], 1.3 * side * np.array(seen.spread[0]), rtol=1e-5)
     assert faces.info.num_steps.shape == (1,)
 
 
@@ -177,9 +177,12 @@ def test_what_is_no_image_is_refused(predictor, images, error, message):
         predictor(images)
 
 
-@pytest.mark.parametrize("picture", [np.zeros((40, 40)), np.zeros((40, 40, 4), np.uint8)])
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((40, 40)), np.zeros((40, 40, 4), np.uint8), np.zeros((40, 40, 3), np.int32)],
+)
 def test_what_is_no_picture_is_refused(predictor, picture):
-    with pytest.raises(ValueError, match="images must be"):
+    with pytest.raises((ValueError, TypeError), match="images must be"):
         predictor.faces(picture, [[1, 1, 20, 20]])
 
 

@@ -16,7 +16,7 @@ LAYERS = (
     ("model",),
     ("augment", "data", "training", "rwr"),
     ("config",),
-    ("report", "inference", "tracking", "export"),
+    ("checkpoints", "report", "inference", "tracking", "export"),
     ("__init__",),
 )
 ORDER = [module for layer in LAYERS for module in layer]

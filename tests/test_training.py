@@ -1,0 +1,548 @@
+"""Training: optimiser by its formulas, steps on any devices, runs that may be killed any time."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import build
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import sample_faces
+
+import train
+from ldeq_jax import inference, training
+from ldeq_jax.checkpoints import Checkpoints, load_model
+from ldeq_jax.config import Config, from_mapping
+from ldeq_jax.data import LandmarkBatch
+from ldeq_jax.model import ModelConfig
+from ldeq_jax.schema import IBUG_68
+from ldeq_jax.solver import SolverConfig
+from ldeq_jax.training import OptimizerConfig, TrainConfig
+
+ROOT = Path(__file__).parent.parent
+STEPS = 40
+
+# Schedules and optimiser --------------------------------------------------------------------------
+
+
+def rates(num_steps, **fields):
+    schedule = training.make_schedule(OptimizerConfig(learning_rate=0.3, **fields), num_steps)
+    return np.array([schedule(step) for step in range(num_steps + 1)])
+
+
+def test_the_rate_rises_linearly_and_falls_as_a_cosine_to_zero():
+    expected = 0.15 * (1 + np.cos(np.pi * np.arange(31) / 30))
+    np.testing.assert_allclose(rates(30, decay="cosine"), expected, atol=1e-7)
+    warm = rates(40, decay="cosine", warmup_steps=10)
+    np.testing.assert_allclose(warm[:10], 0.03 * np.arange(10), atol=1e-7)
+    np.testing.assert_allclose(warm[10:], expected, atol=1e-7)
+    assert warm[-1] == pytest.approx(0, abs=1e-8)
+
+
+@pytest.mark.parametrize("warmup_steps", [0, 4])
+def test_the_rate_drops_at_the_steps_that_it_should(warmup_steps):
+    got = rates(20, decay="step", decay_at=(7, 12), decay_factor=0.5, warmup_steps=warmup_steps)
+    step = np.arange(21)
+    expected = 0.3 * np.where(step < 7, 1, np.where(step < 12, 0.5, 0.25))
+    np.testing.assert_allclose(got[warmup_steps:], expected[warmup_steps:], rtol=1e-6)
+    np.testing.assert_allclose(rates(5, decay="none"), 0.3, rtol=1e-6)
+
+
+def updates(params, gradient, **fields):
+    """First update at learning rate 1."""
+    config = OptimizerConfig(learning_rate=1.0, decay="none", **fields)
+    optimizer = training.make_optimizer(config, 10)
+    return optimizer.update(gradient, optimizer.init(params), params)[0]
+
+
+@pytest.mark.parametrize("clip", ["value", "norm", "none"])
+def test_the_gradient_is_clipped_before_the_moments(clip):
+    params, gradient = jnp.zeros(2), jnp.array([-3.0, 4.0])
+    config = OptimizerConfig(decay="none", clip=clip, clip_at=2.0)
+    optimizer = training.make_optimizer(config, 10)
+    _, state = optimizer.update(gradient, optimizer.init(params), params)
+    clipped = {"value": [-2.0, 2.0], "norm": [-1.2, 1.6], "none": [-3.0, 4.0]}[clip]
+    first_moment = optax.tree.get(state, "mu")
+    np.testing.assert_allclose(first_moment, 0.1 * np.array(clipped), rtol=1e-5)
+
+
+def test_adam_first_moves_by_the_rate_whatever_the_gradient():
+    got = updates(jnp.zeros(3), jnp.array([1e-3, -0.5, 2.0]), name="adam", clip="none")
+    np.testing.assert_allclose(got, [-1, 1, -1], rtol=1e-4)
+
+
+def test_weight_decay_spares_biases_norms_and_the_temperature():
+    params = {"kernel": jnp.full((2, 3), 2.0), "bias": jnp.full(3, 2.0), "beta": jnp.float32(2)}
+    got = updates(params, jax.tree.map(jnp.zeros_like, params), name="adamw", weight_decay=0.1)
+    np.testing.assert_allclose(got["kernel"], -0.2, rtol=1e-6)
+    assert not got["bias"].any() and not got["beta"]
+
+
+# One step -----------------------------------------------------------------------------------------
+
+MODEL = ModelConfig(
+    num_landmarks=68,
+    image_size=16,
+    depth=1,
+    injection_width=8,
+    base_width=8,
+    width_increment=8,
+    residual_kernel=3,
+    groups=2,
+    forward=SolverConfig(max_steps=4, tol=0.0),
+    gradient="one_step",
+)
+QUICKLY = {"xla_backend_optimization_level": 0}  # to compile takes longer than to run
+OPTIMIZER = OptimizerConfig(learning_rate=1e-3, decay="none", ema_decay=0.9)
+TRAIN = TrainConfig(min_budget=2)
+
+
+def make_batch(seed=0, size=4):
+    rng = np.random.default_rng(seed)
+    return LandmarkBatch(
+        image=rng.integers(0, 256, (size, 16, 16, 3), np.uint8),
+        landmarks=rng.uniform(0.1, 0.9, (size, 68, 2)).astype(np.float32),
+        mask=np.ones(size, bool),
+        frame_from_crop=np.tile(np.eye(3, dtype=np.float32), (size, 1, 1)),
+        index=np.arange(size, dtype=np.int32),
+    )
+
+
+class Run:
+    """A compiled step on a mesh."""
+
+    def __init__(self, devices):
+        self.mesh = training.make_mesh(4, devices)
+        self.state = training.create_state(MODEL, OPTIMIZER, TRAIN, self.mesh)
+        function = training.make_train_step(MODEL, OPTIMIZER, TRAIN, IBUG_68.eye_corners, self.mesh)
+        lowered = function.lower(self.state, training.to_devices(self.mesh, make_batch()))
+        self.function = lowered.compile(compiler_options=QUICKLY)
+
+    def __call__(self, state, batch):
+        state = jax.tree.map(jnp.copy, state)  # the step consumes it
+        return jax.device_get(self.function(state, training.to_devices(self.mesh, batch)))
+
+
+@pytest.fixture(scope="module")
+def two():
+    return Run(jax.devices()[:2])
+
+
+@pytest.fixture(scope="module")
+def one():
+    return Run(jax.devices()[:1])
+
+
+def assert_close(left, right, **tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), left, right)
+
+
+def test_devices_change_nothing_beyond_rounding(one, two):
+    jax.tree.map(np.testing.assert_array_equal, one.state, two.state)
+    # Adam would turn the rounding of a gradient near zero into a step of full length; its first
+    # moments are the gradients themselves.
+    left, alone = one(one.state, make_batch())
+    right, divided = two(two.state, make_batch())
+    assert_close(alone, divided, rtol=1e-5, atol=1e-6)
+    assert_close(left.batch_stats, right.batch_stats, rtol=1e-5, atol=1e-6)
+    moments = [optax.tree.get(state.opt_state, "mu") for state in (left, right)]
+    assert_close(*moments, rtol=1e-3, atol=1e-6)
+    losses = []
+    for run, state in ((one, one.state), (two, two.state)):
+        losses.append([])
+        for seed in range(8):
+            state, measured = run(state, make_batch(seed % 2))
+            losses[-1].append(measured["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+    assert losses[0][-1] < 0.98 * losses[0][0]
+
+
+def test_devices_must_divide_the_batch():
+    with pytest.raises(ValueError, match="a batch of 5 cannot be divided over 2 devices"):
+        training.make_mesh(5)
+
+
+def test_the_average_follows_its_recursion(two):
+    state = two.state
+    for _ in range(3):
+        after, _ = two(state, make_batch())
+        decay = min(OPTIMIZER.ema_decay, (1 + int(state.step)) / (10 + int(state.step)))
+        expected = jax.tree.map(lambda e, p, d=decay: d * e + (1 - d) * p, state.ema, after.params)
+        assert_close(after.ema, expected, rtol=1e-5, atol=1e-7)
+        state = after
+    assert state.step == 3
+
+
+def test_budgets_stay_in_range_and_depend_on_the_step_alone(two):
+    def drawn(step, batch):
+        state = two.state.replace(step=jnp.full_like(two.state.step, step))
+        return two(state, batch)[1]["solver_steps"]  # the tolerance is 0: all budgets are used up
+
+    budgets = [drawn(step, make_batch()) for step in range(24)]
+    assert set(budgets) == {2, 3, 4}
+    assert budgets[:6] == [drawn(step, make_batch(1)) for step in range(6)]
+
+
+def test_a_budget_cannot_exceed_the_largest(two):
+    with pytest.raises(ValueError, match="min_budget 5 exceeds model.forward.max_steps 4"):
+        training.make_train_step(MODEL, OPTIMIZER, TrainConfig(min_budget=5), (0, 1), two.mesh)
+
+
+def test_masked_rows_do_not_count_whatever_they_hold(two):
+    batch = make_batch()
+    mask = np.array([True, False, True, True])
+    broken = batch.landmarks.copy()
+    broken[1] = np.nan
+    right, expected = two(two.state, batch._replace(mask=mask))
+    left, measured = two(two.state, batch._replace(mask=mask, landmarks=broken))
+    assert measured == expected
+    assert np.isfinite(list(measured.values())).all()
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+    # The mean is over the rows that count, not over all of them.
+    others = [
+        two(two.state, batch._replace(mask=np.arange(4) == row))[1]["loss"] for row in (0, 2, 3)
+    ]
+    np.testing.assert_allclose(measured["loss"], np.mean(others), rtol=1e-5)
+
+
+def test_batch_statistics_move_and_are_what_a_prediction_uses(two):
+    state, batch = two.state, make_batch()
+    after, _ = two(state, batch)
+    # With the same batch again and again, means approach a limit by the tenth each time.
+    twice, _ = two(after.replace(params=state.params), batch)
+    limit = jax.tree.map(lambda a, b: (b - 0.9 * a) / 0.1, state.batch_stats, after.batch_stats)
+    again = jax.tree.map(lambda a, b: (b - 0.9 * a) / 0.1, after.batch_stats, twice.batch_stats)
+    assert_close(limit, again, rtol=1e-3, atol=1e-4)
+    assert not np.allclose(limit["stem"]["half"]["norm"]["mean"], 0)
+
+    config = Config(model=MODEL).for_schema(IBUG_68)
+    old, new = (
+        inference.Predictor(config, {"params": state.params, "batch_stats": stats})(batch.image)
+        for stats in (jax.device_get(state.batch_stats), limit)
+    )
+    assert not np.allclose(old.landmarks, new.landmarks, atol=1e-4)
+
+
+# The command line ---------------------------------------------------------------------------------
+
+CONFIG_FILE = f"""
+from ldeq_jax.config import default_config
+
+def get_config():
+    config = default_config()
+    config.data.name = "ibug_300w"
+    config.data.eval_split = "test_common"
+    config.data.crop = "landmarks"
+    config.data.batch_size = 4
+    model = config.model
+    model.image_size, model.depth, model.residual_kernel, model.groups = 16, 1, 3, 2
+    model.injection_width = model.base_width = model.width_increment = 8
+    model.forward.method, model.forward.max_steps = "picard", 3
+    model.gradient = "one_step"
+    config.optimizer.ema_decay = 0.9
+    train = config.train
+    train.min_budget = 1
+    train.num_steps, train.log_every, train.eval_every, train.checkpoint_every = {STEPS}, 1, 8, 5
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a small data set and a config."""
+    place = tmp_path_factory.mktemp("runs")
+    options = ["--train=10", "--test=5", "--size=64", f"--output={place / 'faces'}"]
+    assert sample_faces.main(options) == 0
+    options = [f"--manual_dir={place / 'faces'}", f"--data_dir={place / 'data'}"]
+    assert build.main(["ibug_300w", *options]) == 0
+    (place / "config.py").write_text(CONFIG_FILE)
+    return place
+
+
+def start(place, workdir, *options, **environment):
+    """Starts train.py; compiled programs are shared, which changes nothing in them."""
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(place / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        **environment,
+    }
+    return subprocess.Popen(
+        [
+            sys.executable,
+            str(ROOT / "train.py"),
+            f"--config={place / 'config.py'}",
+            f"--config.data.data_dir={place / 'data'}",
+            f"--workdir={workdir}",
+            *options,
+        ],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def finish(process):
+    """Waits for it and returns exit code, standard output and standard error."""
+    try:
+        out, error = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    return process.returncode, out, error
+
+
+def steps_logged(workdir):
+    path = workdir / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def interrupt(process, workdir, number, due):
+    """Sends a signal as soon as `due()`; returns exit code, output and standard error."""
+    end = time.monotonic() + 300
+    while not due() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.001)
+    process.send_signal(number)
+    result = finish(process)
+    assert steps_logged(workdir) < STEPS, "it was done before the signal came"
+    return result
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place):
+    """The working directory of a run that nobody disturbs."""
+    code, out, error = finish(start(place, place / "undisturbed"))
+    assert code == 0, error
+    assert "10 faces of ibug_300w" in out
+    return place / "undisturbed"
+
+
+def read_config(place, **changes):
+    """The config of the runs, with other values at dotted paths."""
+    scope = {}
+    exec((place / "config.py").read_text(), scope)
+    values = scope["get_config"]()
+    values.update_from_flattened_dict({"data.data_dir": str(place / "data")} | changes)
+    return from_mapping(values).for_schema(IBUG_68)
+
+
+def final_state(config, workdir):
+    mesh = training.make_mesh(4, jax.devices()[:1])
+    fresh = training.create_state(config.model, config.optimizer, config.train, mesh)
+    with Checkpoints(workdir, config) as saved:
+        return jax.device_get(saved.restore(fresh))
+
+
+def read_log(workdir):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+
+
+def assert_as_undisturbed(place, workdir, undisturbed):
+    expected, got = (final_state(read_config(place), f) for f in (undisturbed, workdir))
+    assert got.step == STEPS and got.ema and got.batch_stats
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
+    assert [line["step"] for line in read_log(workdir)] == list(range(1, STEPS + 1))
+    assert read_log(workdir) == read_log(undisturbed)
+    jax.tree.map(np.testing.assert_array_equal, load_model(workdir), load_model(undisturbed))
+    assert (workdir / "curves.png").exists()
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been(place, undisturbed):
+    workdir, at = place / "killed", random.Random(0).randint(6, 15)
+    process = start(place, workdir)
+    code, *_ = interrupt(process, workdir, signal.SIGKILL, lambda: steps_logged(workdir) >= at)
+    assert code == -signal.SIGKILL
+    with (workdir / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 1')  # a line may be torn
+
+    process = start(place, workdir)
+    seen = steps_logged(workdir)
+    code, out, error = interrupt(
+        process, workdir, signal.SIGTERM, lambda: steps_logged(workdir) > seen + 5
+    )
+    assert code == 128 + signal.SIGTERM
+    assert "going on after step" in out
+    assert f"stopped by SIGTERM after step {steps_logged(workdir)}, saved" in out
+
+    process = start(place, workdir)
+    code, out, error = finish(process)
+    assert code == 0, error
+    assert_as_undisturbed(place, workdir, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(place, undisturbed, seed):
+    draw, workdir = random.Random(seed), place / f"killed_{seed}"
+    for at in sorted(draw.sample(range(1, STEPS - 8), 3)):
+        process = start(place, workdir)
+        code, *_ = interrupt(
+            process, workdir, signal.SIGKILL, lambda n=at: steps_logged(workdir) >= n
+        )
+        assert code == -signal.SIGKILL
+    assert finish(start(place, workdir))[0] == 0
+    assert_as_undisturbed(place, workdir, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["checkpoints", "best"])
+def test_a_run_killed_while_it_writes_ends_as_if_it_had_not_been(place, undisturbed, folder):
+    workdir = place / f"killed_writing_{folder}"
+
+    def writing():
+        names = [f.name for f in (workdir / folder).glob("*")]
+        return any("tmp" in name for name in names) and any(name.isdecimal() for name in names)
+
+    code, *_ = interrupt(start(place, workdir), workdir, signal.SIGKILL, writing)
+    assert code == -signal.SIGKILL
+    assert any("tmp" in f.name for f in (workdir / folder).iterdir())
+    assert finish(start(place, workdir))[0] == 0
+    assert_as_undisturbed(place, workdir, undisturbed)
+    assert not [f for f in (workdir / folder).iterdir() if "tmp" in f.name]
+
+
+@pytest.mark.slow
+def test_control_c_saves(place, undisturbed):
+    workdir = place / "control_c"
+    process = start(place, workdir, "--config.data.num_workers=1")
+    code, out, error = interrupt(
+        process, workdir, signal.SIGINT, lambda: steps_logged(workdir) >= 3
+    )
+    assert code == 128 + signal.SIGINT
+    assert "stopped by SIGINT" in out and "Traceback" not in error
+    assert finish(start(place, workdir))[0] == 0  # without workers: the faces are the same
+    assert_as_undisturbed(place, workdir, undisturbed)
+
+
+@pytest.mark.slow
+def test_one_core_trains_like_two(place, undisturbed):
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("there is one core")
+    workdir, lines = place / "one_core", []
+    process = start(place, workdir, JAX_COMPILATION_CACHE_DIR="")
+    os.sched_setaffinity(process.pid, cores[:1])  # it asks long after it has started
+    code, out, error = finish(process)
+    assert code == 0, error
+    assert "on 1 cpu device" in out
+    for folder in (workdir, undisturbed):
+        lines.append([line["train/loss"] for line in read_log(folder)])
+    np.testing.assert_allclose(*lines, rtol=1e-3)
+    for folder in (workdir, undisturbed):
+        load_model(folder)
+
+
+@pytest.mark.slow
+def test_two_hosts_train_like_one(place, undisturbed):
+    workdir = place / "hosts"
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    slurm = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    slurm |= {"SLURM_LOCALID": "0", "JAX_COORDINATOR_ADDRESS": f"localhost:{port}"}
+    options = ["--distributed", "--config.train.eval_every=40"]
+    hosts = [
+        start(
+            place, workdir, *options, **slurm, SLURM_PROCID=str(host), JAX_COMPILATION_CACHE_DIR=""
+        )
+        for host in range(2)
+    ]
+    results = [finish(host) for host in hosts]
+    assert [code for code, *_ in results] == [0, 0], results
+    assert "10 faces" in results[0][1] and not results[1][1]
+    losses = [[line["train/loss"] for line in read_log(f)] for f in (workdir, undisturbed)]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+    scores = [read_log(folder)[-1]["eval/nme"] for folder in (workdir, undisturbed)]
+    np.testing.assert_allclose(*scores, rtol=1e-3)
+
+
+def test_a_user_is_told_in_a_line_and_help_teaches(place, tmp_path):
+    nowhere = start(place, tmp_path, "--config.data.data_dir=/nowhere")
+    typo = start(place, tmp_path, "--config.optimizer.learning_rat=1")
+    taught = start(place, tmp_path, "--help")
+    alone = subprocess.run(
+        [sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    code, out, error = finish(typo)
+    assert (code, out, error.count("\n")) == (1, "", 1)
+    assert "train.py: config.optimizer has no field 'learning_rat'; it has name" in error
+    code, out, error = finish(nowhere)
+    assert code == 1 and "Traceback" not in error
+    assert error.startswith("train.py: no data set 'ibug_300w' in /nowhere. Build it with")
+    assert "datasets/build.py" in finish(taught)[1]
+    assert all(word in alone.stdout for word in ("--config.SECTION.FIELD", "best/", "Ctrl-C"))
+
+
+def test_a_bug_is_not_told_in_a_line():
+    def error_of(call):
+        with pytest.raises((ValueError, FileNotFoundError)) as error:
+            call()
+        return error.value
+
+    assert train.is_told_plainly(error_of(lambda: from_mapping({"modle": 1})))
+    assert train.is_told_plainly(error_of(lambda: load_model("/nowhere")))
+    assert not train.is_told_plainly(error_of(lambda: np.ones(3).reshape(2)))
+    assert not train.is_told_plainly(error_of(lambda: train.read(1, {"loss": "no number"})))
+
+
+# The loop in this process -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", ["loss", "grad_norm"])
+def test_a_step_that_is_not_finite_is_an_error(lost):
+    measured = {"loss": jnp.float32(1), "grad_norm": jnp.float32(2), "lr": jnp.float32(3)}
+    assert train.read(7, measured) == {"loss": 1, "grad_norm": 2, "lr": 3}
+    with pytest.raises(FloatingPointError, match=f"step 7 has .*{lost.split('_')[0]}.* nan"):
+        train.read(7, measured | {lost: jnp.float32(jnp.nan)})
+
+
+def test_a_run_that_explodes_saves_nothing_of_it(place, tmp_path):
+    changes = {"optimizer.learning_rate": 1e30, "train.checkpoint_every": 1}
+    options = [f"--config.{name}={value}" for name, value in changes.items()]
+    code, out, error = finish(start(place, tmp_path, *options))
+    assert code == 1 and "Traceback" not in error
+    assert error.splitlines()[-1].startswith("train.py: step 2 has loss nan")
+    config = read_config(place, **changes)
+    state = final_state(config, tmp_path)
+    assert state.step == 1
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+def test_signals_are_noted_once_and_then_act():
+    former = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with train.StopRequest() as stop:
+        assert not stop.is_due(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.is_due(1) and stop.received == signal.SIGTERM
+        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == former
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == former
+
+
+def test_the_log_drops_what_will_be_logged_again(tmp_path):
+    config = Config()
+    with train.Log(tmp_path, 0, config) as log:
+        for step in (1, 2, 3):
+            log.write(step, {"loss": float(step)})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1, "lo')
+    with train.Log(tmp_path, 2, config) as log:
+        log.write(3, {"loss": 9.0})
+    assert [(line["step"], line["loss"]) for line in read_log(tmp_path)] == [(1, 1), (2, 2), (3, 9)]
+    assert from_mapping(json.loads((tmp_path / "config.json").read_text())) == config
+
+
+def test_the_contact_sheet_needs_no_training(place, tmp_path):
+    train.draw_contact_sheet(read_config(place), IBUG_68, tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").stat().st_size > 1000
