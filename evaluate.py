@@ -131,11 +131,12 @@ def changed(fields, **values):
 
 def check_schema(config: Config, source: data.FaceSource) -> None:
     """Refuses faces whose landmarks mean something else than the model's."""
-    if config.data.schema != source.schema:
+    name = get_schema(config.data.schema).name
+    if name != source.schema:
         raise ValueError(
-            f"{_CHECKPOINT.value} predicts the landmarks {config.data.schema} "
+            f"{_CHECKPOINT.value} predicts the landmarks {name} "
             f"({config.model.num_landmarks} points), but {source.where} is labelled with "
-            f"{source.schema}: choose a --dataset labelled with {config.data.schema}, or another "
+            f"{source.schema}: choose a --dataset labelled with {name}, or another "
             "--checkpoint"
         )
 

@@ -73,8 +73,7 @@ def main(argv: list[str]) -> int | None:
     if _DISTRIBUTED.value:
         jax.distributed.initialize()
     source = data.FaceSource(config.data.name, config.data.train_split, config.data.data_dir)
-    schema = config.data.schema or source.schema
-    schema = get_schema(schema) if isinstance(schema, str) else schema
+    schema = get_schema(config.data.schema or source.schema)
     config = config.for_schema(schema)
     if not _CONTACT_SHEET.value:
         return train(config, schema, len(source), Path(_WORKDIR.value))

@@ -2,9 +2,10 @@
 
     python benchmarks/memory.py --output=docs/images/memory.png
 
-Compiles the step and asks XLA how much temporary memory the program needs; nothing is run, so the figure
-does not depend on the machine's load. The implicit, one-step and phantom gradients linearise the map where
-the solver stopped and need the same memory at any budget; back-propagation through the iterations does not.
+Compiles the step and asks XLA how much temporary memory the program needs; nothing is run, so the
+figure does not depend on the machine's load. The implicit, one-step and phantom gradients linearise
+the map where the solver stopped and need the same memory at any budget; back-propagation through
+the iterations does not.
 """
 
 import dataclasses

@@ -15,7 +15,7 @@ import ml_collections
 from ldeq_jax.augment import AugmentConfig
 from ldeq_jax.data import DataConfig
 from ldeq_jax.model import ModelConfig
-from ldeq_jax.schema import Contour, LandmarkSchema
+from ldeq_jax.schema import KNOWN_SCHEMAS, Contour, LandmarkSchema
 from ldeq_jax.training import OptimizerConfig, TrainConfig
 
 
@@ -49,8 +49,9 @@ class Config:
                 f"{schema.num_landmarks}; 0 takes the number from the schema"
             )
         model = dataclasses.replace(self.model, num_landmarks=schema.num_landmarks)
-        # A schema of one's own stays whole: no name leads to it.
-        data = dataclasses.replace(self.data, schema=self.data.schema or schema.name)
+        # A schema of one's own is kept whole: no name leads to it, and its file may move.
+        known = schema in KNOWN_SCHEMAS
+        data = dataclasses.replace(self.data, schema=schema.name if known else schema)
         return dataclasses.replace(self, model=model, data=data)
 
 

@@ -239,7 +239,7 @@ class _FaceReader:
         self.source = FaceSource(config.name, split, config.data_dir)
         self.config, self.augment, self.image_size = config, augment, image_size
         schema = config.schema or self.source.schema
-        self.schema = get_schema(schema) if isinstance(schema, str) else schema
+        self.schema = get_schema(schema)
 
     def __call__(self, index, rng):
         # Rows beyond the last face are padding, made of face 0.

@@ -13,11 +13,21 @@ label a face with K points of your own, build a schema and pass it wherever one 
 >>> nine.flip_permutation
 (3, 2, 1, 0, 4, 7, 6, 5, 8)
 
+The scripts take a file instead, ``--config.data.schema=nine.json``. It holds the same fields:
+
+>>> print(json.dumps(dataclasses.asdict(nine)))  # doctest: +NORMALIZE_WHITESPACE
+{"name": "nine", "num_landmarks": 9, "flip_permutation": [3, 2, 1, 0, 4, 7, 6, 5, 8],
+ "eye_corners": [0, 3], "contours": [[[5, 6, 7, 8], true]]}
+
+A model keeps its schema, so the file is needed for training alone. The data set's own metadata must
+name it, here "nine".
+
 A wrong permutation ruins training with mirrored pictures without any error. Check one by mirroring
 a mean face: its points must land on themselves.
 """
 
 import dataclasses
+import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -188,16 +198,43 @@ FGNET_68 = LandmarkSchema(
 )
 
 
-def get_schema(name: str) -> LandmarkSchema:
-    """The schema of that name.
+KNOWN_SCHEMAS = (WFLW_98, IBUG_68, FGNET_68)
+
+
+def get_schema(schema: str | LandmarkSchema) -> LandmarkSchema:
+    """The schema that is meant.
+
+    Args:
+        schema: a known name, a file ending in .json, or a schema, which is returned as it is.
 
     Raises:
-        ValueError: no such schema here.
+        ValueError: no such name, or the file does not describe a schema.
     """
-    schemas = {schema.name: schema for schema in (WFLW_98, IBUG_68, FGNET_68)}
+    if isinstance(schema, LandmarkSchema):
+        return schema
+    return _read(schema) if schema.endswith(".json") else _find(schema)
+
+
+def _read(path: str) -> LandmarkSchema:
+    try:
+        with open(path, encoding="utf-8") as file:
+            fields = json.load(file)
+        for name in ("flip_permutation", "eye_corners"):
+            fields[name] = tuple(fields[name])
+        contours = fields.pop("contours", ())
+        lines = tuple(Contour(tuple(indices), bool(closed)) for indices, closed in contours)
+        return LandmarkSchema(**fields, contours=lines)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} describes no landmark schema ({error}); ldeq_jax/schema.py shows the form"
+        ) from error
+
+
+def _find(name: str) -> LandmarkSchema:
+    schemas = {schema.name: schema for schema in KNOWN_SCHEMAS}
     if name not in schemas:
         raise ValueError(
             f"no landmark schema {name!r}; there are {', '.join(schemas)}. For points of your own, "
-            "build a ldeq_jax.schema.LandmarkSchema and pass it in place of the name"
+            "describe them in a .json file, as ldeq_jax/schema.py shows, and give its path"
         )
     return schemas[name]

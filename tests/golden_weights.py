@@ -37,8 +37,8 @@ def flax_path(torch_name: str) -> tuple[str, ...]:
 
 
 def to_flax(torch_name: str, value: np.ndarray) -> np.ndarray:
-    """A kernel from (out, in, h, w) to (h, w, in, out), or (in, out) for 1x1; others as they
-    are.""" if value.ndim != 4:
+    """A kernel from (out, in, h, w) to (h, w, in, out), or to (in, out) if it is 1x1."""
+    if value.ndim != 4:
         return value
     kernel = value.transpose(2, 3, 1, 0)
     return kernel[0, 0] if kernel.shape[:2] == (1, 1) else kernel

@@ -1,5 +1,6 @@
 """A mirrored face is a face again: the permutations fit real mean shapes."""
 
+import dataclasses
 import doctest
 import json
 import pathlib
@@ -89,6 +90,23 @@ def test_schemas_are_found_by_name(layout):
 def test_an_unknown_name_lists_the_known():
     with pytest.raises(ValueError, match="wflw_98, ibug_68, fgnet_68"):
         schema.get_schema("wflw98")
+
+
+def test_a_schema_from_a_file_is_the_one_written(tmp_path):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(dataclasses.asdict(schema.IBUG_68)))
+    assert schema.get_schema(str(file)) == schema.IBUG_68
+    assert schema.get_schema(schema.IBUG_68) is schema.IBUG_68
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"name": "toy"}', '{"flip_permutation": 3}'])
+def test_a_file_that_describes_no_schema_is_named(tmp_path, text):
+    file = tmp_path / "mine.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"mine\.json describes no landmark schema"):
+        schema.get_schema(str(file))
+    with pytest.raises(ValueError, match=r"none\.json"):
+        schema.get_schema(str(tmp_path / "none.json"))
 
 
 def make(**changes):
