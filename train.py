@@ -87,8 +87,9 @@ def draw_contact_sheet(config: Config, schema: LandmarkSchema, path: Path) -> No
         faces = [next(batches) for _ in range(math.ceil(number / config.data.batch_size))]
     images = np.concatenate([batch.image for batch in faces])[:number]
     points = np.concatenate([batch.landmarks for batch in faces])[:number] * size
-    report.write_image(path, report.contact_sheet(images, points, schema))
-    print(f"wrote {path}")
+    if jax.process_index() == 0:
+        report.write_image(path, report.contact_sheet(images, points, schema))
+    say(f"wrote {path}")
 
 
 def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path) -> int:
@@ -145,7 +146,8 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
             if eval_due:
                 result = validate(config, state, validation, schema)
                 line |= {f"eval/{name}": value for name, value in result.items()}
-                bar.write(
+                bar.clear()
+                say(
                     f"step {step}: validation NME {result['nme']:.3f} %, "
                     f"{result['solver_steps']:.1f} solver steps, residual {result['residual']:.1e}"
                 )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from ldeq_jax import geometry
@@ -145,15 +146,15 @@ class Predictor:
         steps = jnp.int32(self.config.model.forward.max_steps if budget is None else budget)
         rows, pending = [], []
         for batch in tqdm(batches, total=total, unit="batch", disable=total is None):
-            # Rows are added until the devices divide them; no row sees another.
-            padding = (0, -len(batch.image) % mesh.size)
-            image = np.pad(batch.image, (padding, (0, 0), (0, 0), (0, 0)), mode="edge")
-            pending.append((batch, self._predict(variables, to_devices(mesh, image), steps)))
+            batch = to_devices(mesh, _padded(batch, jax.local_device_count()))
+            pending.append((batch, self._predict(variables, batch.image, steps)))
             # The result of one batch is fetched while the next is computed.
             if len(pending) > 1:
                 rows.append(_rows(*pending.pop(0)))
         rows += [_rows(*last) for last in pending]
-        return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+        result = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+        order = np.argsort(result["index"])  # hosts have read every other face
+        return {key: value[order] for key, value in result.items()}
 
 
 def use_all_cores(batch_size: int = 0) -> None:
@@ -202,24 +203,30 @@ def _compiled(model: ModelConfig):
     return jax.jit(predict)
 
 
+def _padded(batch, multiple):
+    """The batch with rows that do not count, until the devices divide it; no row sees another."""
+    missing = -len(batch.mask) % multiple
+    padded = jax.tree.map(lambda a: np.concatenate([a, a[:1].repeat(missing, axis=0)]), batch)
+    return padded._replace(mask=np.append(batch.mask, np.zeros(missing, bool)))
+
+
 def _rows(batch, prediction):
-    real = batch.mask
     info = prediction.info
-    # The state is large and not needed here: it stays on the device.
-    fetched = jax.device_get(
-        {
-            "landmarks": prediction.landmarks,
-            "spread": prediction.spread,
-            "num_steps": info.num_steps,
-            "residual": info.residual,
-            "converged": info.converged,
-            "diverged": info.diverged,
-        }
-    )
-    given = {
+    # The state is large and not needed here: it stays on the devices.
+    rows = {
         "index": batch.index,
+        "mask": batch.mask,
         "target": batch.landmarks,
         "frame_from_crop": batch.frame_from_crop,
+        "landmarks": prediction.landmarks,
+        "spread": prediction.spread,
+        "num_steps": info.num_steps,
+        "residual": info.residual,
+        "converged": info.converged,
+        "diverged": info.diverged,
     }
-    # What was predicted may have more rows than the batch, to suit the devices.
-    return {key: value[: len(real)][real] for key, value in (fetched | given).items()}
+    if jax.process_count() > 1:  # each host has its own rows alone
+        rows = multihost_utils.process_allgather(rows, tiled=True)
+    rows = jax.device_get(rows)
+    real = rows.pop("mask")
+    return {key: value[real] for key, value in rows.items()}

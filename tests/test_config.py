@@ -98,7 +98,8 @@ def test_a_field_of_the_command_line_is_looked_up_before_anything_else():
 def test_a_config_file_cannot_change_a_type():
     config = default_config()
     config.optimizer.learning_rate = 1  # a whole number is a float as well
-    assert isinstance(from_mapping(config).optimizer.learning_rate, float)
+    for values in (config, {"optimizer": {"learning_rate": 1}}):
+        assert isinstance(from_mapping(values).optimizer.learning_rate, float)
     with pytest.raises(TypeError, match="learning_rate"):
         config.optimizer.learning_rate = "much"
 

@@ -166,6 +166,12 @@ def test_devices_change_nothing_beyond_rounding(one, two):
     assert losses[0][-1] < 0.98 * losses[0][0]
 
 
+def test_each_device_has_its_rows(two):
+    image = training.to_devices(two.mesh, make_batch()).image
+    assert [shard.data.shape[0] for shard in image.addressable_shards] == [2, 2]
+    np.testing.assert_array_equal(image, make_batch().image)
+
+
 def test_devices_must_divide_the_batch():
     with pytest.raises(ValueError, match="a batch of 5 cannot be divided over 2 devices"):
         training.make_mesh(5)
@@ -189,8 +195,9 @@ def test_budgets_stay_in_range_and_depend_on_the_step_alone(two):
             two(state, batch)[1]["solver_steps"]
         )  # the tolerance is 0: all budgets are used up
 
-    budgets = [drawn(step, make_batch()) for step in range(24)]
+    budgets = [drawn(step, make_batch()) for step in range(60)]
     assert set(budgets) == {2, 3, 4}
+    assert all(12 <= budgets.count(budget) <= 28 for budget in (2, 3, 4))  # 20 each, give or take
     assert budgets[:6] == [drawn(step, make_batch(1)) for step in range(6)]
 
 
