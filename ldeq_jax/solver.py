@@ -186,17 +186,18 @@ def spectral_radius(
         theta: its parameters.
         z: (B, ...) where the Jacobian is taken.
         key: random key of the start vector.
-        num_iters: Jacobian-vector products; the growth of the later half is averaged, so that a
+        num_iters: vector-Jacobian products; the growth of the later half is averaged, so that a
             complex pair of leading eigenvalues does not make the estimate swing.
 
     Returns:
         (B,) estimates, one a row.
     """
-    _, push = jax.linearize(functools.partial(_apply, f, theta), z)
+    # The transpose has the same spectrum, and every map that can be trained has it.
+    _, pullback = jax.vjp(functools.partial(_apply, f, theta), z)
     per_row = (-1,) + (1,) * (z.ndim - 1)
 
     def step(v, _):
-        v = push(v)
+        (v,) = pullback(v)
         growth = _norm(v)
         # A vector that the map takes to zero stays there, and the radius comes out as exp(-inf) =
         # 0.
