@@ -5,6 +5,10 @@
         --config.data.data_dir=DATA
     python evaluate.py --checkpoint=runs/small --dataset=ibug_300w --split=test_common \
         --data_dir=DATA --output=runs/small/test_common
+
+Cost: an hour on two CPU cores (0.17 to 0.3 s a step when they do nothing else). Figure: NME 3.49 %,
+FR10 0.0 %, AUC10 0.651 on the 554 faces of test_common, cropped around their landmarks, from 870 of
+HELEN's 2,000 training faces and pictures of 200 pixels (docs/results.md).
 """
 
 import ml_collections
