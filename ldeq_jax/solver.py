@@ -137,7 +137,6 @@ def fixed_point(
     elif gradient == "phantom":
         frozen, z0 = jax.lax.stop_gradient((theta, z0))
         z, info = _solve(functools.partial(_apply, f, frozen), z0, forward, budget, trace)
-        z = jax.lax.stop_gradient(z)
         for _ in range(phantom_steps):
             z = _mix(_apply(f, theta, z), z, phantom_mixing)
     else:
@@ -365,12 +364,11 @@ def _anderson(config):
         states, values = memory
         filled = jnp.arange(size) < step + 2
         # Minimising ||sum a_i (f_i - z_i)||^2 + ridge ||a||^2 under sum a_i = 1 gives a ~ G^-1 1.
-        # An empty slot gets a unit row in G and a 0 on the right-hand side, hence no weight.
+        # An empty slot holds zeros: with a unit row in G and a 0 on the right-hand side it gets no
+        # weight.
         differences = values - states
         gram = jnp.einsum("bmn,bkn->bmk", differences, differences)
-        pairs = jnp.outer(filled, filled)
-        diagonal = jnp.diag(jnp.where(filled, config.ridge, 1).astype(gram.dtype))
-        gram = jnp.where(pairs[None], gram, 0) + diagonal[None]
+        gram += jnp.diag(jnp.where(filled, config.ridge, 1).astype(gram.dtype))[None]
         ones = jnp.broadcast_to(filled.astype(gram.dtype)[None, :, None], (*gram.shape[:2], 1))
         weights = jnp.linalg.solve(gram, ones)[..., 0]
         weights = weights / weights.sum(axis=1, keepdims=True)
