@@ -48,6 +48,40 @@ def soft_argmax(heatmap: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.stack([x, y], axis=-1), jnp.sqrt((var_x + var_y) / 2)
 
 
+def move(heatmap: jax.Array, to_from: jax.Array) -> jax.Array:
+    """Moves each row's heatmaps by an affine map of the plane, sampling bilinearly.
+
+    Pixels that come from outside take the value of the nearest pixel on the border.
+
+    Args:
+        heatmap: (B, h, w, K).
+        to_from: (B, 3, 3) affine, in heatmap pixels (x, y): what lies at p goes to `to_from @ p`.
+
+    Returns:
+        (B, h, w, K); equal to `heatmap` where `to_from` is the identity.
+    """
+    rows, h, w, num_landmarks = heatmap.shape
+    from_to = jnp.linalg.inv(to_from)
+    x, y = jnp.meshgrid(jnp.arange(w), jnp.arange(h))
+    points = jnp.stack([x, y, jnp.ones_like(x)]).reshape(1, 3, -1).astype(heatmap.dtype)
+    source = jnp.clip(
+        (from_to @ points)[:, :2], 0, jnp.array([w - 1, h - 1], heatmap.dtype)[None, :, None]
+    )
+    corner = jnp.floor(source)
+    (fx, fy), (x, y) = (jnp.unstack(part, axis=1) for part in (source - corner, corner))
+    x, y = x.astype(jnp.int32), y.astype(jnp.int32)
+    flat = heatmap.reshape(rows, -1, num_landmarks)
+
+    def at(y, x):
+        index = jnp.minimum(y, h - 1) * w + jnp.minimum(x, w - 1)
+        return jnp.take_along_axis(flat, index[..., None], axis=1)
+
+    fx, fy = fx[..., None], fy[..., None]
+    upper = (1 - fx) * at(y, x) + fx * at(y, x + 1)
+    lower = (1 - fx) * at(y + 1, x) + fx * at(y + 1, x + 1)
+    return ((1 - fy) * upper + fy * lower).reshape(heatmap.shape)
+
+
 def released_spread(heatmap: jax.Array) -> jax.Array:
     """Spread as the released code reports it, for comparing numbers with it.
 

@@ -1,6 +1,7 @@
 """LDEQ: stem, equilibrium of the map, landmarks read from it (Micaelli et al. 2023, sec. 3)."""
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -150,7 +151,7 @@ class LDEQ(nn.Module):
                 f"images must be (B, {c.image_size}, {c.image_size}, 3), not {image.shape}"
             )
         dtype = jnp.dtype(c.dtype)
-        x = Stem(c.injection_width, c.stem_norm, c.groups, dtype, name="stem")(image, train)
+        x = _stem(c, name="stem")(image, train)
 
         shape = (image.shape[0], c.heatmap_size, c.heatmap_size, c.num_landmarks)
         if z0 is None:
@@ -178,6 +179,26 @@ class LDEQ(nn.Module):
             self.sow("losses", "jacobian", penalty / z[0].size)
         landmarks, spread = heatmap.soft_argmax(z)
         return Prediction(landmarks=landmarks, spread=spread, state=z, info=info)
+
+
+def inject(config: ModelConfig, variables: dict[str, Any], image: jax.Array) -> jax.Array:
+    """The injection x of a trained model, for use with `hourglass_map`.
+
+    Args:
+        config: the model's.
+        variables: of `LDEQ.apply`.
+        image: (B, H, W, 3) as made by `normalise_image`.
+
+    Returns:
+        (B, h, w, C).
+    """
+    of_stem = {collection: tree["stem"] for collection, tree in variables.items() if "stem" in tree}
+    return _stem(config, parent=None).apply(of_stem, image, False)
+
+
+def _stem(config, **where):
+    dtype = jnp.dtype(config.dtype)
+    return Stem(config.injection_width, config.stem_norm, config.groups, dtype, **where)
 
 
 def hourglass_map(config: ModelConfig) -> HourglassMap:

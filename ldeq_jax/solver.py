@@ -51,6 +51,11 @@ class SolverConfig:
     final_evaluation: bool = True
     divergence_ratio: float = 1e3
 
+    @property
+    def start_evaluations(self) -> int:
+        """Evaluations of the map before the first iteration; each iteration takes one more."""
+        return {"picard": 0, "anderson": 2, "broyden": 1}[self.method]
+
     def __post_init__(self) -> None:
         for name, choices in (("method", get_args(Method)), ("stop", get_args(StopRule))):
             if getattr(self, name) not in choices:

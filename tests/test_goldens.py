@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from golden_weights import flax_path, flax_variables, to_flax
 
-from ldeq_jax import heatmap
+from ldeq_jax import heatmap, rwr
 from ldeq_jax.hourglass import Stem
 from ldeq_jax.model import LDEQ, ModelConfig, hourglass_map
 from ldeq_jax.solver import SolverConfig
@@ -161,3 +161,22 @@ def test_the_released_spread_mixes_units():
     expected = np.sqrt(weight * ((6 - x) ** 2 + (2 - y) ** 2) / 2) / 8
     np.testing.assert_allclose(heatmap.released_spread(jnp.asarray(z)), [[expected]], rtol=1e-12)
     np.testing.assert_allclose(heatmap.soft_argmax(jnp.asarray(z))[1], [[0.0]], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["early_stop", "converged"])
+@pytest.mark.parametrize(("key", "final"), [("2_evals", True), ("1_evals", False)])
+def test_released_recurrence(goldens, name, key, final):
+    golden = goldens[name]
+    forward = SolverConfig(method="picard", max_steps=5, tol=5e-4)
+    model = dataclasses.replace(golden.config, forward=forward)
+    # As released: no penalty, no motion of the state, and a first frame as starved as the others.
+    config = rwr.RwRConfig(
+        budget=1, first_budget=1, penalty=0.0, align="none", final_evaluation=final
+    )
+    state = rwr.initial_state(model, 1)
+    step, landmarks = jax.jit(rwr.step, static_argnums=0), []
+    for image in nhwc(golden.data["rwr/clip"]):
+        prediction, state = step(model, golden.variables, config, image[None], state)
+        landmarks.append(prediction.landmarks[0])
+        assert prediction.num_evaluations == 1 + final
+    assert_close(landmarks, golden.data[f"rwr/landmarks_{key}"])

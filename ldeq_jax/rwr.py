@@ -1,0 +1,359 @@
+"""Recurrence without Recurrence: steady landmarks on video from a model trained on stills.
+
+Micaelli et al. 2023, sec. 4. The equilibrium of a frame is looked for near that of the frame
+before. Softly constrained, it minimises
+
+    J(z) = ||f(z, x_t) - z||^2 + penalty * ||z - z_prev||^2,
+
+which is done cheaply in two ways that compose: the solver starts at `z_prev` with a small budget
+(stopping early near a point acts as a Gaussian prior centred on it), and every evaluation of the
+map is followed by the closed form that minimises J where f does not depend on z,
+
+    z <- (f(z, x_t) + penalty * z_prev) / (1 + penalty).
+
+`minimise_objective` finds the minimum itself. States are heatmaps of a crop, and the crop may have
+moved since the last frame, or the face in it: `RwRConfig.align` says how `z_prev` is moved along.
+"""
+
+import dataclasses
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ldeq_jax import heatmap
+from ldeq_jax.model import ModelConfig, hourglass_map, inject, normalise_image
+from ldeq_jax.solver import Map, fixed_point
+
+Align = Literal["none", "crop", "face"]
+Weighting = Literal["uniform", "spread"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RwRConfig:
+    """How a frame depends on the one before.
+
+    The numbers are traced: under `jax.jit` other budgets and penalties do not compile anew.
+
+    Attributes:
+        budget: solver iterations of a frame that follows another, at most the model's.
+        first_budget: iterations of a frame that follows none; the model's when None.
+        penalty: weight of the distance to the previous state, () or one a landmark (K,), not
+            negative; 0 is no constraint.
+        weighting: "uniform", or "spread": the penalty of each landmark is multiplied by the square
+            of its previous heatmap's spread, in units of the face's mean square, so that ambiguous
+            landmarks are held and sure ones move freely.
+        align: how the previous state is moved: "none" leaves it in its place in the crop, as
+            released; "crop" keeps its place in the frame, whatever the crop did; "face" moves it
+            along with the face, by the similarity that best takes the landmarks of the last frame
+            to those of one map evaluation on this frame.
+        warm_start: start the solver at the previous state rather than from zeros.
+        final_evaluation: evaluate the map once more at the solution, as the model does on stills.
+    """
+
+    budget: int | jax.Array = 0
+    first_budget: int | jax.Array | None = None
+    penalty: float | tuple[float, ...] | jax.Array = 0.5
+    weighting: Weighting = "uniform"
+    align: Align = "face"
+    warm_start: bool = True
+    final_evaluation: bool = True
+
+    def __post_init__(self) -> None:
+        for name, choices in (("weighting", get_args(Weighting)), ("align", get_args(Align))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {choices}, not {getattr(self, name)!r}")
+        penalties = self.penalty if isinstance(self.penalty, tuple) else (self.penalty,)
+        for name, values in (("budget", (self.budget, self.first_budget)), ("penalty", penalties)):
+            # JAX rebuilds the dataclass with its own objects, whose values are not known.
+            if any(isinstance(v, int | float) and not v >= 0 for v in values):
+                raise ValueError(f"{name} must not be negative, got {values}")
+        if isinstance(self.budget, int) and not self.budget and not self.final_evaluation:
+            raise ValueError("a budget of 0 needs the final evaluation: the frame is not looked at")
+
+
+jax.tree_util.register_dataclass(
+    RwRConfig,
+    data_fields=["budget", "first_budget", "penalty"],
+    meta_fields=["weighting", "align", "warm_start", "final_evaluation"],
+)
+
+
+class RwRState(NamedTuple):
+    """What one frame hands to the next, row by row.
+
+    Attributes:
+        heatmaps: (B, h, w, K) state of the last frame.
+        frame_from_crop: (B, 3, 3) crop that it belongs to.
+        valid: (B,) bool, False before the first frame and after a frame without a face.
+    """
+
+    heatmaps: jax.Array
+    frame_from_crop: jax.Array
+    valid: jax.Array
+
+
+class FramePrediction(NamedTuple):
+    """What the model says of a frame; NaN in rows without a face. With T, of a clip.
+
+    Attributes:
+        landmarks: (B, K, 2) or (B, T, K, 2) normalised crop coordinates, x then y.
+        spread: (B, K) or (B, T, K) standard deviation of each heatmap in the same unit.
+        num_steps: (B,) or (B, T) solver iterations.
+        num_evaluations: same shape, evaluations of the map, all told.
+        residual: same shape, of the last evaluation, `||f(z) - z|| / (1e-5 + ||f(z)||)`.
+        distance: same shape, `||z - z_prev|| / (1e-5 + ||z||)` with the previous state as it was
+            moved; NaN where none was used.
+        ok: same shape, False where no landmarks were found: there is no face, or the map was not
+            finite.
+    """
+
+    landmarks: jax.Array
+    spread: jax.Array
+    num_steps: jax.Array
+    num_evaluations: jax.Array
+    residual: jax.Array
+    distance: jax.Array
+    ok: jax.Array
+
+
+def initial_state(model: ModelConfig, batch_size: int) -> RwRState:
+    """The state before the first frame of `batch_size` videos."""
+    shape = (batch_size, model.heatmap_size, model.heatmap_size, model.num_landmarks)
+    dtype = jnp.promote_types(model.dtype, jnp.float32)
+    return RwRState(
+        heatmaps=jnp.zeros(shape, dtype),
+        frame_from_crop=jnp.broadcast_to(jnp.eye(3, dtype=dtype), (batch_size, 3, 3)),
+        valid=jnp.zeros(batch_size, bool),
+    )
+
+
+def step(
+    model: ModelConfig,
+    variables: dict[str, Any],
+    config: RwRConfig,
+    image: jax.Array,
+    state: RwRState,
+    *,
+    frame_from_crop: jax.Array | None = None,
+    reset: jax.Array | None = None,
+    mask: jax.Array | None = None,
+) -> tuple[FramePrediction, RwRState]:
+    """Landmarks of one frame of each of B videos, row by row.
+
+    Args:
+        model: the model; `model.forward` is the solver.
+        variables: its variables.
+        config: how frames depend on each other.
+        image: (B, H, W, 3) crops as made by `normalise_image`.
+        state: what the last frame left, or `initial_state`.
+        frame_from_crop: (B, 3, 3) from crop pixels to frame pixels; the identity when None, for
+            crops that do not move.
+        reset: (B,) bool, True for a frame that does not follow the last one: it is solved as a
+            still. A row whose state is not valid is so without being told.
+        mask: (B,) bool, False for rows without a face: they cost no iterations, and the next frame
+            is solved as a still.
+
+    Returns:
+        The prediction of the frame, and the state for the next.
+    """
+    rows = image.shape[0]
+    mask = jnp.ones(rows, bool) if mask is None else mask
+    if frame_from_crop is None:
+        frame_from_crop = jnp.broadcast_to(jnp.eye(3), (rows, 3, 3))
+    frame_from_crop = frame_from_crop.astype(state.frame_from_crop.dtype)
+    follows = state.valid & mask if reset is None else state.valid & mask & ~reset
+
+    map_module = hourglass_map(model)
+
+    def f(theta, z):
+        return map_module.apply({"params": theta[0]}, z, theta[1])
+
+    theta = (variables["params"]["map"], inject(model, variables, image))
+    previous, now_from_before = state.heatmaps, None
+    if config.align != "none":
+        now_from_before = _crop_motion(state.frame_from_crop, frame_from_crop)
+        previous = heatmap.move(state.heatmaps, now_from_before)
+    previous = _where(follows, previous, 0)
+    z0 = previous if config.warm_start else jnp.zeros_like(previous)
+
+    first_budget = model.forward.max_steps if config.first_budget is None else config.first_budget
+    budget = jnp.where(mask, jnp.where(follows, config.budget, first_budget), 0)
+    forward = dataclasses.replace(model.forward, final_evaluation=False)
+    z, info = fixed_point(f, theta, z0, forward=forward, budget=budget)
+    residual = info.residual
+    evaluations = forward.start_evaluations + info.num_steps + config.final_evaluation
+    if config.final_evaluation:
+        value = f(theta, z)
+        residual = _norm(value - z) / (1e-5 + _norm(value))
+        z = value
+    if config.align == "face":
+        # The evaluation has told where the face is now.
+        now_from_before = _face_motion(state.heatmaps, z, now_from_before) @ now_from_before
+        previous = _where(follows, heatmap.move(state.heatmaps, now_from_before), 0)
+    penalty = _where(follows, _penalties(config, previous), 0)
+    z = (z + penalty * previous) / (1 + penalty)
+
+    ok = mask & jnp.isfinite(residual) & jnp.isfinite(_norm(z))
+    landmarks, spread = heatmap.soft_argmax(z)
+    distance = _norm(z - previous) / (1e-5 + _norm(z))
+    prediction = FramePrediction(
+        landmarks=_where(ok, landmarks, jnp.nan),
+        spread=_where(ok, spread, jnp.nan),
+        num_steps=info.num_steps,
+        num_evaluations=jnp.where(mask, evaluations, 0),
+        residual=jnp.where(ok, residual, jnp.nan),
+        distance=jnp.where(ok & follows, distance, jnp.nan),
+        ok=ok,
+    )
+    return prediction, RwRState(_where(ok, z, 0), frame_from_crop, ok)
+
+
+def scan(
+    model: ModelConfig,
+    variables: dict[str, Any],
+    config: RwRConfig,
+    images: jax.Array,
+    state: RwRState,
+    *,
+    frame_from_crop: jax.Array | None = None,
+    reset: jax.Array | None = None,
+    mask: jax.Array | None = None,
+) -> tuple[FramePrediction, RwRState]:
+    """`step` over T frames of each of B videos, as one program.
+
+    A long video is scanned in chunks, each from the state that the last one left: the result is
+    that of one scan.
+
+    Args:
+        model: as in `step`.
+        variables: as in `step`.
+        config: as in `step`.
+        images: (B, T, H, W, 3) RGB crops as `normalise_image` takes them, which it is given a frame
+            at a time.
+        state: before the first of the frames.
+        frame_from_crop: (B, T, 3, 3).
+        reset: (B, T).
+        mask: (B, T).
+
+    Returns:
+        The predictions (B, T, ...), and the state after the last frame.
+    """
+    frames = (images, frame_from_crop, reset, mask)
+    frames = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), frames)  # the scan runs over axis 0
+
+    def body(state, frame):
+        image, frame_from_crop, reset, mask = frame
+        image = normalise_image(image).astype(model.dtype)
+        moved = {"frame_from_crop": frame_from_crop, "reset": reset, "mask": mask}
+        prediction, state = step(model, variables, config, image, state, **moved)
+        return state, prediction
+
+    state, predictions = jax.lax.scan(body, state, frames)
+    return jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), predictions), state
+
+
+def minimise_objective(
+    f: Map,
+    theta: Any,
+    z0: jax.Array,
+    z_prev: jax.Array,
+    penalty: jax.Array | float,
+    num_steps: int = 200,
+) -> jax.Array:
+    """The minimum of J(z), by L-BFGS with gradients through `f`: the reference for small problems.
+
+    It takes several evaluations of `f` and of its derivative a step, where the cheap forms take one
+    evaluation in all. Where J has several minima it finds one near `z0`.
+
+    Args:
+        f: the map, as in `fixed_point`.
+        theta: its parameters.
+        z0: (B, ...) where to start.
+        z_prev: (B, ...) previous state.
+        penalty: not negative; broadcasts against (B, ...), such as (K,) for one a landmark.
+        num_steps: steps of L-BFGS.
+
+    Returns:
+        (B, ...) minimisers.
+    """
+
+    def objective(z):
+        # Rows do not see each other in f, but the line search is one for all of them.
+        misfit = jnp.sum(jnp.square(f(theta, z) - z))
+        return misfit + jnp.sum(penalty * jnp.square(z - z_prev))
+
+    solver = optax.lbfgs()
+    value_and_grad = optax.value_and_grad_from_state(objective)
+
+    def body(carry, _):
+        z, memory = carry
+        value, gradient = value_and_grad(z, state=memory)
+        update, memory = solver.update(
+            gradient, memory, z, value=value, grad=gradient, value_fn=objective
+        )
+        return (z + update, memory), None
+
+    (z, _), _ = jax.lax.scan(body, (z0, solver.init(z0)), length=num_steps)
+    return z
+
+
+def _penalties(config, previous):
+    """(B, 1, 1, K) penalty of every landmark."""
+    rows, _, _, num_landmarks = previous.shape
+    penalty = jnp.asarray(config.penalty, previous.dtype)
+    if penalty.ndim and penalty.shape != (num_landmarks,):
+        raise ValueError(
+            f"the penalty must be one number or {num_landmarks}, one a landmark, not "
+            f"{penalty.shape}"
+        )
+    penalty = jnp.broadcast_to(penalty, (rows, num_landmarks))
+    if config.weighting == "spread":
+        variance = jnp.square(heatmap.soft_argmax(previous)[1])
+        penalty = penalty * variance / (1e-12 + jnp.mean(variance, axis=1, keepdims=True))
+    return penalty[:, None, None, :]
+
+
+def _crop_motion(frame_from_before, frame_from_now):
+    """(B, 3, 3) now_from_before, in heatmap pixels, of a point that rests in the frame."""
+    crop_from_heatmap = jnp.diag(jnp.array([4, 4, 1], frame_from_now.dtype))[None]
+    return jnp.linalg.solve(
+        frame_from_now @ crop_from_heatmap, frame_from_before @ crop_from_heatmap
+    )
+
+
+def _face_motion(before, now, now_from_before):
+    """(B, 3, 3) by which a face moved in heatmap pixels: least squares over similarities.
+
+    Args:
+        before: (B, h, w, K) heatmaps of one frame.
+        now: (B, h, w, K) heatmaps of the next.
+        now_from_before: (B, 3, 3) motion of a point that rests in the frame.
+    """
+    size = before.shape[1]
+    (p, spread), (q, _) = heatmap.soft_argmax(before), heatmap.soft_argmax(now)
+    # The points are carried over, not read from moved heatmaps, whose tails the border cuts anew.
+    p = p @ jnp.swapaxes(now_from_before[:, :2, :2], 1, 2) + now_from_before[:, None, :2, 2] / size
+    weight = 1 / (1e-6 + jnp.square(spread))[..., None]
+    weight = weight / jnp.sum(weight, axis=1, keepdims=True)
+    p_mean = jnp.sum(weight * p, axis=1, keepdims=True)
+    q_mean = jnp.sum(weight * q, axis=1, keepdims=True)
+    (px, py), (qx, qy) = (jnp.unstack(points, axis=-1) for points in (p - p_mean, q - q_mean))
+    weight = weight[..., 0]
+    extent = jnp.maximum(jnp.sum(weight * (px**2 + py**2), axis=1), 1e-8)
+    a = jnp.sum(weight * (px * qx + py * qy), axis=1) / extent
+    b = jnp.sum(weight * (px * qy - py * qx), axis=1) / extent
+    turn = jnp.stack([jnp.stack([a, -b], -1), jnp.stack([b, a], -1)], axis=-2)
+    shift = size * (jnp.swapaxes(q_mean, 1, 2) - turn @ jnp.swapaxes(p_mean, 1, 2))
+    last = jnp.broadcast_to(jnp.array([0, 0, 1], before.dtype), (len(before), 1, 3))
+    return jnp.concatenate([jnp.concatenate([turn, shift], axis=2), last], axis=1)
+
+
+def _where(rows, yes, no):
+    """`yes` in the rows (B,) that are True, else `no`."""
+    return jnp.where(rows.reshape(-1, *[1] * (jnp.ndim(yes) - 1)), yes, no)
+
+
+def _norm(rows):
+    return jnp.sqrt(jnp.sum(jnp.square(rows), axis=tuple(range(1, rows.ndim))))
