@@ -15,6 +15,18 @@ gets
   budgets.png   with --budgets: error and residual for each number of solver steps allowed
 
 A solver or a budget other than the trained one is tried with --solver, --max_steps and --tol.
+
+On a data set of videos it compares ways to keep landmarks steady: each frame alone, conventional
+filters over grids of their parameters, and recurrence (RwR) over a grid of budgets and penalties:
+
+  python evaluate.py --checkpoint=runs/small --dataset=moving_faces/hard --crop=extent \
+      --tuning_split="test_common[:40%]" --split="test_common[40%:]" --output=runs/small/video
+
+For each method the setting of least flicker whose NME is no higher than that of the frames alone
+is chosen on the tuning videos, and measured on the others. The output directory gets table.md,
+metrics.json, settings.csv (every setting on both splits), videos.csv (each video), trade_off.png
+(error against flicker), flicker/ (over time, of --show) and, with --overlays, overlays/ (videos
+with landmarks, side by side). docs/video.md tells more.
 """
 
 import csv
@@ -32,7 +44,19 @@ import numpy as np
 from absl import app, flags, logging
 from tqdm import tqdm
 
-from ldeq_jax import checkpoints, data, geometry, inference, metrics, report, solver
+from ldeq_jax import (
+    checkpoints,
+    data,
+    geometry,
+    inference,
+    metrics,
+    report,
+    rwr,
+    solver,
+    video_comparison,
+    video_evaluation,
+    videos,
+)
 from ldeq_jax.config import Config
 from ldeq_jax.schema import LandmarkSchema, get_schema
 
@@ -58,8 +82,9 @@ _DATA_DIR = flags.DEFINE_string(
 _CROP = flags.DEFINE_enum(
     "crop",
     None,
-    ["box", "landmarks", "none"],
-    "Crop around the face box, around the landmarks, or not at all. As trained if unset.",
+    list(get_args(data.Crop)),
+    "Crop around the face box, the landmarks, or the box taken as the extent of the landmarks, "
+    "or not at all. As trained if unset.",
 )
 _CROP_SCALE = flags.DEFINE_float(
     "crop_scale",
@@ -84,6 +109,43 @@ _BUDGETS = flags.DEFINE_list(
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 32, "Faces at once: a matter of speed and memory, not of results.", lower_bound=1
 )
+_TUNING_SPLIT = flags.DEFINE_string(
+    "tuning_split", None, "Videos: those that settings are chosen on, other ones than --split."
+)
+_PENALTIES = flags.DEFINE_list(
+    "penalties", ["0.25", "0.5", "1", "2", "4", "8"], "Videos: temporal penalties of RwR to try."
+)
+_FOLLOWS = flags.DEFINE_list(
+    "follows", ["0.5", "0.65", "0.8", "1"], "Videos: shares of the face's motion to believe."
+)
+_ALIGNS = flags.DEFINE_list(
+    "aligns", ["none", "crop", "face"], "Videos: how RwR moves the state of the last frame."
+)
+_WEIGHTING = flags.DEFINE_enum(
+    "weighting", "uniform", list(get_args(rwr.Weighting)), "Videos: penalty of each landmark."
+)
+_SLACK = flags.DEFINE_float(
+    "slack", 0, "Videos: percent by which a chosen setting's NME may exceed the frames' alone."
+)
+_POINTS = flags.DEFINE_string(
+    "points",
+    None,
+    "Videos: JSON file with the labelled landmark that each predicted one is compared with, as "
+    '{"36": 27, ...}, for labels of another schema.',
+)
+_REMOVE_OFFSET = flags.DEFINE_bool(
+    "remove_offset", False, "Videos: take the mean offset of each landmark from its label away."
+)
+_SHOW = flags.DEFINE_list(
+    "show", [], "Videos: names of those to plot and draw; the first if unset."
+)
+_OVERLAYS = flags.DEFINE_bool("overlays", False, "Videos: draw the shown ones with landmarks.")
+_CHUNK_FRAMES = flags.DEFINE_integer(
+    "chunk_frames", 32, "Videos: frames on the device at once.", lower_bound=1
+)
+_NUM_WORKERS = flags.DEFINE_integer(
+    "num_workers", None, "Processes that load data. As trained if unset.", lower_bound=0
+)
 
 
 def main(argv: list[str]) -> None:
@@ -97,9 +159,12 @@ def main(argv: list[str]) -> None:
     try:
         config, variables, step = checkpoints.load_model(_CHECKPOINT.value)
         config = with_flags(config)
+        about = {"checkpoint": _CHECKPOINT.value, "step": step}
+        if data.kind_of(config.data.name, config.data.data_dir) == "videos":
+            evaluate_videos(config, variables, about, Path(_OUTPUT.value))
+            return
         source = data.FaceSource(config.data.name, config.data.eval_split, config.data.data_dir)
         check_schema(config, source)
-        about = {"checkpoint": _CHECKPOINT.value, "step": step}
         evaluate(config, variables, source, budgets, about, Path(_OUTPUT.value))
     except (OSError, ValueError) as error:
         sys.exit(f"evaluate.py: {error}")
@@ -120,6 +185,7 @@ def with_flags(config: Config) -> Config:
         crop=_CROP.value,
         crop_scale=_CROP_SCALE.value,
         batch_size=batch_size,
+        num_workers=_NUM_WORKERS.value,
     )
     return changed(config, model=changed(config.model, forward=forward), data=faces)
 
@@ -139,6 +205,62 @@ def check_schema(config: Config, source: data.FaceSource) -> None:
             f"{source.schema}: choose a --dataset labelled with {name}, or another "
             "--checkpoint"
         )
+
+
+def evaluate_videos(
+    config: Config, variables: dict[str, Any], about: dict[str, Any], output: Path
+) -> None:
+    """Compares methods on videos, as the flags say."""
+    tuning_split = _TUNING_SPLIT.value
+    if tuning_split is None:
+        raise ValueError(
+            "videos need --tuning_split, on which the settings of every method are chosen, such as "
+            '--tuning_split="easy[:30%]" --split="easy[30%:]"'
+        )
+    source = videos.VideoSource(config.data.name, tuning_split, config.data.data_dir)
+    points = None
+    if _POINTS.value is None:
+        check_schema(config, source)
+    else:
+        points = {int(ours): int(theirs) for ours, theirs in read_json(_POINTS.value).items()}
+    schema = get_schema(config.data.schema)
+    comparison = video_evaluation.Comparison(
+        recurrences=video_evaluation.recurrence_grid(
+            budgets=[0, 1] if not _BUDGETS.value else [int(b) for b in _BUDGETS.value],
+            penalties=[float(penalty) for penalty in _PENALTIES.value],
+            follows=[float(follow) for follow in _FOLLOWS.value],
+            aligns=_ALIGNS.value,
+            weighting=_WEIGHTING.value,
+        ),
+        remove_offset=_REMOVE_OFFSET.value,
+        slack=_SLACK.value / 100,
+        shown=_SHOW.value,
+        overlays=_OVERLAYS.value,
+        chunk_frames=_CHUNK_FRAMES.value,
+    )
+    labels = video_evaluation.Labels(schema=get_schema(source.schema), points=points)
+    about |= {
+        "dataset": config.data.name,
+        "crop": {"rule": config.data.crop, "scale": config.data.crop_scale},
+        "solver": dataclasses.asdict(config.model.forward),
+        "command": shlex.join(["python", *sys.argv]),
+    }
+    print(
+        f"{config.data.name}, tuning on {tuning_split}, reporting {config.data.eval_split}; crop "
+        f"{config.data.crop} x {config.data.crop_scale}, model of step {about['step']}, on "
+        f"{jax.device_count()} {jax.default_backend()} device(s)"
+    )
+    video_comparison.evaluate(
+        config, variables, schema, labels, tuning_split, comparison, about, output
+    )
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """The object in a JSON file."""
+    try:
+        return dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds no JSON object: {error}") from error
 
 
 def evaluate(

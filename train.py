@@ -109,6 +109,10 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
         start, total = int(state.step), config.train.num_steps
         if start:
             say(f"going on after step {start}")
+        elif every.start_from:
+            _, variables, step = checkpoints.load_model(every.start_from)
+            state = training.with_weights(state, variables)
+            say(f"starting from {every.start_from}, step {step}")
         batches = data.train_iterator(config.data, config.augment, size, first_batch=start, **shard)
         stack.enter_context(contextlib.closing(batches))
         log = stack.enter_context(Log(workdir, start, config))

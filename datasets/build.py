@@ -47,7 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.manual_dir.is_dir() or not any(args.manual_dir.iterdir()):
         layout = builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS
         parser.error(f"--manual_dir={args.manual_dir} is no folder or is empty\n{layout}")
-    return build(builder_class, config or None, args.manual_dir, args.data_dir, args.overwrite)
+    return build(
+        builder_class,
+        config or None,
+        args.manual_dir,
+        args.data_dir,
+        args.overwrite,
+        args.max_examples_per_split,
+    )
 
 
 def builder_names() -> list[str]:
@@ -75,6 +82,7 @@ def build(
     manual_dir: Path,
     data_dir: Path,
     overwrite: bool,
+    max_examples_per_split: int | None = None,
 ) -> int:
     """Builds into a staging folder and moves the result into place in one step.
 
@@ -95,7 +103,11 @@ def build(
             print(f"already built: {target} ({counts}); --overwrite builds it anew")
             return 0
         try:
-            settings = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+            settings = tfds.download.DownloadConfig(
+                manual_dir=manual_dir,
+                try_download_gcs=False,
+                max_examples_per_split=max_examples_per_split,
+            )
             with _quiet_tfds():
                 builder.download_and_prepare(download_config=settings, file_format="array_record")
             _move_into_place(stage, builder.data_path, target)
@@ -108,6 +120,8 @@ def build(
             return 1
         finally:
             shutil.rmtree(stage, ignore_errors=True)
+    if max_examples_per_split:
+        builder.report.note(f"not looked further than {max_examples_per_split} kept in a split")
     print(builder.report)
     print(f"built: {target}")
     return 0
@@ -170,8 +184,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _TeachingParser(
         prog="python datasets/build.py",
         description=textwrap.fill(
-            "Build a TFDS data set from downloaded files, without TensorFlow. Every face that has "
-            "to be left out is reported with file and line. The same command starts an "
+            "Build a TFDS data set from downloaded files, without TensorFlow. Every face or video "
+            "that has to be left out is reported with its file. The same command starts an "
             "interrupted build again from scratch and leaves a finished one alone.",
             width=90,
         ),
@@ -190,7 +204,20 @@ def _parser() -> argparse.ArgumentParser:
         help="where built data sets live (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
     )
     parser.add_argument("--overwrite", action="store_true", help="build anew what is already built")
+    parser.add_argument(
+        "--max_examples_per_split",
+        type=_positive,
+        metavar="N",
+        help="stop each split at N examples, for a quick look; --overwrite builds the whole later",
+    )
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
+    return number
 
 
 def _path(text: str) -> Path:

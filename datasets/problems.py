@@ -38,9 +38,12 @@ class Tally:
     """Counts of one split."""
 
     candidates: int
+    most: int | None = None
     kept: int = 0
     left_out: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     warned: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    warned_frames: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    contents: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
 
 class Report:
@@ -64,26 +67,43 @@ class Report:
         """Counts something odd about an example that is kept all the same."""
         self.splits[split].warned[kind] += 1
 
+    def warn_frames(self, split: str, problem: Problem, frames: int) -> None:
+        """Counts and prints something odd about some frames of an example that is kept."""
+        self.warn(split, problem.kind)
+        self.splits[split].warned_frames[problem.kind] += frames
+        self._print_once(f"warning: {problem}")
+
+    def count(self, split: str, content: str, number: int) -> None:
+        """Adds to what the kept examples hold, for the first line of the summary."""
+        self.splits[split].contents[content] += number
+
     def leave_out(self, split: str, problem: Problem) -> None:
         """Counts and prints a problem."""
         self.splits[split].left_out[problem.kind] += 1
-        if str(problem) not in self._printed:  # a face can stand in several splits
-            self._printed.add(str(problem))
-            tqdm.write(f"left out: {problem}", file=sys.stderr)
+        self._print_once(f"left out: {problem}")
+
+    def _print_once(self, text: str) -> None:
+        if text not in self._printed:  # a face can stand in several splits
+            self._printed.add(text)
+            tqdm.write(text, file=sys.stderr)
 
     def usable(
         self,
         split: str,
         candidates: Sequence[Candidate],
         read: Callable[[str, Candidate], tuple[str, Example]],
+        most: int | None = None,
     ) -> Iterator[tuple[str, Example]]:
         """Yields `(key, example)` of each candidate that `read(split, candidate)` understands.
 
-        A `Problem` raised by `read`, or a key that was seen before, leaves the candidate out.
+        A `Problem` raised by `read`, or a key that was seen before, leaves the candidate out. It
+        ends when `most` candidates are kept, if given.
         """
-        tally = self.splits[split] = Tally(len(candidates))
+        tally = self.splits[split] = Tally(len(candidates), most=most)
         seen: set[str] = set()
         for candidate in candidates:
+            if tally.kept == most:
+                break
             try:
                 key, example = read(split, candidate)
                 if key in seen:
@@ -121,7 +141,8 @@ class Report:
         self, split: str, examples: Iterator[tuple[str, Example]]
     ) -> Iterator[tuple[str, Example]]:
         tally = self.splits[split]
-        with tqdm(total=tally.candidates, desc=split, unit=self.unit, disable=None) as bar:
+        total = min(tally.candidates, tally.most or tally.candidates)
+        with tqdm(total=total, desc=split, unit=self.unit, disable=None) as bar:
             for example in examples:
                 yield example
                 bar.update(tally.kept + tally.left_out.total() - bar.n)
@@ -131,7 +152,11 @@ class Report:
         width = max(map(len, self.splits), default=0)
         lines = []
         for split, tally in self.splits.items():
-            lines.append(f"{split:{width}}  {tally.kept:6d} {self.unit}s")
+            line = f"{split:{width}}  {tally.kept:6d} of {tally.candidates} {self.unit}s"
+            lines.append(", ".join([line, *(f"{n} {what}" for what, n in tally.contents.items())]))
             for heading, counts in (("left out", tally.left_out), ("warning", tally.warned)):
-                lines += [f"{'':{width}}  {n:6d} {heading}: {kind}" for kind, n in counts.items()]
+                for kind, n in counts.items():
+                    frames = tally.warned_frames[kind] if heading == "warning" else 0
+                    line = f"{'':{width}}  {n:6d} {heading}: {kind}"
+                    lines.append(line + (f" ({frames} frames)" if frames else ""))
         return "\n".join(lines + self.notes)

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import cv2
 import grain
@@ -21,6 +21,8 @@ from absl import flags
 from ldeq_jax import geometry
 from ldeq_jax.augment import AugmentConfig, augment_face
 from ldeq_jax.schema import LandmarkSchema, get_schema
+
+Crop = Literal["box", "extent", "landmarks", "none"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,11 +35,13 @@ class DataConfig:
             ~/tensorflow_datasets.
         train_split: split to train on; parts such as "train[:90%]" and sums "a+b" work too.
         eval_split: split to evaluate on.
-        crop: "box" crops by WFLW's rule around the labelled face box, "landmarks" squarely around
-            the extent of the landmarks, "none" takes the whole picture (for pre-cropped ones).
+        crop: "box" crops by WFLW's rule around the labelled face box, "extent" squarely around that
+            box (for boxes that are the extent of the landmarks), "landmarks" squarely around the
+            extent of the landmarks, thus along with the labels, "none" takes the whole picture
+            (for pre-cropped ones).
         crop_scale: side of the crop in units of the larger side of the box or extent.
-        batch_size: rows of a batch, of all shards together.
-        num_workers: worker processes that load faces; 0 = two threads of this process. Scripts that
+        batch_size: rows of a batch, faces or videos, of all shards together.
+        num_workers: worker processes that load faces; 0 = threads of this process. Scripts that
             use workers must guard their start by ``if __name__ == "__main__":``.
         seed: of order and augmentation.
         schema: meaning of the landmarks, a name or a schema of your own; "" = as the data set says.
@@ -50,7 +54,7 @@ class DataConfig:
     data_dir: str = ""
     train_split: str = "train"
     eval_split: str = "test"
-    crop: str = "box"
+    crop: Crop = "box"
     crop_scale: float = 1.2
     batch_size: int = 16
     num_workers: int = 0
@@ -58,8 +62,8 @@ class DataConfig:
     schema: str | LandmarkSchema = ""
 
     def __post_init__(self):
-        if self.crop not in ("box", "landmarks", "none"):
-            raise ValueError(f'crop must be "box", "landmarks" or "none", got {self.crop!r}')
+        if self.crop not in get_args(Crop):
+            raise ValueError(f"crop must be one of {get_args(Crop)}, got {self.crop!r}")
         for field, lowest in (("crop_scale", 1e-3), ("batch_size", 1), ("num_workers", 0)):
             if getattr(self, field) < lowest:
                 raise ValueError(f"{field} must be {lowest} or more, got {getattr(self, field)}")
@@ -85,37 +89,63 @@ class LandmarkBatch(NamedTuple):
     index: np.ndarray
 
 
-class FaceSource:
-    """The faces of one split, by number.
+def kind_of(name: str, data_dir: str = "") -> str:
+    """What a data set holds: "faces" or "videos".
+
+    Raises:
+        FileNotFoundError: the data set has not been built.
+    """
+    return _kind(tfds.builder_from_directory(_newest_version(name, data_dir)))
+
+
+def _kind(builder):
+    return "videos" if "video" in builder.info.features else "faces"
+
+
+class ExampleSource:
+    """What the sources of faces and of videos share: the examples of one split, by number.
 
     Attributes:
         schema: name of the landmark schema.
-        attribute_names: what the entries of each face's ``attributes`` mean.
+        attribute_names: what the entries of each example's ``attributes`` mean.
         where: "name:split", for messages.
 
     Raises:
         FileNotFoundError: the data set has not been built.
-        ValueError: no such split, or no faces in it.
+        ValueError: no such split, nothing in it, or the data set holds the other kind of examples.
     """
+
+    kind: ClassVar[str]
 
     def __init__(self, name: str, split: str, data_dir: str = ""):
         builder = tfds.builder_from_directory(_newest_version(name, data_dir))
+        kind = _kind(builder)
+        if kind != self.kind:
+            reader = {"faces": "FaceSource", "videos": "VideoSource"}[kind]
+            raise ValueError(f"{name} holds {kind}, not {self.kind}: read it with {reader}")
         sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
         self.where = f"{name}:{split}"
         self.schema: str = builder.info.metadata["schema"]
         self.attribute_names: list[str] = list(builder.info.metadata["attribute_names"])
         try:
             if not builder.info.splits[split].num_examples:
-                raise ValueError("it holds no faces")
-            encoded = {"image": tfds.decode.SkipDecoding()}
+                raise ValueError(f"it holds no {kind}")
+            encoded = {"image": tfds.decode.SkipDecoding()} if kind == "faces" else None
             self._examples = builder.as_data_source(split, decoders=encoded)
         except (KeyError, ValueError) as error:
             raise ValueError(
-                f"cannot read split {split!r} of {name}: {error}. Faces in its splits: {sizes}"
+                f"cannot read split {split!r} of {name}: {error}. "
+                f"{kind.capitalize()} in its splits: {sizes}"
             ) from error
 
     def __len__(self) -> int:
         return len(self._examples)
+
+
+class FaceSource(ExampleSource):
+    """The faces of one split, by number."""
+
+    kind = "faces"
 
     def annotation(self, index: int) -> dict[str, Any]:
         """All of face ``index`` but its picture: cheap.
@@ -247,7 +277,7 @@ class _FaceReader:
         face = self.source[index if real else 0]
         image, landmarks, size = face["image"], face["landmarks"], self.image_size
         try:
-            crop_from_frame = self._crop(face)
+            crop_from_frame = face_crop(self.config, size, image, face["box"], landmarks)
             if landmarks.shape != (self.schema.num_landmarks, 2):
                 raise ValueError(f"landmarks {landmarks.shape} do not fit {self.schema.name}")
         except ValueError as error:
@@ -275,33 +305,64 @@ class _FaceReader:
             index=np.int32(index if real else -1),
         )
 
-    def _crop(self, face):
-        if self.config.crop == "box":
-            return geometry.crop_from_box(face["box"], self.image_size, self.config.crop_scale)
-        if self.config.crop == "landmarks":
-            return geometry.crop_from_landmarks(
-                face["landmarks"], self.image_size, self.config.crop_scale
-            )
-        height, width = face["image"].shape[:2]
-        return geometry.crop_whole(width, height, self.image_size)
+
+def face_crop(
+    config: DataConfig, size: int, image: np.ndarray, box: np.ndarray, landmarks: np.ndarray
+) -> np.ndarray:
+    """The crop of a labelled face, as ``config.crop`` and ``config.crop_scale`` say.
+
+    Args:
+        config: the rule.
+        size: side of the crop, pixels.
+        image: (H, W, ...) the picture or frame.
+        box: (4,) x1 y1 x2 y2, picture pixels.
+        landmarks: (K, 2) picture pixels.
+
+    Returns:
+        (3, 3) float64 ``crop_from_frame``.
+
+    Raises:
+        ValueError: what the rule looks at is not finite or has no size.
+    """
+    if config.crop == "box":
+        return geometry.crop_from_box(box, size, config.crop_scale)
+    if config.crop == "none":
+        return geometry.crop_whole(image.shape[1], image.shape[0], size)
+    extent = box.reshape(2, 2) if config.crop == "extent" else landmarks
+    return geometry.crop_from_landmarks(extent, size, config.crop_scale)
 
 
-def _batches(rows, config, shard_index, shard_count):
+def shard_rows(config: DataConfig, shard_index: int, shard_count: int) -> slice:
+    """The rows of each batch that a shard loads: s, s + shard_count, ...
+
+    Raises:
+        ValueError: the batch cannot be divided by the shards, or there is no such shard.
+    """
     if config.batch_size % shard_count or not 0 <= shard_index < shard_count:
         raise ValueError(
             f"shard {shard_index} of {shard_count}: a batch of {config.batch_size} must divide "
             "evenly, and shards count from 0"
         )
-    batches = rows[shard_index::shard_count].batch(config.batch_size // shard_count)
-    if not config.num_workers:
-        return batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
+    return slice(shard_index, None, shard_count)
+
+
+def in_workers(batches: grain.IterDataset, config: DataConfig, ahead: int) -> grain.IterDataset:
+    """Have ``config.num_workers`` processes make batches, each up to ``ahead`` of them early."""
     if not flags.FLAGS.is_parsed():
         # Grain's workers read absl flags, which a notebook or a test never parses.
         flags.FLAGS.mark_as_parsed()
+    workers = grain.MultiprocessingOptions(config.num_workers, per_worker_buffer_size=ahead)
+    return batches.mp_prefetch(workers, worker_init_fn=_start_worker)
+
+
+def _batches(rows, config, shard_index, shard_count):
+    rows = rows[shard_rows(config, shard_index, shard_count)]
+    batches = rows.batch(config.batch_size // shard_count)
+    if not config.num_workers:
+        return batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
     # A worker needs no threads: the processes are what runs side by side.
     alone = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    workers = grain.MultiprocessingOptions(config.num_workers, per_worker_buffer_size=2)
-    return batches.to_iter_dataset(alone).mp_prefetch(workers, worker_init_fn=_start_worker)
+    return in_workers(batches.to_iter_dataset(alone), config, ahead=2)
 
 
 def _start_worker(worker_index, worker_count):

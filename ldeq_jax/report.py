@@ -40,16 +40,19 @@ def draw_landmarks(
     schema: LandmarkSchema,
     target: np.ndarray | None = None,
     scale: int = 1,
+    radius: float | None = None,
 ) -> np.ndarray:
     """Draws landmarks, joined along the contours of their schema, on a copy of an image.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         points: (K, 2) landmarks in pixels of the image, (x, y), or (N, K, 2) of several faces;
-            those not finite are left out. The larger the face, the thicker its lines and dots.
+            those not finite are left out.
         schema: schema of the landmarks, for the contours.
         target: (K, 2) or (N, K, 2) reference landmarks, drawn below in another colour.
         scale: enlargement of the image before anything is drawn on it.
+        radius: of the dots, in pixels of the enlarged image; lines are as thick. If None, the
+            larger the face, the thicker its lines and dots.
 
     Returns:
         (scale * H, scale * W, 3) uint8 RGB.
@@ -63,12 +66,17 @@ def draw_landmarks(
         if faces is not None:
             faces = np.asarray(faces, np.float64)
             for face in faces if faces.ndim == 3 else [faces]:
-                _draw_face(canvas, face, schema, colour, scale)
+                _draw_face(canvas, face, schema, colour, scale, radius)
     return canvas
 
 
 def _draw_face(
-    canvas: np.ndarray, points: np.ndarray, schema: LandmarkSchema, colour: tuple, scale: int
+    canvas: np.ndarray,
+    points: np.ndarray,
+    schema: LandmarkSchema,
+    colour: tuple,
+    scale: int,
+    radius: float | None,
 ) -> None:
     if points.shape != (schema.num_landmarks, 2):
         raise ValueError(
@@ -80,7 +88,7 @@ def _draw_face(
     fixed = np.round(np.clip(enlarged, -1e5, 1e5) * 2**_SHIFT).astype(np.int32)
     shown = np.clip(enlarged[finite], 0, max(canvas.shape))
     extent = float((shown.max(axis=0) - shown.min(axis=0)).max()) if len(shown) else 0
-    radius = max(1.0, 0.7 * scale, extent / 150)
+    radius = max(1.0, 0.7 * scale, extent / 150) if radius is None else radius
     thickness = max(1, round(radius / 2))
     for indices, closed in schema.contours:
         ends = zip(indices, (*indices[1:], indices[0]) if closed else indices[1:], strict=False)
@@ -186,7 +194,7 @@ def face_gallery(
         "Median": order[middle : middle + count],
         "Worst": order[-count:],
     }
-    figure, grid = _panels(len(rows), count, (1.7, 2.0))
+    figure, grid = subplots(len(rows), count, (1.7, 2.0))
     for axes_row, (title, indices) in zip(grid, rows.items(), strict=True):
         for axes, index in zip(axes_row, indices, strict=True):
             image = np.asarray(images[index])
@@ -210,10 +218,10 @@ def cumulative_error_plot(
         path: picture to write; its folder must exist.
         threshold: end of the error axis, also that of FR and AUC in the legend.
     """
-    figure, [[axes]] = _panels(1, 1, (5.0, 3.6))
-    _clean(axes)
+    figure, [[axes]] = subplots(1, 1, (5.0, 3.6))
+    clean_axes(axes)
     errors = np.linspace(0, threshold, 1001)
-    for colour, (name, nme) in zip(_colours(len(curves)), curves.items(), strict=True):
+    for colour, (name, nme) in zip(palette(len(curves)), curves.items(), strict=True):
         failures, area = metrics.failure_rate(nme, threshold), metrics.auc(nme, threshold)
         axes.plot(
             100 * errors,
@@ -244,15 +252,15 @@ def budget_plot(
         residual: subset to its mean relative residual at each budget.
         path: picture to write; its folder must exist.
     """
-    figure, [[errors, residuals]] = _panels(1, 2, (3.6, 2.9))
+    figure, [[errors, residuals]] = subplots(1, 2, (3.6, 2.9))
     order = np.argsort(budgets)
     steps = np.asarray(budgets)[order]
-    for colour, name in zip(_colours(len(nme)), nme, strict=True):
+    for colour, name in zip(palette(len(nme)), nme, strict=True):
         style = {"color": colour, "marker": "o", "markersize": 3}
         errors.plot(steps, np.asarray(nme[name])[order], label=name, **style)
         residuals.plot(steps, np.asarray(residual[name])[order], **style)
     for axes, label in ((errors, "NME (%)"), (residuals, "Relative residual")):
-        _clean(axes)
+        clean_axes(axes)
         axes.set_xlabel("Solver steps allowed")
         axes.set_ylabel(label)
         axes.locator_params("x", integer=True)
@@ -282,9 +290,9 @@ def training_curves(jsonl: Path, png: Path) -> None:
         raise ValueError(f"{os.fspath(jsonl)}: no record with any of {', '.join(_QUANTITIES)}")
     columns = min(len(panels), 3)
     rows = math.ceil(len(panels) / columns)
-    figure, grid = _panels(rows, columns, (3.6, 2.7))
+    figure, grid = subplots(rows, columns, (3.6, 2.7))
     groups = list(dict.fromkeys(group for series in panels.values() for group in series))
-    colours = dict(zip(groups, _colours(len(groups)), strict=True))
+    colours = dict(zip(groups, palette(len(groups)), strict=True))
     for axes in grid.flat[len(panels) :]:
         axes.remove()
     for axes, (quantity, series) in zip(grid.flat, panels.items(), strict=False):
@@ -295,7 +303,7 @@ def training_curves(jsonl: Path, png: Path) -> None:
             axes.plot(
                 steps, heights, color=colours[group], label=group, marker=marker, markersize=3
             )
-        _clean(axes)
+        clean_axes(axes)
         axes.set_xlabel("Step")
         axes.set_ylabel(label)
         axes.locator_params("x", nbins=5, integer=True)
@@ -366,7 +374,7 @@ def _cell(value: Any, digits: int) -> str:
     return f"{value:.{digits}f}" if isinstance(value, float | np.floating) else str(value)
 
 
-def _panels(rows: int, columns: int, inches: tuple[float, float]):
+def subplots(rows: int, columns: int, inches: tuple[float, float]):
     """Figure and its (rows, columns) axes of the given size each, without pyplot's global state."""
     from matplotlib.figure import Figure  # slow to import, and drawing on images needs none of it
 
@@ -376,10 +384,12 @@ def _panels(rows: int, columns: int, inches: tuple[float, float]):
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _clean(axes) -> None:
+def clean_axes(axes) -> None:
+    """Takes the frame off the free sides of axes and lays a faint grid under the curves."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
 
 
-def _colours(count: int) -> list[str]:
+def palette(count: int) -> list[str]:
+    """The colours of that many curves, which repeat after the seventh."""
     return [_PALETTE[i % len(_PALETTE)] for i in range(count)]

@@ -28,6 +28,7 @@ from ldeq_jax.solver import Map, fixed_point
 
 Align = Literal["none", "crop", "face"]
 Weighting = Literal["uniform", "spread"]
+_SLOWING = 0.9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,8 +47,10 @@ class RwRConfig:
             landmarks are held and sure ones move freely.
         align: how the previous state is moved: "none" leaves it in its place in the crop, as
             released; "crop" keeps its place in the frame, whatever the crop did; "face" moves it
-            along with the face, by the similarity that best takes the landmarks of the last frame
-            to those of one map evaluation on this frame.
+            along with the face, by a similarity between the landmarks of the two frames.
+        follow: with "face", how much of the motion seen in this frame is believed, in (0, 1]. The
+            rest is put down to jitter that all landmarks share, and the face is taken to move on as
+            it did: an alpha-beta filter of its position, size and tilt.
         warm_start: start the solver at the previous state rather than from zeros.
         final_evaluation: evaluate the map once more at the solution, as the model does on stills.
     """
@@ -57,6 +60,7 @@ class RwRConfig:
     penalty: float | tuple[float, ...] | jax.Array = 0.5
     weighting: Weighting = "uniform"
     align: Align = "face"
+    follow: float | jax.Array = 1.0
     warm_start: bool = True
     final_evaluation: bool = True
 
@@ -69,13 +73,15 @@ class RwRConfig:
             # JAX rebuilds the dataclass with its own objects, whose values are not known.
             if any(isinstance(v, int | float) and not v >= 0 for v in values):
                 raise ValueError(f"{name} must not be negative, got {values}")
+        if isinstance(self.follow, int | float) and not 0 < self.follow <= 1:
+            raise ValueError(f"follow must be in (0, 1], not {self.follow}")
         if isinstance(self.budget, int) and not self.budget and not self.final_evaluation:
             raise ValueError("a budget of 0 needs the final evaluation: the frame is not looked at")
 
 
 jax.tree_util.register_dataclass(
     RwRConfig,
-    data_fields=["budget", "first_budget", "penalty"],
+    data_fields=["budget", "first_budget", "penalty", "follow"],
     meta_fields=["weighting", "align", "warm_start", "final_evaluation"],
 )
 
@@ -86,11 +92,14 @@ class RwRState(NamedTuple):
     Attributes:
         heatmaps: (B, h, w, K) state of the last frame.
         frame_from_crop: (B, 3, 3) crop that it belongs to.
+        motion: (B, 4) how the face moves, from frame to frame: growth (logarithm), turn (radians),
+            and shift in heatmap pixels of that crop, x then y.
         valid: (B,) bool, False before the first frame and after a frame without a face.
     """
 
     heatmaps: jax.Array
     frame_from_crop: jax.Array
+    motion: jax.Array
     valid: jax.Array
 
 
@@ -125,6 +134,7 @@ def initial_state(model: ModelConfig, batch_size: int) -> RwRState:
     return RwRState(
         heatmaps=jnp.zeros(shape, dtype),
         frame_from_crop=jnp.broadcast_to(jnp.eye(3, dtype=dtype), (batch_size, 3, 3)),
+        motion=jnp.zeros((batch_size, 4), dtype),
         valid=jnp.zeros(batch_size, bool),
     )
 
@@ -171,9 +181,11 @@ def step(
         return map_module.apply({"params": theta[0]}, z, theta[1])
 
     theta = (variables["params"]["map"], inject(model, variables, image))
-    previous, now_from_before = state.heatmaps, None
+    previous, motion = state.heatmaps, state.motion
     if config.align != "none":
         now_from_before = _crop_motion(state.frame_from_crop, frame_from_crop)
+        if config.align == "face":
+            now_from_before, motion = _moved_on(state, now_from_before)
         previous = heatmap.move(state.heatmaps, now_from_before)
     previous = _where(follows, previous, 0)
     z0 = previous if config.warm_start else jnp.zeros_like(previous)
@@ -190,8 +202,9 @@ def step(
         z = value
     if config.align == "face":
         # The evaluation has told where the face is now.
-        now_from_before = _face_motion(state.heatmaps, z, now_from_before) @ now_from_before
-        previous = _where(follows, heatmap.move(state.heatmaps, now_from_before), 0)
+        corrected, motion = _corrected(state, z, now_from_before, motion, config.follow)
+        previous = _where(follows, heatmap.move(state.heatmaps, corrected), 0)
+        motion = _where(follows, motion, 0)
     penalty = _where(follows, _penalties(config, previous), 0)
     z = (z + penalty * previous) / (1 + penalty)
 
@@ -207,7 +220,7 @@ def step(
         distance=jnp.where(ok & follows, distance, jnp.nan),
         ok=ok,
     )
-    return prediction, RwRState(_where(ok, z, 0), frame_from_crop, ok)
+    return prediction, RwRState(_where(ok, z, 0), frame_from_crop, _where(ok, motion, 0), ok)
 
 
 def scan(
@@ -323,31 +336,73 @@ def _crop_motion(frame_from_before, frame_from_now):
     )
 
 
-def _face_motion(before, now, now_from_before):
-    """(B, 3, 3) by which a face moved in heatmap pixels: least squares over similarities.
+def _moved_on(state, rest):
+    """Where the state goes if the face moves on as it did, and that motion in the new crop.
 
     Args:
-        before: (B, h, w, K) heatmaps of one frame.
-        now: (B, h, w, K) heatmaps of the next.
-        now_from_before: (B, 3, 3) motion of a point that rests in the frame.
+        state: of the last frame.
+        rest: (B, 3, 3) now_from_before of a point that rests in the frame, in heatmap pixels.
     """
-    size = before.shape[1]
-    (p, spread), (q, _) = heatmap.soft_argmax(before), heatmap.soft_argmax(now)
-    # The points are carried over, not read from moved heatmaps, whose tails the border cuts anew.
-    p = p @ jnp.swapaxes(now_from_before[:, :2, :2], 1, 2) + now_from_before[:, None, :2, 2] / size
+    shift = rest[:, :2, :2] @ state.motion[:, 2:, None]
+    motion = jnp.concatenate([state.motion[:, :2], shift[..., 0]], axis=1)
+    points, weight = _points(state.heatmaps)
+    return _similarity(motion, _carried(rest, points), weight) @ rest, motion
+
+
+def _corrected(state, now, expected, motion, follow):
+    """Where the state goes by what is seen, and how the face moves from now on.
+
+    Args:
+        state: of the last frame.
+        now: (B, h, w, K) heatmaps of this frame.
+        expected: (B, 3, 3) now_from_before of a face that moves on as it did.
+        motion: (B, 4) that motion.
+        follow: share of what is seen beyond it that is believed.
+    """
+    # Points are carried over, not read from moved heatmaps, whose tails the border cuts anew.
+    points, weight = _points(state.heatmaps)
+    points = _carried(expected, points)
+    surprise = _fitted(points, _points(now)[0], weight)
+    believed = _similarity(follow * surprise, points, weight)
+    # The usual tie of the two gains of an alpha-beta filter; a face left to itself slows down.
+    motion = _SLOWING * (motion + follow**2 / (2 - follow) * surprise)
+    return believed @ expected, motion
+
+
+def _points(heatmaps):
+    """Landmarks (B, K, 2) in heatmap pixels, and weights (B, K, 1) by how sure they are."""
+    landmarks, spread = heatmap.soft_argmax(heatmaps)
     weight = 1 / (1e-6 + jnp.square(spread))[..., None]
-    weight = weight / jnp.sum(weight, axis=1, keepdims=True)
-    p_mean = jnp.sum(weight * p, axis=1, keepdims=True)
-    q_mean = jnp.sum(weight * q, axis=1, keepdims=True)
-    (px, py), (qx, qy) = (jnp.unstack(points, axis=-1) for points in (p - p_mean, q - q_mean))
-    weight = weight[..., 0]
-    extent = jnp.maximum(jnp.sum(weight * (px**2 + py**2), axis=1), 1e-8)
-    a = jnp.sum(weight * (px * qx + py * qy), axis=1) / extent
-    b = jnp.sum(weight * (px * qy - py * qx), axis=1) / extent
+    return heatmaps.shape[1] * landmarks, weight / jnp.sum(weight, axis=1, keepdims=True)
+
+
+def _fitted(points, seen, weight):
+    """(B, 4) growth, turn and shift of the least-squares similarity from (B, K, 2) to (B, K, 2)."""
+    centre, goal = (jnp.sum(weight * p, axis=1, keepdims=True) for p in (points, seen))
+    (px, py), (qx, qy) = (jnp.unstack(p, axis=-1) for p in (points - centre, seen - goal))
+    along = jnp.sum(weight[..., 0] * (px * qx + py * qy), axis=1)
+    across = jnp.sum(weight[..., 0] * (px * qy - py * qx), axis=1)
+    extent = jnp.sum(weight[..., 0] * (px**2 + py**2), axis=1)
+    # Rows without a face have no extent: what comes of them is not used, but must be finite.
+    ratio = jnp.maximum(jnp.hypot(along, across), 1e-6) / jnp.maximum(extent, 1e-6)
+    turn = jnp.stack([jnp.log(ratio), jnp.arctan2(across, along)], axis=1)
+    return jnp.concatenate([turn, (goal - centre)[:, 0]], axis=1)
+
+
+def _similarity(motion, points, weight):
+    """(B, 3, 3) of a motion (B, 4) around the centre of (B, K, 2) points."""
+    centre = jnp.sum(weight * points, axis=1)[..., None]
+    growth, angle = jnp.exp(motion[:, 0]), motion[:, 1]
+    a, b = growth * jnp.cos(angle), growth * jnp.sin(angle)
     turn = jnp.stack([jnp.stack([a, -b], -1), jnp.stack([b, a], -1)], axis=-2)
-    shift = size * (jnp.swapaxes(q_mean, 1, 2) - turn @ jnp.swapaxes(p_mean, 1, 2))
-    last = jnp.broadcast_to(jnp.array([0, 0, 1], before.dtype), (len(before), 1, 3))
+    shift = centre - turn @ centre + motion[:, 2:, None]
+    last = jnp.broadcast_to(jnp.array([0, 0, 1], shift.dtype), (len(motion), 1, 3))
     return jnp.concatenate([jnp.concatenate([turn, shift], axis=2), last], axis=1)
+
+
+def _carried(to_from, points):
+    """(B, K, 2) points through (B, 3, 3) affine maps."""
+    return points @ jnp.swapaxes(to_from[:, :2, :2], 1, 2) + to_from[:, None, :2, 2]
 
 
 def _where(rows, yes, no):

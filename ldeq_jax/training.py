@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ldeq_jax import heatmap
 from ldeq_jax.data import LandmarkBatch
 from ldeq_jax.losses import LossName, landmark_loss
 from ldeq_jax.model import LDEQ, ModelConfig, normalise_image
@@ -77,6 +78,16 @@ class TrainConfig:
             forward.max_steps, so that the map learns to improve a state of any age; 0 always uses
             the largest.
         jacobian_weight: weight of the squared Frobenius norm of df/dz per state element.
+        spread_weight: weight of what the heatmaps' spread exceeds `spread_target` by, mean over
+            landmarks, in normalised coordinates. The loss of the coordinates alone lets heatmaps be
+            broad or have several peaks, which then cannot be moved with a face on video.
+        spread_target: spread that costs nothing, in normalised coordinates.
+        stale_probability: share of faces whose solver starts not from zeros but from blobs near the
+            labelled landmarks, as it does on video.
+        stale_noise: their distance from the labels: deviation of a shift that a face's landmarks
+            share, and of one of each landmark, in normalised coordinates.
+        start_from: directory of a model whose weights the run starts from; "" starts from random
+            ones.
         seed: of the initial weights and of all randomness of a step.
         log_every: steps between lines of the log.
         eval_every: steps between validations.
@@ -88,6 +99,11 @@ class TrainConfig:
     loss: LossName = "l1"
     min_budget: int = 0
     jacobian_weight: float = 0.0
+    spread_weight: float = 0.0
+    spread_target: float = 0.03
+    stale_probability: float = 0.0
+    stale_noise: float = 0.03
+    start_from: str = ""
     seed: int = 0
     log_every: int = 20
     eval_every: int = 500
@@ -102,6 +118,11 @@ class TrainConfig:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
         if self.min_budget < 0:
             raise ValueError(f"min_budget must be 0 or more, not {self.min_budget}")
+        for field in ("jacobian_weight", "spread_weight", "spread_target", "stale_noise"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} must be 0 or more, not {getattr(self, field)}")
+        if not 0 <= self.stale_probability <= 1:
+            raise ValueError(f"stale_probability must be in [0, 1], not {self.stale_probability}")
 
 
 @flax.struct.dataclass
@@ -186,6 +207,31 @@ def create_state(
     return lowered.compile(compiler_options=options)()
 
 
+def with_weights(state: TrainState, variables: dict[str, Any]) -> TrainState:
+    """A fresh state that starts from the weights of a trained model.
+
+    Args:
+        state: of `create_state`.
+        variables: of `LDEQ.apply`.
+
+    Raises:
+        ValueError: the weights are not those of a model of this config.
+    """
+
+    def like(fresh, value):
+        if fresh.shape != value.shape:
+            raise ValueError(f"start_from: a weight of shape {value.shape}, not {fresh.shape}")
+        return jax.device_put(np.asarray(value, fresh.dtype), fresh.sharding)
+
+    trees = {"params": state.params, "batch_stats": state.batch_stats}
+    given = {name: variables.get(name, {}) for name in trees}
+    if jax.tree.structure(trees) != jax.tree.structure(given):
+        raise ValueError("start_from: a model of other layers than this config's")
+    trees = jax.tree.map(like, trees, given)
+    ema = jax.tree.map(jnp.copy, trees["params"]) if state.ema else state.ema
+    return state.replace(**trees, ema=ema)
+
+
 def make_train_step(
     model: ModelConfig,
     optimizer: OptimizerConfig,
@@ -201,7 +247,8 @@ def make_train_step(
 
     Returns:
         `step(state, batch) -> state, metrics`. It consumes the state it is given. The metrics are:
-        loss, nme (percent), solver_steps, residual, converged and diverged (shares of faces),
+        loss, nme (percent), spread (percent of the crop), solver_steps, residual, converged and
+        diverged (shares of faces),
         grad_norm, lr.
 
     Raises:
@@ -218,31 +265,39 @@ def make_train_step(
     left, right = eye_corners
 
     def loss_fn(params, batch_stats, batch, key):
-        budget_key, jacobian_key = jax.random.split(key)
+        budget_key, jacobian_key, state_key = jax.random.split(key, 3)
         longest = model.forward.max_steps
         shortest = train.min_budget or longest
+        z0 = stale_states(model, train, batch.landmarks, state_key)
+        if z0 is not None:  # its random numbers would keep it whole on every device
+            z0 = jax.lax.with_sharding_constraint(z0, divided(mesh))
         prediction, updates = network.apply(
             {"params": params, "batch_stats": batch_stats},
             normalise_image(batch.image).astype(model.dtype),
             train=True,
+            z0=z0,
             budget=jax.random.randint(budget_key, (), shortest, longest + 1),
             jacobian_key=jacobian_key if train.jacobian_weight else None,
             mutable=["batch_stats", "losses"],
         )
         per_face = landmark_loss(train.loss, prediction.landmarks, batch.landmarks, batch.mask)
         count = jnp.maximum(jnp.sum(batch.mask), 1)
-        loss = jnp.sum(per_face) / count
-        for penalty in jax.tree.leaves(updates.get("losses", {})):
-            loss += train.jacobian_weight * jnp.mean(penalty)
 
         def average(values):
             return jnp.sum(jnp.where(batch.mask, values, 0)) / count
+
+        loss = jnp.sum(per_face) / count
+        excess = jnp.maximum(prediction.spread - train.spread_target, 0)
+        loss += train.spread_weight * average(jnp.mean(excess, axis=1))
+        for penalty in jax.tree.leaves(updates.get("losses", {})):
+            loss += train.jacobian_weight * jnp.mean(penalty)
 
         error = jnp.linalg.norm(prediction.landmarks - batch.landmarks, axis=-1).mean(axis=-1)
         eyes = jnp.linalg.norm(batch.landmarks[:, left] - batch.landmarks[:, right], axis=-1)
         metrics = {
             "loss": loss,
             "nme": 100 * average(error / eyes),
+            "spread": 100 * average(jnp.mean(prediction.spread, axis=1)),
             "solver_steps": average(prediction.info.num_steps),
             "residual": average(prediction.info.residual),
             "converged": average(prediction.info.converged),
@@ -273,6 +328,32 @@ def make_train_step(
         out_shardings=everywhere,
         donate_argnums=0,
     )
+
+
+def stale_states(
+    model: ModelConfig, train: TrainConfig, landmarks: jax.Array, key: jax.Array
+) -> jax.Array | None:
+    """Initial states as video has them: blobs near the landmarks, or zeros.
+
+    Args:
+        model: sizes of the state.
+        train: `stale_probability`, `stale_noise`, and the blobs' spread, `spread_target`.
+        landmarks: (B, K, 2) normalised crop coordinates.
+        key: random key.
+
+    Returns:
+        (B, h, w, K), or None when there are only zeros.
+    """
+    if not train.stale_probability:
+        return None
+    who, face, each = jax.random.split(key, 3)
+    rows = len(landmarks)
+    shift = jax.random.normal(face, (rows, 1, 2)) + jax.random.normal(each, landmarks.shape)
+    blobs = heatmap.blobs(
+        landmarks + train.stale_noise * shift, model.heatmap_size, train.spread_target
+    )
+    stale = jax.random.uniform(who, (rows, 1, 1, 1)) < train.stale_probability
+    return jnp.where(stale, blobs, 0)
 
 
 def make_mesh(batch_size: int, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:

@@ -337,7 +337,7 @@ def test_a_batch_is_what_it_promises(config):
     assert batch.mask.all()
 
 
-@pytest.mark.parametrize("crop", ["box", "landmarks", "none"])
+@pytest.mark.parametrize("crop", ["box", "extent", "landmarks", "none"])
 def test_batches_keep_points_on_pixels(data_dir, crop):
     config = DataConfig(
         name="toy_faces", data_dir=data_dir, batch_size=11, crop=crop, crop_scale=1.5

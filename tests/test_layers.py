@@ -14,9 +14,19 @@ PACKAGE = "ldeq_jax"
 LAYERS = (
     ("solver", "heatmap", "hourglass", "geometry", "schema", "losses", "metrics", "filters"),
     ("model",),
-    ("augment", "data", "training", "rwr"),
+    ("augment", "data", "videos", "training", "rwr"),
     ("config",),
-    ("checkpoints", "report", "inference", "tracking", "export"),
+    (
+        "checkpoints",
+        "report",
+        "video_report",
+        "inference",
+        "video_inference",
+        "video_evaluation",
+        "video_comparison",
+        "tracking",
+        "export",
+    ),
     ("__init__",),
 )
 ORDER = [module for layer in LAYERS for module in layer]

@@ -1,0 +1,179 @@
+"""The camera: where each point of a still appears at each time, and what an open shutter sees.
+
+Matrices are 3x3, take homogeneous pixels, and are named `to_from`; the centre of the top-left pixel
+is (0, 0).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from moving_faces.paths import Moves, Wander, random_moves, random_wander
+from moving_faces.setting import FRAME_SIZE, NUM_FRAMES, Setting
+
+LARGEST_FACE = 0.6  # larger side of a face on the canvas, in frames
+CANVAS_SIZE = 704  # holds what the frame can show of a face as small as 0.45 frames, turned, panned
+MARGIN = 4  # landmarks stay as far as this from the frame's border, pixels
+MIDDLE = np.full(2, (FRAME_SIZE - 1) / 2)
+CANVAS_MIDDLE = np.full(2, (CANVAS_SIZE - 1) / 2)
+
+
+def canvas_from_still(landmarks: np.ndarray) -> np.ndarray:
+    """The matrix that puts a face in the middle of the canvas, as large as a clip can show it.
+
+    Args:
+        landmarks: (K, 2) pixels of the still.
+    """
+    low, high = landmarks.min(axis=0), landmarks.max(axis=0)
+    zoom = LARGEST_FACE * FRAME_SIZE / (high - low).max()
+    return similarity(zoom, 0.0, (low + high) / 2, CANVAS_MIDDLE)
+
+
+def paint_canvas(still: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The still on a canvas that goes on beyond its borders: mirrored, then blurred and darker.
+
+    Args:
+        still: (H, W, 3) uint8.
+        matrix: `canvas_from_still`.
+
+    Returns:
+        (CANVAS_SIZE, CANVAS_SIZE, 3) uint8.
+    """
+    zoom = np.sqrt(np.linalg.det(matrix[:2, :2]))
+    if zoom < 1:  # what a canvas pixel covers is averaged first, or fine texture would flicker
+        still = cv2.GaussianBlur(still, (0, 0), 0.5 * np.sqrt(1 / zoom**2 - 1) + 1e-3)
+    size = (CANVAS_SIZE, CANVAS_SIZE)
+    border = cv2.BORDER_REFLECT_101
+    canvas = cv2.warpAffine(still, matrix[:2], size, flags=cv2.INTER_CUBIC, borderMode=border)
+    corners = np.array([[0, 0], [still.shape[1] - 1, still.shape[0] - 1]]) - [[0.5], [-0.5]]
+    (left, top), (right, bottom) = transform_points(matrix, corners)
+    x = np.arange(CANVAS_SIZE, dtype=np.float32)
+    beyond = np.hypot(
+        np.maximum(0, np.maximum(left - x, x - right)),
+        np.maximum(0, np.maximum(top - x, x - bottom))[:, None],
+    )
+    if not beyond.any():
+        return canvas
+    small = cv2.resize(canvas, None, fx=1 / 16, fy=1 / 16, interpolation=cv2.INTER_AREA)
+    far = cv2.resize(cv2.GaussianBlur(small, (0, 0), 1.5), size, interpolation=cv2.INTER_CUBIC)
+    share = np.clip(beyond / 20, 0, 1)[..., None]
+    return np.clip(canvas * (1 - share) + 0.85 * share * far, 0, 255).astype(np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """A camera that pans, zooms and turns about the face on the canvas.
+
+    Attributes:
+        pan: moves of the face's centre from the middle of the frame, pixels, (x, y).
+        turn: moves of the angle, radians.
+        face: moves of the face's side, parts of the frame.
+        tremor: unrest of x, y (pixels) and angle (half degrees).
+        pan_scale: what pan and tremor are multiplied by, so that the face stays in the frame.
+    """
+
+    pan: Moves
+    turn: Moves
+    face: Moves
+    tremor: Wander
+    pan_scale: float = 1.0
+
+    def __call__(self, times: np.ndarray) -> np.ndarray:
+        """(N, 3, 3) `frame_from_canvas` at (N,) times, in frames."""
+        tremor = self.tremor(times)
+        shift = MIDDLE + self.pan_scale * (self.pan(times) + tremor[:, :2])
+        angle = self.turn(times)[:, 0] + np.radians(tremor[:, 2] / 2)
+        zoom = self.face(times)[:, 0] / LARGEST_FACE
+        return similarity(zoom, angle, CANVAS_MIDDLE, shift)
+
+
+def random_camera(rng: np.random.Generator, setting: Setting, landmarks: np.ndarray) -> Camera:
+    """A camera that keeps all landmarks in the frame all the time.
+
+    Args:
+        rng: the only source of chance.
+        setting: how far and how fast it moves.
+        landmarks: (K, 2) canvas pixels.
+    """
+    pan, turn = setting.pan * FRAME_SIZE, np.radians(setting.turn)
+    schedule = {"duration": setting.move, "rest": setting.rest}
+    camera = Camera(
+        pan=random_moves(rng, NUM_FRAMES, -pan, pan, channels=2, **schedule),
+        turn=random_moves(rng, NUM_FRAMES, -turn, turn, **schedule),
+        face=random_moves(rng, NUM_FRAMES, *setting.face, **schedule),
+        tremor=random_wander(rng, setting.tremor, period=(8, 50), channels=3),
+        pan_scale=0.0,
+    )
+    times = np.arange(-1, NUM_FRAMES, 0.25)
+    still = transform_points(camera(times), landmarks)
+    shift = camera.pan(times) + camera.tremor(times)[:, :2]
+    # A landmark that starts at `still` gets room - until the border it moves towards.
+    shift = np.broadcast_to(shift[:, None], still.shape)
+    room = np.where(shift > 0, FRAME_SIZE - 1 - MARGIN - still, MARGIN - still)
+    scales = np.divide(room, shift, out=np.ones_like(room), where=shift != 0)
+    return dataclasses.replace(camera, pan_scale=float(np.clip(scales.min(), 0, 1)))
+
+
+def moments(frame: int, exposure: float, way: float) -> np.ndarray:
+    """(J,) times spread evenly over an exposure; one of them is the frame's own, the middle.
+
+    Args:
+        frame: number of the frame.
+        exposure: how long the shutter is open, in frames; half of it before the frame's time.
+        way: how far the picture moves meanwhile, pixels: there is a time for each.
+    """
+    count = int(np.ceil(way)) | 1
+    return frame + exposure * ((np.arange(count) + 0.5) / count - 0.5)
+
+
+def open_shutter(
+    canvas: np.ndarray, camera: Camera, frame: int, exposure: float, landmarks: np.ndarray
+) -> np.ndarray:
+    """What falls on the sensor while the shutter is open: the mean over the moments.
+
+    Args:
+        canvas: (H, W, 3) float32.
+        camera: gives `frame_from_canvas` at any time.
+        frame: number of the frame.
+        exposure: how long the shutter is open, in frames.
+        landmarks: (K, 2) canvas pixels; the farther they move, the more moments are taken.
+
+    Returns:
+        (FRAME_SIZE, FRAME_SIZE, 3) float32.
+    """
+    ends = transform_points(camera(frame + exposure * np.array([-0.5, 0.5])), landmarks)
+    way = np.linalg.norm(ends[1] - ends[0], axis=-1).max()
+    matrices = camera(moments(frame, exposure, way))
+    return sum(warp(canvas, matrix) for matrix in matrices) / np.float32(len(matrices))
+
+
+def warp(
+    picture: np.ndarray, frame_from_picture: np.ndarray, outside: int = cv2.BORDER_REPLICATE
+) -> np.ndarray:
+    """The part of a picture that a frame shows, (FRAME_SIZE, FRAME_SIZE, C), bilinear."""
+    size = (FRAME_SIZE, FRAME_SIZE)
+    return cv2.warpAffine(
+        picture, frame_from_picture[:2], size, flags=cv2.INTER_LINEAR, borderMode=outside
+    )
+
+
+def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(..., K, 2) points of b, from (..., 3, 3) `b_from_a` and (K, 2) points of a."""
+    return points @ np.swapaxes(matrix[..., :2, :2], -1, -2) + matrix[..., None, :2, 2]
+
+
+def similarity(
+    zoom: np.ndarray | float, angle: np.ndarray | float, source: np.ndarray, target: np.ndarray
+) -> np.ndarray:
+    """(..., 3, 3) zooms and turns about `source`, which goes to `target`."""
+    zoom, angle, _ = np.broadcast_arrays(zoom, angle, target[..., 0])
+    cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
+    linear = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
+    matrix = np.zeros((*zoom.shape, 3, 3))
+    matrix[..., :2, :2] = linear
+    matrix[..., :2, 2] = target - linear @ source
+    matrix[..., 2, 2] = 1
+    return matrix

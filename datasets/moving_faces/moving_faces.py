@@ -1,0 +1,148 @@
+"""TFDS builder of clips with exact landmarks, filmed from the stills of another data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+from problems import Problem, Report
+from videos import video_info
+
+from moving_faces.clip import face_of, make_clip
+from moving_faces.sensor import compress
+from moving_faces.setting import EASY, FPS, HARD, NUM_FRAMES, Setting
+
+ATTRIBUTES = ("easy", "hard", "occluded")
+SEED = 0
+SMALLEST_FACE = 40  # larger side of the landmark extent in the still, pixels
+
+
+@dataclasses.dataclass
+class MovingFacesConfig(tfds.core.BuilderConfig):
+    """How the clips are made.
+
+    Attributes:
+        setting: what the camera and the rest do.
+        clips: most clips a split.
+    """
+
+    setting: Setting = EASY
+    clips: int = 60
+
+
+class MovingFaces(tfds.core.GeneratorBasedBuilder):
+    """Clips filmed from stills; README.md describes how."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}
+    BUILDER_CONFIGS = [
+        MovingFacesConfig(name="easy", description="Gentle motion, good light.", setting=EASY),
+        MovingFacesConfig(
+            name="hard",
+            description="Fast motion, blur, noise, changing light, things before the face.",
+            setting=HARD,
+        ),
+    ]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = """\
+Nothing to download: --manual_dir is a data set of stills that was built before, as
+  DATA/ibug_300w/1.0.0    or    DATA/wflw/official/1.0.0
+Each split of the stills gives a split of clips of the same name."""
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        # Schema and number of landmarks are the stills', which are not known yet.
+        return video_info(
+            self,
+            schema="",
+            num_landmarks=None,
+            attribute_names=ATTRIBUTES,
+            num_frames=NUM_FRAMES,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
+        self.report = Report(unit="video")
+        folder = Path(dl_manager.manual_dir)
+        try:
+            stills = _stills_in(folder)
+        except Problem as problem:
+            self.report.note(str(problem))
+            return self.report.nonempty({})
+        self.info.metadata["schema"] = stills.info.metadata["schema"]
+        self.info.metadata["source"] = stills.info.full_name
+        encoded = {"image": tfds.decode.SkipDecoding()}
+        faces = {
+            split: stills.as_data_source(split, decoders=encoded)
+            for split, info in stills.info.splits.items()
+            if info.num_examples
+        }
+        most = self.builder_config.clips
+        if any(len(source) > most for source in faces.values()):
+            self.report.note(f"{most} clips a split are enough; which faces, their names decide")
+        return self.report.nonempty(
+            {split: self._generate_examples(split, source) for split, source in faces.items()}
+        )
+
+    def _generate_examples(self, split: str, source) -> Iterator[tuple[str, dict]]:
+        # The order depends on the names alone, so the faces taken are a random part of the split.
+        names = [source[index]["name"] for index in range(len(source))]
+        order = sorted(range(len(names)), key=lambda index: hashlib.sha256(names[index]).digest())
+        return self.report.usable(
+            split,
+            order,
+            lambda split, index: self._film(split, source[index]),
+            most=self.builder_config.clips,
+        )
+
+    def _film(self, split: str, face: dict) -> tuple[str, dict]:
+        name, landmarks = face["name"].decode(), face["landmarks"]
+        still = cv2.imdecode(
+            np.frombuffer(face["image"], np.uint8),
+            cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION,
+        )
+        where = f"{split}, {name}"
+        if still is None:
+            raise Problem(where, "unreadable picture", "build the stills again")
+        size = still.shape[1::-1]
+        if not ((landmarks >= -0.5) & (landmarks <= np.array(size) - 0.5)).all():
+            detail = "what a clip would show of it cannot be known"
+            raise Problem(where, "face not wholly in the picture", detail)
+        side = face_of(landmarks[None])[0, 2]
+        if side < SMALLEST_FACE:
+            detail = f"{side:.0f} pixels, a clip needs {SMALLEST_FACE}"
+            raise Problem(where, "face too small", detail)
+        setting = self.builder_config.setting
+        rng = np.random.default_rng([SEED, zlib.crc32(face["name"])])
+        clip = make_clip(still, landmarks, setting, rng)
+        self.report.count(split, "frames", len(clip.frames))
+        return name, {
+            "video": compress(clip.frames),
+            "landmarks": clip.landmarks.astype(np.float32),
+            "boxes": clip.boxes.astype(np.float32),
+            "mask": np.ones(len(clip.frames), bool),
+            "fps": FPS,
+            "attributes": np.array([setting is EASY, setting is HARD, clip.occluded.any()]),
+            "name": name,
+        }
+
+
+def _stills_in(folder: Path) -> tfds.core.DatasetBuilder:
+    """The data set of stills that was built into a folder.
+
+    Raises:
+        Problem: there is none, or it holds something else.
+    """
+    if not (folder / "dataset_info.json").is_file():
+        below = sorted(folder.glob("**/dataset_info.json"))
+        hint = f"try {below[-1].parent}" if below else "build the stills first"
+        raise Problem(folder, "not a data set that build.py wrote", hint)
+    stills = tfds.builder_from_directory(folder)
+    missing = {"image", "landmarks", "name"} - set(stills.info.features)
+    if missing or "schema" not in (stills.info.metadata or {}):
+        detail = f"it has no {', no '.join(sorted(missing)) or 'schema'}"
+        raise Problem(folder, "not a data set of labelled stills", detail)
+    return stills

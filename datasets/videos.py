@@ -1,0 +1,181 @@
+"""The example all video data sets share: one face followed through one video."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+from problems import Problem
+
+
+def video_info(
+    builder: tfds.core.DatasetBuilder,
+    *,
+    schema: str,
+    num_landmarks: int | None,
+    attribute_names: Sequence[str],
+    homepage: str | None = None,
+    num_frames: int | None = None,
+) -> tfds.core.DatasetInfo:
+    """Describes a data set of labelled videos.
+
+    Args:
+        builder: the builder that asks; its folder holds README.md, CITATIONS.bib and TAGS.txt.
+        schema: name of the landmark order, such as "wflw_98".
+        num_landmarks: K; None where only the files to come will tell, given num_frames.
+        attribute_names: what the A booleans of `attributes` mean, in order.
+        homepage: where the data come from.
+        num_frames: T, where it is the same for all videos.
+
+    Returns:
+        The info, with `schema` and `attribute_names` as metadata. All fields with an axis T have
+        one row for each frame that the video decodes to. Landmarks (T, K, 2) and boxes (T, 4),
+        x1 y1 x2 y2, are frame pixels, (x, y), the centre of the top-left pixel at (0, 0). A row of
+        NaN stands for a frame without labels or without a face; `mask` (T,) is True where the
+        labels count.
+    """
+    tensor = tfds.features.Tensor
+    features = tfds.features.FeaturesDict(
+        {
+            "video": tensor(shape=(), dtype=np.object_),  # tfds.features.Video needs TensorFlow
+            "landmarks": tensor(shape=(num_frames, num_landmarks, 2), dtype=np.float32),
+            "boxes": tensor(shape=(num_frames, 4), dtype=np.float32),
+            "mask": tensor(shape=(num_frames,), dtype=np.bool_),
+            "fps": tensor(shape=(), dtype=np.float32),
+            "attributes": tensor(shape=(len(attribute_names),), dtype=np.bool_),
+            "name": tfds.features.Text(),
+        }
+    )
+    metadata = tfds.core.MetadataDict(schema=schema, attribute_names=list(attribute_names))
+    return builder.dataset_info_from_configs(
+        features=features, metadata=metadata, homepage=homepage
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """A video file that was decoded to its end once.
+
+    Attributes:
+        data: the file's own bytes.
+        num_frames: T, frames that it really decodes to.
+        size: (width, height), pixels.
+        fps: frames a second, finite and > 0.
+        announced: number of frames by the file's header, 0 where it says nothing.
+    """
+
+    data: bytes
+    num_frames: int
+    size: tuple[int, int]
+    fps: float
+    announced: int
+
+
+def read_video(path: Path) -> Video:
+    """Reads and checks a video file.
+
+    Raises:
+        Problem: the file is missing, no video, without frames, or without a frame rate.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Problem(path, "unreadable file", error.strerror or str(error)) from error
+    stream = io.BytesIO(data)  # must outlive release(), which frees its last owner outside the GIL
+    capture = cv2.VideoCapture(stream, cv2.CAP_FFMPEG, [])
+    try:
+        if not capture.isOpened():
+            raise Problem(path, "not a video", "it cannot be opened; fetch it again")
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        announced = int(max(0, capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        first_is_there, first = capture.read()
+        if not first_is_there:
+            raise Problem(path, "video without frames", "no frame can be decoded; fetch it again")
+        num_frames = 1
+        while capture.grab():  # decodes, and spares the conversion to RGB
+            num_frames += 1
+    finally:
+        capture.release()
+    if not (math.isfinite(fps) and fps > 0):
+        detail = f"it says {fps:g} frames a second; write it anew, as by ffmpeg -r 25"
+        raise Problem(path, "video without frame rate", detail)
+    return Video(data, num_frames, first.shape[1::-1], fps, announced)
+
+
+def read_array(path: Path) -> np.ndarray:
+    """An array of numbers or booleans from a .npy file; files that hold code are never run.
+
+    Raises:
+        Problem: the file is missing, no .npy file, cut short, or holds something else.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Problem(path, "unreadable array", f"{reason}; fetch it again") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        kind = getattr(array, "dtype", "an archive")
+        raise Problem(path, "unreadable array", f"expected an array of numbers, found {kind}")
+    return array
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """What is known about the frames of one video.
+
+    Attributes:
+        landmarks: (T, K, 2) float32, frame pixels; NaN in frames that are not labelled.
+        boxes: (T, 4) float32, x1 y1 x2 y2; NaN where the face is lost.
+        mask: (T,) bool, True for frames that count.
+        oddities: number of frames by what was found wrong with them; only such as were found.
+    """
+
+    landmarks: np.ndarray
+    boxes: np.ndarray
+    mask: np.ndarray
+    oddities: dict[str, int]
+
+
+def check_labels(
+    landmarks: np.ndarray, boxes: np.ndarray, mask: np.ndarray, size: tuple[int, int]
+) -> Labels:
+    """Masks the frames whose labels cannot be used.
+
+    Args:
+        landmarks: (T, K, 2) frame pixels.
+        boxes: (T, 4) or longer rows, x1 y1 x2 y2 first; the rest (a score) is dropped.
+        mask: (T,) bool, False for frames that must not count whatever their labels are.
+        size: (width, height) of the frames.
+
+    Returns:
+        The labels as they are to be stored. A frame with a landmark that is not finite is not
+        labelled at all. A landmark more than one frame side outside is taken for a mistake: its
+        frame does not count. A box without area, outside the frame or not finite is a lost face.
+    """
+    side = np.array(size, dtype=np.float32)
+    landmarks, boxes = landmarks.astype(np.float32), boxes[:, :4].astype(np.float32)
+    unlabelled = ~np.isfinite(landmarks).all(axis=(1, 2))
+    far = ((landmarks < -side) | (landmarks > 2 * side)).any(axis=(1, 2)) & ~unlabelled
+    low, high = boxes[:, :2], boxes[:, 2:]
+    # Comparisons with NaN are False; an infinite side is no box either.
+    usable = (high > low).all(axis=1) & np.isfinite(boxes).all(axis=1)
+    usable &= ((high > -0.5) & (low < side - 0.5)).all(axis=1)
+    landmarks[unlabelled] = np.nan
+    boxes[~usable] = np.nan
+    oddities = {
+        "landmark NaN or infinite, frame not labelled": unlabelled,
+        "landmark far outside the frame, frame does not count": far,
+        "box empty, outside the frame or NaN, face taken for lost": ~usable,
+    }
+    return Labels(
+        landmarks=landmarks,
+        boxes=boxes,
+        mask=mask & ~unlabelled & ~far & usable,
+        oddities={kind: int(frames.sum()) for kind, frames in oddities.items() if frames.any()},
+    )

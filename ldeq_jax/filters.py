@@ -1,0 +1,318 @@
+"""Conventional smoothers of point tracks: what recurrence has to beat.
+
+A track is an array (T, ...) with time along axis 0, such as (T, K, 2) landmarks in frame pixels;
+each coordinate is filtered for itself, in float64. A filter takes an unbroken track of one face, of
+one frame or more, its frame rate and its own parameters, ``exponential(points, fps, weight=0.5)``,
+and returns the smoothed track. `smooth` also handles frames where the face is lost.
+
+A *causal* filter uses the frame and those before it, so it runs live and lags behind; its first
+output is its first input. The others see the whole clip. Every filter leaves a constant track alone
+and moves with a shifted one; all but `one_euro` are linear.
+
+NumPy and SciPy only.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import solve_discrete_are
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import lfilter, savgol_filter
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter with the settings to try."""
+
+    name: str
+    function: Callable[..., NDArray[np.float64]]
+    causal: bool
+    grid: tuple[Mapping[str, float], ...]
+    """Parameters of `function`, from nearly no smoothing to strong."""
+
+
+def smooth(
+    points: ArrayLike,
+    function: Callable[..., NDArray[np.float64]],
+    parameters: Mapping[str, float],
+    fps: float,
+    *,
+    valid: ArrayLike | None = None,
+    scale: float = 1.0,
+) -> NDArray[np.float64]:
+    """Filters each unbroken run of valid frames for itself, so that a lost face starts it anew.
+
+    Args:
+        points: (T, ...) track. What stands in frames that are not valid is never used.
+        function: a filter of this module.
+        parameters: of the filter, by name.
+        fps: frames per second.
+        valid: (T,) True for the frames to filter; those whose points are all finite if None.
+        scale: length to measure the points in while they are filtered, such as the face size in
+            pixels. Only `one_euro` notices: its `beta` is then the same for any resolution.
+
+    Returns:
+        (T, ...) smoothed track in the units of `points`, NaN in frames that are not valid.
+
+    Raises:
+        ValueError: `valid` has another shape, a valid frame holds a point that is not finite,
+            `fps` or `scale` is not positive, or a parameter is out of its range.
+        TypeError: the filter has no such parameter.
+    """
+    points = np.asarray(points, np.float64)
+    _check_positive(fps=fps, scale=scale)
+    finite = np.isfinite(points).all(axis=tuple(range(1, points.ndim)))
+    valid = finite if valid is None else np.asarray(valid, bool)
+    if valid.shape != points.shape[:1]:
+        raise ValueError(
+            f"valid must have one entry for each frame, got {valid.shape} for {finite.shape}"
+        )
+    if (broken := np.flatnonzero(valid & ~finite)).size:
+        raise ValueError(
+            f"frame {broken[0]} holds a point that is not finite: mark it as invalid or correct it"
+        )
+    smoothed = np.full(points.shape, np.nan)
+    edges = np.flatnonzero(np.diff(valid, prepend=False, append=False))
+    for start, stop in edges.reshape(-1, 2):
+        smoothed[start:stop] = scale * function(points[start:stop] / scale, fps, **parameters)
+    return smoothed
+
+
+def exponential(points: ArrayLike, fps: float, *, weight: float) -> NDArray[np.float64]:
+    """Exponential moving average, ``y_t = weight x_t + (1 - weight) y_{t-1}``; causal.
+
+    Leaves ``weight / (2 - weight)`` of the variance of white noise, and lags behind a steady motion
+    by ``(1 - weight) / weight`` frames.
+
+    Args:
+        points: (T, ...) track without gaps.
+        fps: not used, the weight is per frame.
+        weight: of the new frame, in (0, 1]; 1 changes nothing.
+
+    Returns:
+        (T, ...) smoothed track.
+
+    Raises:
+        ValueError: the weight is out of its range.
+    """
+    if not 0 < weight <= 1:
+        raise ValueError(f"weight must be above 0 and at most 1, got {weight}")
+    return _recursive([weight], [1, weight - 1], points)
+
+
+def moving_average(points: ArrayLike, fps: float, *, width: int) -> NDArray[np.float64]:
+    """Mean of the last `width` frames, or of as many as there are yet; causal.
+
+    Leaves 1 / width of the variance of white noise, and lags by ``(width - 1) / 2`` frames.
+
+    Args:
+        points: (T, ...) track without gaps.
+        fps: not used, the width is in frames.
+        width: number of frames, 1 or more; 1 changes nothing.
+
+    Returns:
+        (T, ...) smoothed track.
+
+    Raises:
+        ValueError: the width is out of its range.
+    """
+    _check_width(width)
+    points = np.asarray(points, np.float64)
+    frames = np.minimum(np.arange(1, len(points) + 1), width)
+    sums = lfilter(np.ones(width), [1.0], points - points[:1], axis=0)
+    return points[:1] + sums / frames.reshape(-1, *[1] * (points.ndim - 1))
+
+
+def one_euro(
+    points: ArrayLike,
+    fps: float,
+    *,
+    min_cutoff: float,
+    beta: float,
+    derivative_cutoff: float = 1.0,
+) -> NDArray[np.float64]:
+    """One Euro filter: an exponential average that smooths less the faster a point moves; causal.
+
+    The weight of a frame is that of a first-order low-pass with a cutoff of
+    ``min_cutoff + beta |speed|`` hertz, for each coordinate with its own speed: the difference of
+    successive *inputs* times `fps`, itself smoothed at `derivative_cutoff`. (The paper's listing
+    takes the difference from the last output, which also contains the lag and so depends on the
+    frame rate.)
+
+    Args:
+        points: (T, ...) track without gaps. Speeds are in its unit per second: in face sizes
+            (`scale` of `smooth`) one `beta` suits every resolution.
+        fps: frames per second.
+        min_cutoff: cutoff at rest, hertz, above 0.
+        beta: hertz of cutoff added per unit of speed, 0 or more.
+        derivative_cutoff: cutoff for the speed, hertz, above 0.
+
+    Returns:
+        (T, ...) smoothed track.
+
+    Raises:
+        ValueError: a parameter is out of its range.
+
+    Reference:
+        Casiez, Roussel and Vogel, 1 € filter, CHI 2012.
+    """
+    _check_positive(fps=fps, min_cutoff=min_cutoff, derivative_cutoff=derivative_cutoff)
+    if not 0 <= beta < np.inf:
+        raise ValueError(f"beta must be 0 or more, got {beta}")
+    points = np.asarray(points, np.float64)
+    steps = np.diff(points, axis=0, prepend=points[:1])
+    speed = exponential(steps * fps, fps, weight=_cutoff_weight(derivative_cutoff, fps))
+    weights = _cutoff_weight(min_cutoff + beta * np.abs(speed), fps)
+    smoothed = points.copy()
+    for t in range(1, len(points)):
+        smoothed[t] = smoothed[t - 1] + weights[t] * (points[t] - smoothed[t - 1])
+    return smoothed
+
+
+def kalman(points: ArrayLike, fps: float, *, noise_ratio: float) -> NDArray[np.float64]:
+    """Kalman filter for points of nearly constant velocity, in its steady state; causal.
+
+    Velocity wanders by white acceleration, each frame measures the position with white noise. The
+    gains depend on the ratio of the two noises alone, so they are solved for once and shared by all
+    coordinates; using them from the first frame on, with the face at rest before it, spares the
+    noisy start of a filter that knows no velocity yet. Does not lag behind a steady motion.
+
+    Args:
+        points: (T, ...) track without gaps.
+        fps: frames per second.
+        noise_ratio: standard deviation by which a velocity wanders in one second (pixels per
+            second), over that of the noise of a measured position (pixels), above 0. At 30 frames
+            per second smoothing is slight above 500 and strong below 10.
+
+    Returns:
+        (T, ...) smoothed track.
+
+    Raises:
+        ValueError: a parameter is out of its range.
+    """
+    _check_positive(fps=fps, noise_ratio=noise_ratio)
+    # In units of frames and of the measurement's deviation; the state is (position, velocity).
+    motion = np.array([[1.0, 1.0], [0.0, 1.0]])
+    process = noise_ratio**2 / fps**3 * np.array([[1 / 3, 1 / 2], [1 / 2, 1.0]])
+    covariance = solve_discrete_are(motion.T, np.array([[1.0], [0.0]]), process, np.eye(1))
+    gain, velocity_gain = covariance[:, 0] / (covariance[0, 0] + 1)
+    # The recursion of both states, solved for the position.
+    return _recursive([gain, velocity_gain - gain], [1, gain + velocity_gain - 2, 1 - gain], points)
+
+
+def savitzky_golay(
+    points: ArrayLike, fps: float, *, width: int, order: int = 2
+) -> NDArray[np.float64]:
+    """Savitzky-Golay: the value of a polynomial fitted to the frames around each; not causal.
+
+    The first and last half window take the polynomials of the first and last whole one. Keeps
+    polynomial motion of up to `order` as it is.
+
+    Args:
+        points: (T, ...) track without gaps.
+        fps: not used, the width is in frames.
+        width: of the window in frames, odd; a shorter clip gets one polynomial for all of it.
+        order: of the polynomial, at least 0 and below `width`; lowered with the window.
+
+    Returns:
+        (T, ...) smoothed track.
+
+    Raises:
+        ValueError: the width is even or out of its range, or the order is.
+    """
+    _check_width(width)
+    if width % 2 == 0:
+        raise ValueError(f"width must be odd, to have a middle frame, got {width}")
+    if not 0 <= order < width:
+        raise ValueError(f"order must be at least 0 and below the width {width}, got {order}")
+    points = np.asarray(points, np.float64)
+    width = min(width, len(points))
+    return savgol_filter(points, width, min(order, width - 1), axis=0, mode="interp")
+
+
+def gaussian(points: ArrayLike, fps: float, *, sigma: float) -> NDArray[np.float64]:
+    """Mean of the frames around each, with Gaussian weights out to 4 sigma; not causal.
+
+    At its ends the track is continued by its mirror image.
+
+    Args:
+        points: (T, ...) track without gaps.
+        fps: not used, sigma is in frames.
+        sigma: standard deviation of the weights in frames, above 0.
+
+    Returns:
+        (T, ...) smoothed track.
+
+    Raises:
+        ValueError: sigma is out of its range.
+    """
+    _check_positive(sigma=sigma)
+    return gaussian_filter1d(np.asarray(points, np.float64), sigma, axis=0)
+
+
+def _recursive(numerator, denominator, points):
+    """A linear filter of unit gain at rest, as if the track had always been at its first point."""
+    points = np.asarray(points, np.float64)
+    return points[:1] + lfilter(numerator, denominator, points - points[:1], axis=0)
+
+
+def _cutoff_weight(cutoff, fps):
+    """Weight of a new frame in a first-order low-pass with a cutoff in hertz."""
+    return 1 / (1 + fps / (2 * np.pi * cutoff))
+
+
+def _check_positive(**values):
+    for name, value in values.items():
+        if not 0 < value < np.inf:
+            raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
+def _check_width(width):
+    if width < 1 or width != int(width):
+        raise ValueError(f"width must be a whole number of frames, 1 or more, got {width}")
+
+
+def _grid(**values):
+    """Every combination of the values given for each parameter."""
+    return tuple(
+        dict(zip(values, setting, strict=True)) for setting in itertools.product(*values.values())
+    )
+
+
+FILTERS = (
+    Filter(
+        "exponential",
+        exponential,
+        causal=True,
+        grid=_grid(weight=(0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)),
+    ),
+    Filter("moving_average", moving_average, causal=True, grid=_grid(width=(2, 3, 4, 5, 7, 9, 13))),
+    Filter(
+        "one_euro",
+        one_euro,
+        causal=True,
+        grid=_grid(min_cutoff=(16.0, 6.0, 2.0, 0.7), beta=(40.0, 10.0, 3.0, 0.0)),
+    ),
+    Filter(
+        "kalman",
+        kalman,
+        causal=True,
+        grid=_grid(noise_ratio=(1000.0, 500.0, 250.0, 120.0, 60.0, 30.0, 15.0, 7.0, 3.0)),
+    ),
+    Filter(
+        "savitzky_golay",
+        savitzky_golay,
+        causal=False,
+        grid=_grid(width=(5, 7, 9, 13, 17, 25, 35)),
+    ),
+    Filter(
+        "gaussian",
+        gaussian,
+        causal=False,
+        grid=_grid(sigma=(0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)),
+    ),
+)
+"""The filters with their settings, causal ones first."""

@@ -1,0 +1,342 @@
+"""Laws of the measures of videos, and agreement with the released model's evaluation."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from ldeq_jax import metrics
+
+EYES = (60, 72)
+GOLDENS = pathlib.Path(__file__).parent / "goldens" / "video_metrics.npz"
+MEASURES = {
+    "nme": lambda *video, **options: metrics.video_nme(*video, **options),
+    "nme_eyes": lambda *video, **options: metrics.video_nme(*video, eye_corners=EYES, **options),
+    "nmf": metrics.nmf,
+    "nad": lambda *video, **options: metrics.nad(*video, [1, 2, 3], **options),
+}
+measures = pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+
+
+@pytest.fixture
+def videos():
+    """Three videos of 12 frames: predicted, target and a mask with a gap."""
+    rng = np.random.default_rng(4)
+    target = rng.uniform(0, 200, (3, 1, 98, 2)) + rng.normal(0, 5, (3, 12, 98, 2))
+    mask = np.ones((3, 12), bool)
+    mask[1, 7] = False
+    return target + rng.normal(0, 4, target.shape), target, mask
+
+
+def still(frames, width=50.0, height=128.0, points=98):
+    """One video of a face that keeps still in a box of width x height, (1, T, K, 2)."""
+    face = np.random.default_rng(6).uniform(0, 1, (points, 2))
+    face = (face - face.min(axis=0)) / np.ptp(face, axis=0) * [width, height]
+    return np.tile(face, (1, frames, 1, 1)), np.ones((1, frames), bool)
+
+
+@pytest.fixture(scope="module")
+def goldens():
+    """Clips of 40, 25 and 33 frames as one padded batch, and their NME and NMF in percent."""
+    with np.load(GOLDENS) as stored:
+        clips = [[stored[f"video{i}/{name}"] for name in ("predicted", "target")] for i in range(3)]
+        expected = stored["video/nme_nmf"]
+    points, mask = np.full((2, 3, 40, 98, 2), np.nan), np.zeros((3, 40), bool)
+    for i, clip in enumerate(clips):
+        length = len(clip[0])
+        points[:, i, :length] = clip
+        mask[i, :length] = True
+    return points[0], points[1], mask, expected
+
+
+def test_nme_and_nmf_agree_with_the_released_evaluation(goldens):
+    *video, expected = goldens
+    nme = 100 * metrics.video_nme(*video, eye_corners=EYES)
+    np.testing.assert_allclose(nme, expected[:, 0], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(metrics.nmf(*video), expected[:, 1], rtol=0, atol=1e-9)
+
+
+def test_nme_is_the_mean_of_that_of_the_frames(videos):
+    predicted, target, mask = videos
+    frames = [metrics.nme(p, t, EYES) for p, t in zip(predicted, target, strict=True)]
+    expected = [errors[kept].mean() for errors, kept in zip(frames, mask, strict=True)]
+    found = metrics.video_nme(predicted, target, mask, eye_corners=EYES)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_an_error_that_stays_has_its_length_and_no_flicker():
+    target, mask = still(9)
+    video = target + [3.0, 4.0], target, mask
+    np.testing.assert_allclose(metrics.video_nme(*video), 5 / 80, rtol=1e-12)
+    np.testing.assert_allclose(metrics.nmf(*video), 0, atol=1e-9)
+    np.testing.assert_allclose(metrics.nad(*video, [1, 2, 4]), 0, atol=1e-14)
+
+
+def test_an_error_that_swings_flickers_by_its_swing():
+    target, mask = still(9)
+    swing = np.where(np.arange(9) % 2, 1.0, -1.0)[:, None, None] * [1.5, 2.0]
+    video = target + swing, target, mask
+    steps = metrics.flicker(*video)
+    assert np.isnan(steps[0, 0])
+    np.testing.assert_allclose(steps[0, 1:], 100 * 5 * 256 / 80, rtol=1e-12)
+    np.testing.assert_allclose(metrics.nmf(*video), 1600, rtol=1e-12)
+    np.testing.assert_allclose(metrics.nad(*video, [2, 4]), 0, atol=1e-14)
+
+
+def test_the_later_frame_gives_a_step_its_size():
+    target, mask = still(6)
+    growth = 1 + np.arange(6.0)
+    target *= growth[:, None, None]
+    predicted = target + np.arange(6)[:, None, None] * [0.0, 2.0]
+    steps = metrics.flicker(predicted, target, mask)
+    np.testing.assert_allclose(steps[0, 1:], 100 * 2 * 256 / (80 * growth[1:]), rtol=1e-10)
+
+
+def test_landmarks_and_frames_are_averaged_as_squares():
+    target, mask = still(3, points=4)
+    predicted = target.copy()
+    predicted[0, 1, 0, 0] += 8
+    predicted[0, 2, 0, 0] += 8
+    predicted[0, 2, 1, 1] += 6
+    unit = 100 * 256 / 80
+    steps = metrics.flicker(predicted, target, mask)
+    np.testing.assert_allclose(steps[0, 1:], [unit * 4, unit * 3], rtol=1e-10)
+    found = metrics.nmf(predicted, target, mask)
+    np.testing.assert_allclose(found, unit * np.sqrt(12.5), rtol=1e-10)
+
+
+def test_nmf_is_the_rms_of_the_flicker_that_is_there(videos):
+    steps = metrics.flicker(*videos)
+    assert steps.shape == (3, 12)
+    missing = np.zeros((3, 12), bool)
+    missing[:, 0] = missing[1, 7:9] = True
+    np.testing.assert_array_equal(np.isnan(steps), missing)
+    np.testing.assert_allclose(
+        metrics.nmf(*videos), np.sqrt(np.nanmean(np.square(steps), axis=1)), rtol=1e-12
+    )
+
+
+def test_motion_of_the_face_is_no_flicker(videos):
+    predicted, target, mask = videos
+    path = np.cumsum(np.random.default_rng(9).normal(0, 9, (3, 12, 1, 2)), axis=1)
+    for measure in MEASURES.values():
+        np.testing.assert_allclose(
+            measure(predicted + path, target + path, mask), measure(*videos), rtol=1e-9
+        )
+
+
+@measures
+def test_resolution_changes_nothing(measure, videos):
+    predicted, target, mask = videos
+    found = measure(2.7 * predicted, 2.7 * target, mask)
+    np.testing.assert_allclose(found, measure(*videos), rtol=1e-10)
+
+
+def test_nad_at_lag_1_is_nmf_but_for_a_constant():
+    target, mask = still(20)
+    predicted = target + np.random.default_rng(2).normal(0, 3, target.shape)
+    mask[0, 8] = False
+    expected = metrics.nmf(predicted, target, mask) / (25600 * np.sqrt(2))
+    np.testing.assert_allclose(metrics.nad(predicted, target, mask, [1])[:, 0], expected, rtol=1e-9)
+
+
+def test_nad_of_noise_falls_as_the_root_of_the_lag():
+    target, mask = still(4000, points=40)
+    predicted = target + np.random.default_rng(2).normal(0, 3, target.shape)
+    lags = np.array([1, 2, 4, 8, 16])
+    expected = np.sqrt(2 * 3**2 / lags) / 80
+    np.testing.assert_allclose(metrics.nad(predicted, target, mask, lags)[0], expected, rtol=0.03)
+
+
+def test_nad_of_drift_grows_as_the_lag():
+    target, mask = still(60)
+    predicted = target + np.arange(60)[:, None, None] * [0.3, 0.4]
+    lags = np.array([1, 2, 5, 10, 30])
+    expected = lags * 0.5 / np.sqrt(2) / 80
+    np.testing.assert_allclose(metrics.nad(predicted, target, mask, lags)[0], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("lag", [1, 2, 3, 4])
+def test_nad_is_its_definition(lag, videos):
+    predicted, target, mask = videos
+    mask[2, [0, 5]] = False
+    expected = []
+    for p, t, counted in zip(predicted, target, mask, strict=True):
+        error = (p - t) / np.sqrt(np.ptp(t, axis=1).prod(axis=-1))[:, None, None]
+        steps = [
+            error[i + lag : i + 2 * lag].mean(axis=0) - error[i : i + lag].mean(axis=0)
+            for i in range(12 - 2 * lag + 1)
+            if counted[i : i + 2 * lag].all()
+        ]
+        each = np.sqrt(np.square(steps).sum(axis=-1).mean(axis=0) / 2) if steps else [np.nan]
+        expected.append(np.sqrt(np.mean(np.square(each))))
+    found = metrics.nad(predicted, target, mask, [lag])
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-9)
+    assert np.isnan(found[2, 0]) == (lag == 4)  # six frames in a row, at most
+
+
+@measures
+def test_chosen_landmarks_alone_count_and_all_give_the_size(measure, videos):
+    predicted, target, mask = videos
+    chosen = [3, 60, 9, 41]
+    found = measure(*videos, landmarks=chosen)
+    rest = np.setdiff1d(np.arange(98), chosen)
+    predicted[:, :, rest] = np.nan
+    np.testing.assert_array_equal(measure(predicted, target, mask, landmarks=chosen), found)
+    predicted[:, :, rest] = target[:, :, rest]  # a landmark without error adds to the count alone
+    power = 1 if measure in (MEASURES["nme"], MEASURES["nme_eyes"]) else 1 / 2
+    whole = measure(predicted, target, mask)
+    np.testing.assert_allclose(found * (4 / 98) ** power, whole, rtol=1e-10)
+
+
+@measures
+@pytest.mark.parametrize("filling", [0.0, np.nan, np.inf, 1e200])
+def test_padding_changes_no_bit(measure, filling, videos):
+    predicted, target, mask = videos
+    alone = [measure(*(part[i : i + 1] for part in videos))[0] for i in range(3)]
+    padded = np.full((2, 5, 19, 98, 2), filling)
+    padded[:, :3, :12] = predicted, target
+    padded[:, 1, 7] = filling
+    frames = np.zeros((5, 19), bool)
+    frames[:3, :12] = mask
+    found = measure(*padded, frames)
+    np.testing.assert_array_equal(found[:3], alone)
+    assert np.isnan(found[3:]).all()
+
+
+@measures
+def test_a_nan_that_counts_takes_its_video_away(measure, videos):
+    predicted, target, mask = videos
+    mask[2] = np.arange(12) != 10  # leaves the last frame by itself
+    expected = measure(*videos)
+    predicted[0, 3, 17, 1] = np.nan
+    predicted[2, 11] = np.inf
+    found = measure(predicted, target, mask)
+    np.testing.assert_array_equal(found[1], expected[1])
+    assert np.isfinite(expected).all()
+    assert np.isnan(found[[0, 2]]).all()
+
+
+def test_too_short_a_video_has_no_flicker(videos):
+    predicted, target, mask = videos
+    mask[0] = np.arange(12) == 4
+    mask[1] = np.arange(12) % 2 == 0
+    mask[2] = np.isin(np.arange(12), [4, 5])
+    assert np.isnan(metrics.nmf(*videos)).tolist() == [True, True, False]
+    assert np.isnan(metrics.nad(*videos, [1, 2])).tolist() == [[1, 1], [1, 1], [0, 1]]
+    assert np.isnan(metrics.nad(*videos, [6, 7, 50])).all()
+    assert np.isfinite(metrics.video_nme(*videos)).all()
+    none = predicted[:, :0], target[:, :0], mask[:, :0]
+    assert metrics.flicker(*none).shape == (3, 0)
+    assert np.isnan(metrics.nmf(*none)).all()
+    assert metrics.nmf(predicted[:0], target[:0], mask[:0]).shape == (0,)
+
+
+@measures
+def test_videos_that_cannot_be_measured_are_refused(measure, videos):
+    predicted, target, mask = videos
+    with pytest.raises(ValueError, match="one shape"):
+        measure(predicted[:, :-1], target, mask)
+    with pytest.raises(ValueError, match="one shape"):
+        measure(predicted[0], target[0], mask[0])
+    with pytest.raises(ValueError, match="mask of shape"):
+        measure(predicted, target, mask[:, :-1])
+    with pytest.raises(ValueError, match="no landmark counts"):
+        measure(predicted, target, mask, landmarks=[])
+    target[2, 5] = target[2, 5, :1]
+    with pytest.raises(ValueError, match="video 2, frame 5 has no size"):
+        measure(predicted, target, mask)
+    mask[2, 5] = False
+    assert np.isfinite(measure(predicted, target, mask)).all()
+
+
+@pytest.mark.parametrize("lags", [[], [0], [1, -2], [1.5], 3])
+def test_lags_are_whole_frames(lags, videos):
+    with pytest.raises(ValueError, match="whole numbers"):
+        metrics.nad(*videos, lags)
+
+
+@pytest.fixture
+def results():
+    """NMF of 60 videos by two methods; the second is lower by some 15 %."""
+    rng = np.random.default_rng(12)
+    first = rng.gamma(3, 40, 60)
+    return first, 0.85 * first * rng.lognormal(0, 0.1, 60)
+
+
+def test_the_change_is_that_of_the_means_within_its_interval(results):
+    first, second = results
+    change = metrics.paired_bootstrap(first, second)
+    assert change.absolute.value == pytest.approx(second.mean() - first.mean(), rel=1e-12)
+    assert change.relative.value == pytest.approx(second.mean() / first.mean() - 1, rel=1e-12)
+    for interval in change:
+        assert interval.low < interval.value < interval.high < 0
+
+
+def test_the_interval_of_the_mean_is_the_normal_one(results):
+    first, second = results
+    absolute = metrics.paired_bootstrap(first, second, num_samples=20_000).absolute
+    half = 1.96 * np.std(second - first) / np.sqrt(60)
+    middle = np.mean(second - first)
+    np.testing.assert_allclose(absolute[1:], [middle - half, middle + half], atol=0.1 * half)
+
+
+def test_videos_stay_paired(results):
+    first, _ = results
+    change = metrics.paired_bootstrap(first, 0.8 * first)
+    np.testing.assert_allclose(change.relative, -0.2, rtol=1e-12)
+    change = metrics.paired_bootstrap(first, first - 7)
+    np.testing.assert_allclose(change.absolute, -7, rtol=1e-12)
+
+
+def test_a_method_against_itself_changes_nothing(results):
+    first, _ = results
+    change = metrics.paired_bootstrap(first, first)
+    np.testing.assert_array_equal(change, np.zeros((2, 3)))
+
+
+def test_the_change_takes_the_unit_of_the_results(results):
+    first, second = results
+    change = metrics.paired_bootstrap(first, second)
+    scaled = metrics.paired_bootstrap(100 * first, 100 * second)
+    np.testing.assert_allclose(scaled.absolute, 100 * np.array(change.absolute), rtol=1e-9)
+    np.testing.assert_allclose(scaled.relative, change.relative, rtol=1e-9)
+
+
+def test_more_confidence_is_wider_and_the_seed_decides(results):
+    sure = metrics.paired_bootstrap(*results, confidence=0.99).relative
+    usual = metrics.paired_bootstrap(*results).relative
+    assert sure.low < usual.low < usual.high < sure.high
+    assert metrics.paired_bootstrap(*results).relative == usual
+    assert metrics.paired_bootstrap(*results, seed=1).relative != usual
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(15)
+    held = 0
+    for _ in range(500):
+        first = rng.gamma(2, 50, 100)
+        second = 0.85 * first * rng.lognormal(-(0.15**2) / 2, 0.15, 100)
+        interval = metrics.paired_bootstrap(first, second, confidence=0.8, num_samples=400).relative
+        held += interval.low <= -0.15 <= interval.high
+    assert held / 500 == pytest.approx(0.8, abs=0.05)
+
+
+def test_no_interval_without_results_to_draw_from():
+    unknown = np.full((2, 3), np.nan)
+    np.testing.assert_array_equal(metrics.paired_bootstrap([1, np.nan, 2], [1, 2, 3]), unknown)
+    np.testing.assert_array_equal(metrics.paired_bootstrap([1, 2, 3], [1, np.inf, 2]), unknown)
+    np.testing.assert_array_equal(metrics.paired_bootstrap([], []), unknown)
+    change = metrics.paired_bootstrap([4.0], [3.0])
+    np.testing.assert_array_equal(change, [[-1, np.nan, np.nan], [-0.25, np.nan, np.nan]])
+    change = metrics.paired_bootstrap([0.0, 0.0], [1.0, 1.0])
+    np.testing.assert_array_equal(change, [[1, 1, 1], [np.nan] * 3])
+
+
+def test_results_that_do_not_pair_are_refused():
+    with pytest.raises(ValueError, match="same videos"):
+        metrics.paired_bootstrap([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="same videos"):
+        metrics.paired_bootstrap([[1.0, 2.0]], [[1.0, 2.0]])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        metrics.paired_bootstrap([1.0, 2.0], [1.0, 2.0], confidence=95)
