@@ -27,7 +27,7 @@ lint: venv  ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-demo: venv  ## build a small data set, train, evaluate and predict, all in demo/
+demo: venv  ## make small data sets, train, evaluate and predict, on stills and video, in demo/
 	$(BIN)/python datasets/sample_faces.py --output=demo/sample
 	$(BIN)/python datasets/build.py ibug_300w --manual_dir=demo/sample --data_dir=demo/data
 	$(BIN)/python train.py --config=configs/tiny.py --workdir=demo/run \
@@ -36,6 +36,11 @@ demo: venv  ## build a small data set, train, evaluate and predict, all in demo/
 	  --data_dir=demo/data --output=demo/eval
 	$(BIN)/python predict.py --checkpoint=checkpoints/ibug_300w_small \
 	  --output=demo/portrait.png examples/portrait_1.jpg
+	$(BIN)/python datasets/build.py moving_faces/easy --manual_dir=demo/data/ibug_300w/1.0.0 \
+	  --data_dir=demo/data --max_examples_per_split=10
+	$(BIN)/python evaluate.py --checkpoint=demo/run --dataset=moving_faces/easy --crop=extent \
+	  --data_dir=demo/data --tuning_split='test_common[:50%]' --split='test_common[50%:]' \
+	  --aligns=face --budgets=0 --output=demo/video
 
 clean:  ## remove what the other targets made, except .venv
 	rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache

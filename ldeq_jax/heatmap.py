@@ -48,25 +48,6 @@ def soft_argmax(heatmap: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.stack([x, y], axis=-1), jnp.sqrt((var_x + var_y) / 2)
 
 
-def blobs(landmarks: jax.Array, size: int, spread: float) -> jax.Array:
-    """Gaussian heatmaps of peak 1.
-
-    Args:
-        landmarks: (..., K, 2) centres, normalised crop coordinates, x then y.
-        size: h = w of the maps.
-        spread: their standard deviation in the same unit, above 0.
-
-    Returns:
-        (..., h, w, K).
-    """
-    leading = landmarks.ndim - 2
-    grid = jnp.arange(size, dtype=landmarks.dtype) / size
-    grid = grid.reshape((1,) * leading + (size, 1))
-    along = jnp.exp(-jnp.square((grid[..., None] - landmarks[..., None, :, :]) / spread) / 2)
-    columns, rows = along[..., 0], along[..., 1]
-    return rows[..., :, None, :] * columns[..., None, :, :]
-
-
 def move(heatmap: jax.Array, to_from: jax.Array) -> jax.Array:
     """Moves each row's heatmaps by an affine map of the plane, sampling bilinearly.
 

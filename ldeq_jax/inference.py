@@ -104,7 +104,7 @@ class Predictor:
         check_images(picture[None])
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
         size, num_landmarks = self.config.model.image_size, self.config.model.num_landmarks
-        crops = np.array([self._crop(box) for box in boxes]).reshape(-1, 3, 3)
+        crops = np.array([crop_around(self.config, box) for box in boxes]).reshape(-1, 3, 3)
         none = np.zeros(0)
         landmarks, spread = [np.zeros((0, num_landmarks, 2))], [np.zeros((0, num_landmarks))]
         infos = [SolveInfo(none.astype(np.int32), none, none.astype(bool), none.astype(bool))]
@@ -119,12 +119,6 @@ class Predictor:
             infos.append(jax.device_get(prediction.info))
         info = jax.tree.map(lambda *parts: np.concatenate(parts), *infos)
         return Faces(np.concatenate(landmarks), np.concatenate(spread), info)
-
-    def _crop(self, box):
-        size, data = self.config.model.image_size, self.config.data
-        if data.crop == "landmarks":
-            return geometry.crop_from_landmarks(box.reshape(2, 2), size, data.crop_scale)
-        return geometry.crop_from_box(box, size, data.crop_scale)
 
     def batches(
         self, batches: Iterable[LandmarkBatch], total: int | None = None, budget: int | None = None
@@ -155,6 +149,26 @@ class Predictor:
         result = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
         order = np.argsort(result["index"])  # hosts have read every other face
         return {key: value[order] for key, value in result.items()}
+
+
+def crop_around(config: Config, box: np.ndarray) -> np.ndarray:
+    """The crop of a face that has no labels, as near to those of the training as a box allows.
+
+    Args:
+        config: the model's.
+        box: (4,) x1 y1 x2 y2: the extent of the landmarks for a model trained on crops around
+            them, else a box as WFLW has it.
+
+    Returns:
+        (3, 3) float64 ``crop_from_frame``.
+
+    Raises:
+        ValueError: the box is not finite or has no area.
+    """
+    size, scale = config.model.image_size, config.data.crop_scale
+    if config.data.crop in ("landmarks", "extent"):
+        return geometry.crop_from_landmarks(box.reshape(2, 2), size, scale)
+    return geometry.crop_from_box(box, size, scale)
 
 
 def use_all_cores(batch_size: int = 0) -> None:

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ldeq_jax import heatmap
 from ldeq_jax.data import LandmarkBatch
 from ldeq_jax.losses import LossName, landmark_loss
 from ldeq_jax.model import LDEQ, ModelConfig, normalise_image
@@ -82,10 +81,6 @@ class TrainConfig:
             landmarks, in normalised coordinates. The loss of the coordinates alone lets heatmaps be
             broad or have several peaks, which then cannot be moved with a face on video.
         spread_target: spread that costs nothing, in normalised coordinates.
-        stale_probability: share of faces whose solver starts not from zeros but from blobs near the
-            labelled landmarks, as it does on video.
-        stale_noise: their distance from the labels: deviation of a shift that a face's landmarks
-            share, and of one of each landmark, in normalised coordinates.
         start_from: directory of a model whose weights the run starts from; "" starts from random
             ones.
         seed: of the initial weights and of all randomness of a step.
@@ -101,8 +96,6 @@ class TrainConfig:
     jacobian_weight: float = 0.0
     spread_weight: float = 0.0
     spread_target: float = 0.03
-    stale_probability: float = 0.0
-    stale_noise: float = 0.03
     start_from: str = ""
     seed: int = 0
     log_every: int = 20
@@ -118,11 +111,9 @@ class TrainConfig:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
         if self.min_budget < 0:
             raise ValueError(f"min_budget must be 0 or more, not {self.min_budget}")
-        for field in ("jacobian_weight", "spread_weight", "spread_target", "stale_noise"):
+        for field in ("jacobian_weight", "spread_weight", "spread_target"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} must be 0 or more, not {getattr(self, field)}")
-        if not 0 <= self.stale_probability <= 1:
-            raise ValueError(f"stale_probability must be in [0, 1], not {self.stale_probability}")
 
 
 @flax.struct.dataclass
@@ -248,8 +239,7 @@ def make_train_step(
     Returns:
         `step(state, batch) -> state, metrics`. It consumes the state it is given. The metrics are:
         loss, nme (percent), spread (percent of the crop), solver_steps, residual, converged and
-        diverged (shares of faces),
-        grad_norm, lr.
+        diverged (shares of faces), grad_norm, lr.
 
     Raises:
         ValueError: `train.min_budget` exceeds the largest budget.
@@ -265,17 +255,13 @@ def make_train_step(
     left, right = eye_corners
 
     def loss_fn(params, batch_stats, batch, key):
-        budget_key, jacobian_key, state_key = jax.random.split(key, 3)
+        budget_key, jacobian_key = jax.random.split(key)
         longest = model.forward.max_steps
         shortest = train.min_budget or longest
-        z0 = stale_states(model, train, batch.landmarks, state_key)
-        if z0 is not None:  # its random numbers would keep it whole on every device
-            z0 = jax.lax.with_sharding_constraint(z0, divided(mesh))
         prediction, updates = network.apply(
             {"params": params, "batch_stats": batch_stats},
             normalise_image(batch.image).astype(model.dtype),
             train=True,
-            z0=z0,
             budget=jax.random.randint(budget_key, (), shortest, longest + 1),
             jacobian_key=jacobian_key if train.jacobian_weight else None,
             mutable=["batch_stats", "losses"],
@@ -328,32 +314,6 @@ def make_train_step(
         out_shardings=everywhere,
         donate_argnums=0,
     )
-
-
-def stale_states(
-    model: ModelConfig, train: TrainConfig, landmarks: jax.Array, key: jax.Array
-) -> jax.Array | None:
-    """Initial states as video has them: blobs near the landmarks, or zeros.
-
-    Args:
-        model: sizes of the state.
-        train: `stale_probability`, `stale_noise`, and the blobs' spread, `spread_target`.
-        landmarks: (B, K, 2) normalised crop coordinates.
-        key: random key.
-
-    Returns:
-        (B, h, w, K), or None when there are only zeros.
-    """
-    if not train.stale_probability:
-        return None
-    who, face, each = jax.random.split(key, 3)
-    rows = len(landmarks)
-    shift = jax.random.normal(face, (rows, 1, 2)) + jax.random.normal(each, landmarks.shape)
-    blobs = heatmap.blobs(
-        landmarks + train.stale_noise * shift, model.heatmap_size, train.spread_target
-    )
-    stale = jax.random.uniform(who, (rows, 1, 1, 1)) < train.stale_probability
-    return jnp.where(stale, blobs, 0)
 
 
 def make_mesh(batch_size: int, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:

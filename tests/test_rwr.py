@@ -185,8 +185,9 @@ def test_warm_start_saves_iterations(variables):
 def test_numbers_are_traced(variables):
     counted = jax.jit(lambda *arguments: rwr.scan(MODEL, *arguments))
     clip, state = jnp.asarray(noisy_clip()), rwr.initial_state(MODEL, 2)
-    for budget, penalty in ((0, 0.5), (2, 1.5), (1, 0.0)):
-        counted(variables, rwr.RwRConfig(budget=budget, penalty=penalty), clip, state)
+    for budget, penalty, follow in ((0, 0.5, 1.0), (2, 1.5, 0.7), (1, 0.0, 0.5)):
+        config = rwr.RwRConfig(budget=budget, penalty=penalty, follow=follow)
+        counted(variables, config, clip, state)
     assert counted._cache_size() == 1
 
 
@@ -305,7 +306,7 @@ def test_a_frame_without_a_past_is_a_still(variables, how):
 
 def test_a_state_is_held_in_the_frame_or_in_the_crop(variables):
     centres = np.array([[[3.0, 4], [4, 3], [3.5, 3.5], [4, 4], [3, 3]]])
-    state = rwr.RwRState(blobs(centres, 0.7, SIZE // 4), jnp.eye(3)[None], jnp.array([True]))
+    state = state_of(centres, size=SIZE // 4)._replace(heatmaps=blobs(centres, 0.7, SIZE // 4))
     image = normalise_image(jnp.asarray(noisy_clip(rows=1)[:, 0]))
     moved = shift(4, -2)[None]  # pixels of the image; a heatmap pixel is four of them
     for align, expected in (("crop", centres - [1, -0.5]), ("none", centres)):
@@ -326,17 +327,77 @@ def test_crop_motion_is_that_of_a_resting_point():
     )
 
 
-def test_face_motion_finds_the_similarity():
-    rng = np.random.default_rng(1)
-    points = rng.uniform(7, 17, (2, 12, 2))
-    true = np.stack([matrices([1.05, 0.1, -2.0, 0.5]), matrices([0.95, -0.05, 1.0, 1.5])])
-    moved = points @ true[:, :2, :2].swapaxes(1, 2) + true[:, None, :2, 2]
-    identity = jnp.eye(3)[None].repeat(2, axis=0)
-    found = rwr._face_motion(blobs(points), blobs(moved), identity)
-    np.testing.assert_allclose(found, true, atol=0.02)
-    # What the crop's own motion explains is not the face's.
-    rest = rwr._face_motion(blobs(points), blobs(moved), jnp.asarray(true))
-    np.testing.assert_allclose(rest, identity, atol=0.02)
+TURNS = np.stack([matrices([1.05, 0.1, -2.0, 0.5]), matrices([0.95, -0.05, 1.0, 1.5])])
+
+
+def state_of(points, motion=None, size=24):
+    """A state of sharp blobs at (B, K, 2) points, in crops that are the frame."""
+    rows = len(points)
+    return rwr.RwRState(
+        heatmaps=blobs(points, 1.2, size),
+        frame_from_crop=jnp.eye(3)[None].repeat(rows, axis=0),
+        motion=jnp.zeros((rows, 4)) if motion is None else jnp.asarray(motion),
+        valid=jnp.ones(rows, bool),
+    )
+
+
+def carried(matrix, points):
+    return points @ matrix[..., :2, :2].swapaxes(-1, -2) + matrix[..., None, :2, 2]
+
+
+def follow_face(state, seen, follow):
+    """now_from_before and motion after a face was seen at (B, K, 2) points."""
+    rest = jnp.eye(3)[None].repeat(len(seen), axis=0)
+    expected, motion = rwr._moved_on(state, rest)
+    return rwr._corrected(state, blobs(seen, 1.2), expected, motion, follow)
+
+
+def test_face_motion_is_the_similarity_between_landmarks():
+    points = np.random.default_rng(1).uniform(7, 17, (2, 12, 2))
+    found, _ = follow_face(state_of(points), carried(TURNS, points), 1.0)
+    np.testing.assert_allclose(found, TURNS, atol=0.02)
+
+
+def test_a_motion_foreseen_is_no_surprise():
+    points = np.random.default_rng(1).uniform(9, 15, (1, 12, 2))
+    motion = np.array([[0.03, -0.05, 0.6, -0.4]])
+    state = state_of(points, motion)
+    expected, _ = rwr._moved_on(state, jnp.eye(3)[None])
+    seen = carried(np.asarray(expected), points)
+    found, after = follow_face(state, seen, 0.5)
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    np.testing.assert_allclose(after, rwr._SLOWING * motion, atol=0.01)
+
+
+def test_follow_believes_its_share():
+    points = np.random.default_rng(1).uniform(9, 15, (1, 12, 2))
+    found, motion = follow_face(state_of(points), points + [2.0, -1.0], 0.4)
+    np.testing.assert_allclose(found[0, :2, 2], [0.8, -0.4], atol=0.01)
+    gain = 0.4**2 / (2 - 0.4)
+    np.testing.assert_allclose(motion, rwr._SLOWING * gain * np.array([[0, 0, 2, -1]]), atol=0.01)
+
+
+def test_motion_is_one_of_the_frame_whatever_the_crop():
+    # The crop zooms out by two and turns by a right angle: so does the motion, seen in it.
+    state = state_of(np.full((1, 3, 2), 11.0) + [[0, 0], [2, 1], [1, 3]], [[0, 0, 0.5, 0.2]])
+    now = jnp.asarray(2 * matrices([0, 1, 0, 0]) + np.diag([0, 0, -1.0]))[None]
+    rest = rwr._crop_motion(state.frame_from_crop, now)
+    _, motion = rwr._moved_on(state, rest)
+    in_frame = np.asarray(now)[0, :2, :2] @ np.asarray(motion)[0, 2:]
+    np.testing.assert_allclose(in_frame, [0.5, 0.2], atol=1e-6)
+
+
+def test_a_face_in_steady_motion_is_caught_up_with():
+    # Held by a large penalty and half a belief, it still goes where the face goes.
+    base, velocity = np.random.default_rng(1).uniform(8, 12, (1, 12, 2)), np.array([0.25, 0.1])
+    state, lag = state_of(base), []
+    for t in range(1, 16):
+        seen = base + t * velocity
+        found, motion = follow_face(state, seen, 0.5)
+        points = carried(np.asarray(found), 24 * np.asarray(heatmap.soft_argmax(state.heatmaps)[0]))
+        state = state_of(points, motion)
+        lag.append(np.abs(points - seen).max())
+    assert lag[-1] < 0.5 * np.abs(velocity).max() < max(lag[:4])
 
 
 def test_moving_by_whole_pixels_and_back():
@@ -363,6 +424,7 @@ def test_moved_heatmaps_move_their_landmarks():
         ({"penalty": -0.1}, "penalty must not be negative"),
         ({"penalty": (0.1, float("nan"))}, "penalty must not be negative"),
         ({"budget": -1}, "budget must not be negative"),
+        ({"follow": 0.0}, "follow must be in"),
         ({"align": "eyes"}, "align must be one of"),
         ({"weighting": "depth"}, "weighting must be one of"),
         ({"budget": 0, "final_evaluation": False}, "a budget of 0 needs"),

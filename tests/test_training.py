@@ -1,5 +1,6 @@
 """Training: optimiser by its formulas, steps on any devices, runs that may be killed any time."""
 
+import dataclasses
 import json
 import os
 import random
@@ -241,6 +242,39 @@ def test_batch_statistics_move_and_are_what_a_prediction_uses(two):
     assert not np.allclose(old.landmarks, new.landmarks, atol=1e-4)
 
 
+def test_what_the_spread_exceeds_its_target_by_is_a_part_of_the_loss(two):
+    plain, target = two(two.state, make_batch())[1], 0.02
+    costly = dataclasses.replace(TRAIN, spread_weight=0.7, spread_target=target)
+    arguments = MODEL, OPTIMIZER, costly, IBUG_68.eye_corners, two.mesh
+    step = training.make_train_step(*arguments)
+    lowered = step.lower(two.state, training.to_devices(two.mesh, make_batch()))
+    state = jax.tree.map(jnp.copy, two.state)
+    batch = training.to_devices(two.mesh, make_batch())
+    _, measured = lowered.compile(compiler_options=QUICKLY)(state, batch)
+    # Heatmaps of random weights are all broader than that.
+    excess = float(plain["spread"]) / 100 - target
+    np.testing.assert_allclose(measured["loss"], plain["loss"] + 0.7 * excess, rtol=1e-5)
+
+
+def test_a_run_may_start_from_weights(two):
+    given, _ = two(two.state, make_batch())
+    variables = {"params": given.params, "batch_stats": given.batch_stats}
+    state = training.with_weights(two.state, variables)
+    for fresh, expected in (
+        (state.params, given.params),
+        (state.ema, given.params),
+        (state.batch_stats, given.batch_stats),
+        (state.opt_state, two.state.opt_state),
+    ):
+        jax.tree.map(np.testing.assert_array_equal, fresh, expected)
+    assert state.step == 0
+    with pytest.raises(ValueError, match="start_from: a model of other layers"):
+        training.with_weights(two.state, {"params": given.params["map"]})
+    wider = jax.tree.map(lambda a: np.zeros((*a.shape[:-1], a.shape[-1] + 1)), variables)
+    with pytest.raises(ValueError, match="start_from: a weight of shape"):
+        training.with_weights(two.state, wider)
+
+
 # The command line ---------------------------------------------------------------------------------
 
 CONFIG_FILE = f"""
@@ -476,6 +510,16 @@ def test_two_hosts_train_like_one(place, undisturbed):
     np.testing.assert_allclose(*losses, rtol=1e-3)
     scores = [read_log(folder)[-1]["eval/nme"] for folder in (workdir, undisturbed)]
     np.testing.assert_allclose(*scores, rtol=1e-3)
+
+
+def test_a_run_starts_from_another_once(place, undisturbed, tmp_path):
+    options = f"--config.train.start_from={undisturbed}", "--config.train.num_steps=2"
+    code, out, error = finish(start(place, tmp_path / "run", *options))
+    assert code == 0, error
+    assert f"starting from {undisturbed}, step " in out
+    nowhere = start(place, tmp_path / "other", "--config.train.start_from=/nowhere")
+    code, out, error = finish(nowhere)
+    assert code == 1 and error.splitlines()[-1].startswith("train.py: no model in /nowhere")
 
 
 def test_a_user_is_told_in_a_line_and_help_teaches(place, tmp_path):

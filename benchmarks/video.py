@@ -1,0 +1,101 @@
+"""Recurrence on video: one program for a batch of clips against a Python loop over frames.
+
+    JAX_PLATFORMS=cpu python benchmarks/video.py --checkpoint=checkpoints/ibug_300w_video
+
+Every way runs the same clips of random pixels, with a budget of 0 (one evaluation of the map a
+frame), and the fastest is timed in turn with each other. On a CPU every core is a device.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ldeq_jax import rwr
+from ldeq_jax.checkpoints import load_model
+from ldeq_jax.inference import use_all_cores
+from ldeq_jax.model import normalise_image
+from ldeq_jax.report import markdown_table
+from ldeq_jax.training import make_mesh, replicated, to_devices
+
+FRAMES = 16
+CLIPS = 16
+REPEATS = 5
+
+
+def main() -> None:
+    """Prints a table: frames a second, and how many times those of the loop."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    arguments = parser.parse_args()
+    use_all_cores()
+    config, variables, _ = load_model(arguments.checkpoint)
+    ways = {"loop over step, one clip": loop(config.model, variables)}
+    for devices in dict.fromkeys((1, jax.device_count())):
+        for batch in (1, 4, 16):
+            if batch >= devices:
+                name = f"scan, {batch} clip(s), {devices} device(s)"
+                ways[name] = batched(config.model, variables, batch, devices)
+    size = config.model.image_size
+    clips = np.random.default_rng(0).integers(0, 256, (CLIPS, FRAMES, size, size, 3), np.uint8)
+    for run in ways.values():  # compiles
+        run(clips)
+    seconds = np.array([[timed(run, clips) for run in ways.values()] for _ in range(REPEATS)])
+    speeds = CLIPS * FRAMES / np.median(seconds, axis=0)
+    ratios = np.median(seconds[:, :1] / seconds, axis=0)
+    rows = [
+        {"way": name, "frames/s": float(speed), "times the loop": float(ratio)}
+        for name, speed, ratio in zip(ways, speeds, ratios, strict=True)
+    ]
+    print(f"{CLIPS} clips of {FRAMES} frames of {size} px, {jax.default_backend()}\n")
+    print(markdown_table(rows))
+
+
+def loop(model, variables):
+    """The clips one after another, each a Python loop over a jitted step."""
+    settings = rwr.RwRConfig(budget=0)
+
+    @jax.jit
+    def step(variables, image, state):
+        return rwr.step(model, variables, settings, normalise_image(image), state)
+
+    def run(clips):
+        for clip in clips:
+            state = rwr.initial_state(model, 1)
+            for frame in clip:
+                prediction, state = step(variables, frame[None], state)
+                # A live video is read frame by frame, and each is asked for.
+                np.asarray(prediction.landmarks)
+
+    return run
+
+
+def batched(model, variables, batch, devices):
+    """The clips a batch at a time, each one program over all frames, divided over devices."""
+    settings = rwr.RwRConfig(budget=0)
+    mesh = make_mesh(batch, jax.devices()[:devices])
+    variables = jax.device_put(variables, replicated(mesh))
+
+    @jax.jit
+    def scan(variables, images, state):
+        return rwr.scan(model, variables, settings, images, state)[0].landmarks
+
+    def run(clips):
+        for start in range(0, len(clips), batch):
+            state = to_devices(mesh, jax.device_get(rwr.initial_state(model, batch)))
+            np.asarray(scan(variables, to_devices(mesh, clips[start : start + batch]), state))
+
+    return run
+
+
+def timed(run, clips) -> float:
+    """Wall time of one pass over the clips."""
+    start = time.perf_counter()
+    run(clips)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
