@@ -41,6 +41,9 @@ demo: venv  ## make small data sets, train, evaluate and predict, on stills and 
 	$(BIN)/python evaluate.py --checkpoint=demo/run --dataset=moving_faces/easy --crop=extent \
 	  --data_dir=demo/data --tuning_split='test_common[:50%]' --split='test_common[50%:]' \
 	  --aligns=face --budgets=0 --output=demo/video
+	$(BIN)/python predict.py --checkpoint=checkpoints/ibug_300w_video --output=demo/clip.mp4 --compare \
+	  --boxes=examples/wflw_v/bboxes/intel_head_pose_male.npy --still_frame=30 \
+	  examples/wflw_v/videos/intel_head_pose_male.mp4
 
 clean:  ## remove what the other targets made, except .venv
 	rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache

@@ -23,10 +23,11 @@ filters over grids of their parameters, and recurrence (RwR) over a grid of budg
       --tuning_split="test_common[:40%]" --split="test_common[40%:]" --output=runs/small/video
 
 For each method the setting of least flicker whose NME is no higher than that of the frames alone
-is chosen on the tuning videos, and measured on the others. The output directory gets table.md,
-metrics.json, settings.csv (every setting on both splits), videos.csv (each video), trade_off.png
-(error against flicker), flicker/ (over time, of --show) and, with --overlays, overlays/ (videos
-with landmarks, side by side). docs/video.md tells more.
+is chosen on the tuning videos, and measured on the others, also by attribute. A video counts where
+the frames alone can be measured. The output directory gets table.md, metrics.json, settings.csv
+(every setting on both splits), videos.csv (each video), trade_off.png (error against flicker),
+flicker/ (over time, of --show) and, with --overlays, overlays/ (videos with landmarks, side by
+side). docs/video.md tells more.
 """
 
 import csv
@@ -104,10 +105,16 @@ _TOL = flags.DEFINE_float(
     lower_bound=0,
 )
 _BUDGETS = flags.DEFINE_list(
-    "budgets", [], "Numbers of solver steps, e.g. 1,2,3,5,10, to evaluate and plot besides."
+    "budgets",
+    [],
+    "Numbers of solver steps, e.g. 1,2,3,5,10, to evaluate and plot besides. Videos: of RwR in a "
+    "frame that follows another, to try; 0 (one evaluation) and 1 if unset.",
 )
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 32, "Faces at once: a matter of speed and memory, not of results.", lower_bound=1
+    "batch_size",
+    32,
+    "Faces or videos at once: a matter of speed and memory, not of results.",
+    lower_bound=1,
 )
 _TUNING_SPLIT = flags.DEFINE_string(
     "tuning_split", None, "Videos: those that settings are chosen on, other ones than --split."
@@ -125,13 +132,16 @@ _WEIGHTING = flags.DEFINE_enum(
     "weighting", "uniform", list(get_args(rwr.Weighting)), "Videos: penalty of each landmark."
 )
 _SLACK = flags.DEFINE_float(
-    "slack", 0, "Videos: percent by which a chosen setting's NME may exceed the frames' alone."
+    "slack",
+    0,
+    "Videos: percent by which a chosen setting's NME may exceed the frames' alone.",
+    lower_bound=0,
 )
 _POINTS = flags.DEFINE_string(
     "points",
     None,
     "Videos: JSON file with the labelled landmark that each predicted one is compared with, as "
-    '{"36": 27, ...}, for labels of another schema.',
+    '{"36": 27, ...}, for labels of another schema. Only these count.',
 )
 _REMOVE_OFFSET = flags.DEFINE_bool(
     "remove_offset", False, "Videos: take the mean offset of each landmark from its label away."
@@ -156,18 +166,35 @@ def main(argv: list[str]) -> None:
     if wrong := [budget for budget in _BUDGETS.value if not budget.isdecimal()]:
         raise app.UsageError(f"--budgets needs whole numbers such as 1,2,3,5,10, not {wrong[0]!r}")
     budgets = sorted({int(budget) for budget in _BUDGETS.value})
+    penalties, follows = numbers(_PENALTIES), numbers(_FOLLOWS)
     try:
         config, variables, step = checkpoints.load_model(_CHECKPOINT.value)
         config = with_flags(config)
         about = {"checkpoint": _CHECKPOINT.value, "step": step}
         if data.kind_of(config.data.name, config.data.data_dir) == "videos":
-            evaluate_videos(config, variables, about, Path(_OUTPUT.value))
+            grid = video_evaluation.recurrence_grid(
+                budgets=budgets or [0, 1],
+                penalties=penalties,
+                follows=follows,
+                aligns=_ALIGNS.value,
+                weighting=_WEIGHTING.value,
+            )
+            evaluate_videos(config, variables, grid, about, Path(_OUTPUT.value))
             return
         source = data.FaceSource(config.data.name, config.data.eval_split, config.data.data_dir)
         check_schema(config, source)
         evaluate(config, variables, source, budgets, about, Path(_OUTPUT.value))
     except (OSError, ValueError) as error:
         sys.exit(f"evaluate.py: {error}")
+
+
+def numbers(flag: flags.FlagHolder) -> list[float]:
+    """The numbers that a flag lists."""
+    try:
+        return [float(text) for text in flag.value]
+    except ValueError as error:
+        usual = ",".join(flag.default)
+        raise app.UsageError(f"--{flag.name} needs numbers such as {usual}: {error}") from error
 
 
 def with_flags(config: Config) -> Config:
@@ -208,39 +235,49 @@ def check_schema(config: Config, source: data.FaceSource) -> None:
 
 
 def evaluate_videos(
-    config: Config, variables: dict[str, Any], about: dict[str, Any], output: Path
+    config: Config,
+    variables: dict[str, Any],
+    grid: dict[str, dict[str, rwr.RwRConfig]],
+    about: dict[str, Any],
+    output: Path,
 ) -> None:
-    """Compares methods on videos, as the flags say."""
-    tuning_split = _TUNING_SPLIT.value
+    """Compares methods on videos, as the flags say.
+
+    Args:
+        config: the model's, with data and solver as wanted.
+        variables: of the model.
+        grid: settings of recurrence to try.
+        about: checkpoint and step, for the record.
+        output: directory of the results.
+    """
+    tuning_split, most = _TUNING_SPLIT.value, config.model.forward.max_steps
     if tuning_split is None:
         raise ValueError(
             "videos need --tuning_split, on which the settings of every method are chosen, such as "
             '--tuning_split="easy[:30%]" --split="easy[30%:]"'
         )
+    if any(setting.budget > most for family in grid.values() for setting in family.values()):
+        raise ValueError(f"--budgets cannot exceed the solver's {most} steps: raise --max_steps")
     source = videos.VideoSource(config.data.name, tuning_split, config.data.data_dir)
-    points = None
+    schema = get_schema(config.data.schema)
     if _POINTS.value is None:
         check_schema(config, source)
+        labels = video_evaluation.Labels(schema=schema)
     else:
-        points = {int(ours): int(theirs) for ours, theirs in read_json(_POINTS.value).items()}
-    schema = get_schema(config.data.schema)
+        labelled = get_schema(source.schema)
+        points = read_points(_POINTS.value, schema, labelled)
+        labels = video_evaluation.Labels(schema=labelled, points=points)
     comparison = video_evaluation.Comparison(
-        recurrences=video_evaluation.recurrence_grid(
-            budgets=[0, 1] if not _BUDGETS.value else [int(b) for b in _BUDGETS.value],
-            penalties=[float(penalty) for penalty in _PENALTIES.value],
-            follows=[float(follow) for follow in _FOLLOWS.value],
-            aligns=_ALIGNS.value,
-            weighting=_WEIGHTING.value,
-        ),
+        recurrences=grid,
         remove_offset=_REMOVE_OFFSET.value,
         slack=_SLACK.value / 100,
         shown=_SHOW.value,
         overlays=_OVERLAYS.value,
         chunk_frames=_CHUNK_FRAMES.value,
     )
-    labels = video_evaluation.Labels(schema=get_schema(source.schema), points=points)
     about |= {
         "dataset": config.data.name,
+        "schema": labels.schema.name,
         "crop": {"rule": config.data.crop, "scale": config.data.crop_scale},
         "solver": dataclasses.asdict(config.model.forward),
         "command": shlex.join(["python", *sys.argv]),
@@ -255,12 +292,24 @@ def evaluate_videos(
     )
 
 
-def read_json(path: str) -> dict[str, Any]:
-    """The object in a JSON file."""
+def read_points(path: str, ours: LandmarkSchema, theirs: LandmarkSchema) -> dict[int, int]:
+    """Index of a predicted landmark to that of the labelled one, from a JSON file.
+
+    Raises:
+        ValueError: the file holds something else, or an index that there is not.
+    """
     try:
-        return dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        entries = dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        points = {int(key): value for key, value in entries.items()}
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} holds no JSON object: {error}") from error
+        raise ValueError(f'{path} must hold JSON such as {{"36": 27}}: {error}') from error
+    for schema, indices in ((ours, list(points)), (theirs, list(points.values()))):
+        known = range(schema.num_landmarks)
+        if wrong := [index for index in indices if type(index) is not int or index not in known]:
+            raise ValueError(f"{path}: {schema.name} has landmarks 0 to {known[-1]}, no {wrong[0]}")
+    if not points or len(set(points.values())) < len(entries):
+        raise ValueError(f"{path} must name one labelled landmark or more, each for one predicted")
+    return points
 
 
 def evaluate(

@@ -6,6 +6,9 @@
 It starts from the committed checkpoint. The loss of the coordinates alone leaves heatmaps broad and
 with several peaks; moved with a face from frame to frame, their tails are cut at the border of the
 crop, and their landmarks with them. Here their spread costs something too.
+
+Cost: 25 minutes on two CPU cores. Figure: NME 3.33 % on the 554 faces of test_common, cropped
+around their landmarks; on video see docs/results.md.
 """
 
 import ml_collections

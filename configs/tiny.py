@@ -47,5 +47,6 @@ def get_config() -> ml_collections.ConfigDict:
     train = config.train
     train.num_steps = 400
     train.min_budget = 1
+    train.spread_weight = 0.2
     train.eval_every = train.checkpoint_every = 100
     return config

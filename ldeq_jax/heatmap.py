@@ -4,6 +4,8 @@ A heatmap column c of an h-wide map stands for the normalised crop coordinate c 
 lie in [0, (h - 1) / h]. Layout is (..., h, w, K); maps are square.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -40,11 +42,13 @@ def soft_argmax(heatmap: jax.Array) -> tuple[jax.Array, jax.Array]:
     along = grid.reshape((1,) * (heatmap.ndim - 3) + (size, 1))
     columns = jnp.sum(heatmap, axis=-3) / mass[..., None, :]
     rows = jnp.sum(heatmap, axis=-2) / mass[..., None, :]
-    # Along one axis each: two small products rather than sums over all pixels.
-    x = jnp.einsum("...wk,w->...k", columns, grid)
-    y = jnp.einsum("...hk,h->...k", rows, grid)
-    var_x = jnp.einsum("...wk,...wk->...k", columns, jnp.square(along - x[..., None, :]))
-    var_y = jnp.einsum("...hk,...hk->...k", rows, jnp.square(along - y[..., None, :]))
+    # Along one axis each: two small products rather than sums over all pixels. By default TPUs and
+    # some GPUs would round their factors to a part in 256 or 1,024: a pixel of a large crop.
+    product = functools.partial(jnp.einsum, precision="highest")
+    x = product("...wk,w->...k", columns, grid)
+    y = product("...hk,h->...k", rows, grid)
+    var_x = product("...wk,...wk->...k", columns, jnp.square(along - x[..., None, :]))
+    var_y = product("...hk,...hk->...k", rows, jnp.square(along - y[..., None, :]))
     return jnp.stack([x, y], axis=-1), jnp.sqrt((var_x + var_y) / 2)
 
 
@@ -64,9 +68,8 @@ def move(heatmap: jax.Array, to_from: jax.Array) -> jax.Array:
     from_to = jnp.linalg.inv(to_from)
     x, y = jnp.meshgrid(jnp.arange(w), jnp.arange(h))
     points = jnp.stack([x, y, jnp.ones_like(x)]).reshape(1, 3, -1).astype(heatmap.dtype)
-    source = jnp.clip(
-        (from_to @ points)[:, :2], 0, jnp.array([w - 1, h - 1], heatmap.dtype)[None, :, None]
-    )
+    source = jnp.matmul(from_to, points, precision="highest")[:, :2]
+    source = jnp.clip(source, 0, jnp.array([w - 1, h - 1], heatmap.dtype)[None, :, None])
     corner = jnp.floor(source)
     (fx, fy), (x, y) = (jnp.unstack(part, axis=1) for part in (source - corner, corner))
     x, y = x.astype(jnp.int32), y.astype(jnp.int32)

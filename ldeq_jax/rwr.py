@@ -16,6 +16,7 @@ moved since the last frame, or the face in it: `RwRConfig.align` says how `z_pre
 """
 
 import dataclasses
+import functools
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -57,10 +58,10 @@ class RwRConfig:
 
     budget: int | jax.Array = 0
     first_budget: int | jax.Array | None = None
-    penalty: float | tuple[float, ...] | jax.Array = 0.5
+    penalty: float | tuple[float, ...] | jax.Array = 1.0
     weighting: Weighting = "uniform"
     align: Align = "face"
-    follow: float | jax.Array = 1.0
+    follow: float | jax.Array = 0.8
     warm_start: bool = True
     final_evaluation: bool = True
 
@@ -332,7 +333,7 @@ def _crop_motion(frame_from_before, frame_from_now):
     """(B, 3, 3) now_from_before, in heatmap pixels, of a point that rests in the frame."""
     crop_from_heatmap = jnp.diag(jnp.array([4, 4, 1], frame_from_now.dtype))[None]
     return jnp.linalg.solve(
-        frame_from_now @ crop_from_heatmap, frame_from_before @ crop_from_heatmap
+        _product(frame_from_now, crop_from_heatmap), _product(frame_from_before, crop_from_heatmap)
     )
 
 
@@ -343,10 +344,10 @@ def _moved_on(state, rest):
         state: of the last frame.
         rest: (B, 3, 3) now_from_before of a point that rests in the frame, in heatmap pixels.
     """
-    shift = rest[:, :2, :2] @ state.motion[:, 2:, None]
+    shift = _product(rest[:, :2, :2], state.motion[:, 2:, None])
     motion = jnp.concatenate([state.motion[:, :2], shift[..., 0]], axis=1)
     points, weight = _points(state.heatmaps)
-    return _similarity(motion, _carried(rest, points), weight) @ rest, motion
+    return _product(_similarity(motion, _carried(rest, points), weight), rest), motion
 
 
 def _corrected(state, now, expected, motion, follow):
@@ -366,7 +367,7 @@ def _corrected(state, now, expected, motion, follow):
     believed = _similarity(follow * surprise, points, weight)
     # The usual tie of the two gains of an alpha-beta filter; a face left to itself slows down.
     motion = _SLOWING * (motion + follow**2 / (2 - follow) * surprise)
-    return believed @ expected, motion
+    return _product(believed, expected), motion
 
 
 def _points(heatmaps):
@@ -395,14 +396,19 @@ def _similarity(motion, points, weight):
     growth, angle = jnp.exp(motion[:, 0]), motion[:, 1]
     a, b = growth * jnp.cos(angle), growth * jnp.sin(angle)
     turn = jnp.stack([jnp.stack([a, -b], -1), jnp.stack([b, a], -1)], axis=-2)
-    shift = centre - turn @ centre + motion[:, 2:, None]
+    shift = centre - _product(turn, centre) + motion[:, 2:, None]
     last = jnp.broadcast_to(jnp.array([0, 0, 1], shift.dtype), (len(motion), 1, 3))
     return jnp.concatenate([jnp.concatenate([turn, shift], axis=2), last], axis=1)
 
 
 def _carried(to_from, points):
     """(B, K, 2) points through (B, 3, 3) affine maps."""
-    return points @ jnp.swapaxes(to_from[:, :2, :2], 1, 2) + to_from[:, None, :2, 2]
+    turned = _product(points, jnp.swapaxes(to_from[:, :2, :2], 1, 2))
+    return turned + to_from[:, None, :2, 2]
+
+
+# Coordinates need full precision, which products do not have by default on TPUs and some GPUs.
+_product = functools.partial(jnp.matmul, precision="highest")
 
 
 def _where(rows, yes, no):

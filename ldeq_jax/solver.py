@@ -372,14 +372,14 @@ def _anderson(config):
         # An empty slot holds zeros: with a unit row in G and a 0 on the right-hand side it gets no
         # weight.
         differences = values - states
-        gram = jnp.einsum("bmn,bkn->bmk", differences, differences)
+        gram = _product("bmn,bkn->bmk", differences, differences)
         gram += jnp.diag(jnp.where(filled, config.ridge, 1).astype(gram.dtype))[None]
         ones = jnp.broadcast_to(filled.astype(gram.dtype)[None, :, None], (*gram.shape[:2], 1))
         weights = jnp.linalg.solve(gram, ones)[..., 0]
         weights = weights / weights.sum(axis=1, keepdims=True)
         z = _mix(
-            jnp.einsum("bm,bmn->bn", weights, values),
-            jnp.einsum("bm,bmn->bn", weights, states),
+            _product("bm,bmn->bn", weights, values),
+            _product("bm,bmn->bn", weights, states),
             config.mixing,
         )
         memory, value = push(f, memory, z, step + 2)
@@ -391,8 +391,8 @@ def _anderson(config):
 def _broyden(config):
     # "Good" Broyden on g(z) = f(z) - z. The inverse Jacobian is -I + sum_i u_i v_i^T.
     def times(columns, rows, vector):
-        inner = jnp.einsum("bsn,bn->bs", rows, vector)
-        return jnp.einsum("bs,bsn->bn", inner, columns) - vector
+        inner = _product("bsn,bn->bs", rows, vector)
+        return _product("bs,bsn->bn", inner, columns) - vector
 
     def start(f, z):
         empty = jnp.zeros((z.shape[0], config.max_steps, z.shape[1]), z.dtype)
@@ -418,6 +418,11 @@ def _broyden(config):
 
 
 _METHODS = {"picard": _picard, "anderson": _anderson, "broyden": _broyden}
+
+
+# In full precision: TPUs and some GPUs would round the factors by default, but an accelerated step
+# is made of small differences.
+_product = functools.partial(jnp.einsum, precision="highest")
 
 
 def _apply(f, theta, z):

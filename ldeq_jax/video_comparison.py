@@ -1,10 +1,12 @@
 """One evaluation on video from end to end: measure, choose, write tables, plots and overlays."""
 
 import csv
+import dataclasses
 import itertools
 import json
 import math
-import shutil
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,20 @@ from ldeq_jax.config import Config
 from ldeq_jax.schema import LandmarkSchema
 from ldeq_jax.video_evaluation import (
     ALONE,
+    Choice,
     Comparison,
     Labels,
     Measured,
     Setting,
-    best_filter,
+    Split,
     causal,
     choose,
     is_filter,
     measure,
     record,
+    subset_table,
     table,
 )
-
-_FOLDERS = ("flicker", "overlays")
 
 
 def evaluate(
@@ -52,66 +54,110 @@ def evaluate(
         comparison: what is compared.
         about: for the record.
         output: directory of the results; what an earlier evaluation left there is replaced.
+
+    Raises:
+        FileNotFoundError: the data set has not been built.
+        ValueError: the splits share a video, there is no video of a name to be shown, or a split
+            has no video that can be measured.
     """
+    splits = [Split.read(config.data, name) for name in (tuning_split, config.data.eval_split)]
+    check_apart(*splits)
+    comparison = dataclasses.replace(comparison, shown=shown_names(comparison.shown, splits[1]))
+    # Rows beyond the videos there are would cost as much as the others.
+    rows = min(config.data.batch_size, max(len(split.videos) for split in splits))
+    data = dataclasses.replace(config.data, batch_size=rows)
+    config = dataclasses.replace(config, data=data)
     output.mkdir(parents=True, exist_ok=True)
-    for folder in _FOLDERS:
-        shutil.rmtree(output / folder, ignore_errors=True)
-    tuning = measure(config, variables, tuning_split, comparison, labels)
-    reported = measure(config, variables, config.data.eval_split, comparison, tuning.labels)
-    chosen = choose(tuning.scores, comparison.slack)
-    steadiest = choose(tuning.scores, math.inf)
-    rival = best_filter(tuning.scores, chosen)
-    limit = "that of the frames alone"
-    if comparison.slack:
-        limit += f" by {100 * comparison.slack:g} %"
-    text = (
-        f"{len(reported.source)} videos of {reported.source.where}; settings chosen on "
-        f"{len(tuning.source)} videos of {tuning.source.where}.\n\n"
-        f"Least flicker (NMF) at an NME that does not exceed {limit}:\n\n"
-        + table(reported, order(reported, chosen), rival)
-        + "\nLeast flicker at any NME:\n\n"
-        + table(reported, order(reported, steadiest), best_filter(tuning.scores, steadiest))
-        + f"\nThe labels' own jitter is estimated to add an NMF of {np.mean(reported.jitter):.1f}; "
-        '"above jitter" is what is left without it. Intervals: 95 %, bootstrap over videos. '
-        "Frames/s without decoding.\n"
-    )
-    (output / "table.md").write_text(text)
+
+    tuning = measure(config, variables, splits[0], comparison, labels)
+    reported = measure(config, variables, splits[1], comparison, tuning.labels)
+    choice = choose(tuning.scores, comparison.slack)
+    text = tables(tuning, reported, choice, comparison.slack)
+    (output / "table.md").write_text(text, encoding="utf-8")
     print("\n" + text)
-    write_record(output / "metrics.json", tuning, reported, chosen, rival, comparison, about)
+    write_record(output / "metrics.json", tuning, reported, choice, comparison.slack, about)
     write_settings(output / "settings.csv", {"tuning": tuning, "reported": reported})
-    write_videos(output / "videos.csv", reported, order(reported, chosen))
-    plot_trade_off(output / "trade_off.png", reported, chosen)
-    recurrences = [s for s in order(reported, chosen) if s.method in comparison.recurrences]
-    ours = min(recurrences, key=lambda s: float(np.mean(tuning.scores[s].nmf)))
-    show(reported, comparison, schema, ours, rival, output)
+    write_videos(output / "videos.csv", reported, choice.settings)
+    plot_trade_off(output / "trade_off.png", reported, choice)
+    show(reported, choice, schema, output, overlays=comparison.overlays)
     print(f"wrote {output}/: {', '.join(sorted(path.name for path in output.iterdir()))}")
-    if lost := int(np.sum(~np.isfinite(reported.scores[Setting(ALONE)].nme))):
-        print(f"{lost} videos have frames without landmarks and so no measures: see videos.csv")
 
 
-def order(measured: Measured, chosen: dict[str, Setting]) -> list[Setting]:
-    """The chosen settings as they stand in tables: frames alone, filters, recurrence."""
+def check_apart(tuning: Split, reported: Split) -> None:
+    """Refuses splits with a video in common: settings would be judged where they were chosen.
 
-    def place(setting: Setting) -> tuple[bool, bool, bool]:
-        return setting.method != ALONE, not is_filter(setting), not causal(setting)
+    Raises:
+        ValueError: they share a video.
+    """
+    shared = sorted(set(tuning.names) & set(reported.names))
+    if shared:
+        raise ValueError(
+            f"{len(shared)} videos are in both the tuning split {tuning.name} and the reported "
+            f"split {reported.name}, such as {shared[0]!r}: choose splits without a common video"
+        )
 
-    return sorted(chosen.values(), key=place)
+
+def shown_names(wanted: Sequence[str], split: Split) -> Sequence[str]:
+    """Names of the videos to show: the first one of the split where none is wanted.
+
+    Raises:
+        ValueError: there is no video of a name.
+    """
+    if unknown := [name for name in wanted if name not in split.names]:
+        some = ", ".join(split.names[:10]) + ", ..." * (len(split.names) > 10)
+        raise ValueError(f"no video {unknown[0]!r} to show in {split.source.where}; it has {some}")
+    return wanted or split.names[:1]
 
 
-def write_record(path, tuning, reported, chosen, rival, comparison, about) -> None:
+def tables(tuning: Measured, reported: Measured, choice: Choice, slack: float) -> str:
+    """All tables of the reported videos, as Markdown with the words that explain them."""
+    limit = "that of the frames alone" + f" by more than {100 * slack:g} %" * bool(slack)
+    parts = [
+        f"{_videos(reported)}; settings chosen on {_videos(tuning)}.",
+        f"Least flicker (NMF) at an NME that does not exceed {limit}:",
+        table(reported, choice),
+    ]
+    if choice.above:
+        parts.append("\\* No setting keeps that NME on the tuning videos; the one of least NME.")
+    if subsets := subset_table(reported, choice.settings):
+        parts += ["The same settings on a part of the videos:", subsets]
+    parts += ["Least flicker at any NME:", table(reported, choose(tuning.scores, math.inf))]
+    if math.isfinite(reported.mean_jitter):
+        parts.append(
+            "The jitter of the labels, and motion as fast, is estimated to add an NMF of "
+            f'{reported.mean_jitter:.1f}; "above jitter" is what is left without it.'
+        )
+    parts.append("Intervals: 95 %, bootstrap over videos. Frames/s without decoding.")
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def write_record(
+    path: Path,
+    tuning: Measured,
+    reported: Measured,
+    choice: Choice,
+    slack: float,
+    about: dict[str, Any],
+) -> None:
     """All numbers as JSON, and how they came about."""
     entries = {
         **about,
-        "split": reported.source.where,
-        "tuning_split": tuning.source.where,
-        "slack": comparison.slack,
-        "chosen": [setting._asdict() for setting in chosen.values()],
-        "best_causal_filter": rival._asdict(),
-        "label_jitter": float(np.mean(reported.jitter)),
+        "split": reported.split.source.where,
+        "tuning_split": tuning.split.source.where,
+        "left_out": reported.left_out,
+        "tuning_left_out": tuning.left_out,
+        "slack": slack,
+        "chosen": [s._asdict() | {"keeps_nme": s not in choice.above} for s in choice.settings],
+        "best_causal_filter": choice.rival._asdict(),
+        "label_jitter": reported.mean_jitter,
+        "subsets": {
+            name: record(part, choice.settings) for name, part in reported.subsets().items()
+        },
         "reported": record(reported),
         "tuning": record(tuning),
     }
-    path.write_text(json.dumps(_without_nan(entries), indent=1, allow_nan=False) + "\n")
+    text = json.dumps(_without_nan(entries), indent=1, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def write_settings(path: Path, splits: dict[str, Measured]) -> None:
@@ -120,26 +166,27 @@ def write_settings(path: Path, splits: dict[str, Measured]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(_without_nan(rows))
 
 
-def write_videos(path: Path, measured: Measured, settings: list[Setting]) -> None:
-    """A line for each video and each of the settings."""
+def write_videos(path: Path, measured: Measured, settings: Sequence[Setting]) -> None:
+    """A line for each video that counts and each of the settings."""
+    attributes = measured.split.source.attribute_names
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["index", "name", "frames", "method", "setting", "nme", "nme_face", "nmf"])
-        for index in range(len(measured.source)):
-            video = measured.source.annotation(index)
+        head = ["index", "name", *attributes, "frames", "method", "setting"]
+        writer.writerow([*head, "nme", "nme_face", "nmf"])
+        for row, index in enumerate(measured.indices):
+            video = measured.split.videos[index]
+            about = [index, video["name"], *np.asarray(video["attributes"], int)]
             for setting in settings:
                 scores = measured.scores[setting]
-                numbers = 100 * scores.nme[index], 100 * scores.nme_face[index], scores.nmf[index]
-                writer.writerow(
-                    [index, video["name"], int(video["mask"].sum()), *setting]
-                    + [f"{number:.4f}" for number in numbers]
-                )
+                numbers = 100 * scores.nme[row], 100 * scores.nme_face[row], scores.nmf[row]
+                numbers = (f"{number:.4f}" for number in numbers)
+                writer.writerow([*about, int(video["mask"].sum()), *setting, *numbers])
 
 
-def plot_trade_off(path: Path, measured: Measured, chosen: dict[str, Setting]) -> None:
+def plot_trade_off(path: Path, measured: Measured, choice: Choice) -> None:
     """Every setting by error and flicker, a curve a method."""
 
     def place(setting: Setting) -> tuple[float, float]:
@@ -150,66 +197,60 @@ def plot_trade_off(path: Path, measured: Measured, chosen: dict[str, Setting]) -
     methods = itertools.groupby(measured.scores, key=lambda setting: setting.method)
     for method, settings in methods:
         settings = list(settings)
-        if method != ALONE:
-            # Settings with two numbers and more form a cloud, not a line.
+        if settings != [ALONE]:
             curves[method] = video_report.Curve(
                 [place(setting) for setting in settings],
-                joined="," not in settings[0].values,
+                joined="," not in settings[0].values,  # one number tells them apart
                 recurrence=not is_filter(settings[0]),
                 causal=causal(settings[0]),
             )
     video_report.trade_off_plot(
         curves,
         path,
-        reference=place(Setting(ALONE)),
-        chosen={method: place(s) for method, s in chosen.items() if method != ALONE},
-        floor=float(np.mean(measured.jitter)),
+        reference=place(ALONE),
+        chosen={s.method: place(s) for s in choice.settings if s != ALONE},
+        floor=measured.mean_jitter,
     )
 
 
 def show(
-    measured: Measured,
-    comparison: Comparison,
-    schema: LandmarkSchema,
-    ours: Setting,
-    rival: Setting,
-    output: Path,
+    measured: Measured, choice: Choice, schema: LandmarkSchema, output: Path, *, overlays: bool
 ) -> None:
-    """Flicker over time and, if wanted, overlays of the shown videos.
-
-    Raises:
-        ValueError: there is no video of a name to be shown.
-    """
-    source = measured.source
-    names = {source.annotation(index)["name"]: index for index in range(len(source))}
-    wanted = list(comparison.shown) or list(names)[:1]
-    if unknown := [name for name in wanted if name not in names]:
-        raise ValueError(f"no video {unknown[0]!r} in {source.where}; it has {', '.join(names)}")
-    for folder in _FOLDERS[: 1 + comparison.overlays]:
-        (output / folder).mkdir()
-    for name in wanted:
-        video = source.annotation(names[name])
+    """Draws the shown videos: flicker over time of the best methods and, if wanted, overlays."""
+    for folder, kind in (("flicker", "png"), ("overlays", "mp4")):
+        for stale in (output / folder).glob(f"*.{kind}"):
+            stale.unlink()
+    (output / "flicker").mkdir(exist_ok=True)
+    best = [choice.rival] if choice.recurrence is None else [choice.rival, choice.recurrence]
+    for name, landmarks in measured.tracks.items():
+        index = measured.split.names.index(name)
+        video = measured.split.videos[index]
         target, mask = np.asarray(video["landmarks"], np.float64), video["mask"]
-        tracks = {
-            ALONE: measured.tracks[Setting(ALONE)][names[name]],
-            rival.method: measured.tracks[rival][names[name]],
-            ours.method: measured.tracks[ours][names[name]],
-        }
         series = {}
-        for method, track in tracks.items():
-            arranged = measured.labels.arranged(track, target)[None]
-            pair = arranged, target[None], mask[None]
-            series[method] = metrics.flicker(*pair, landmarks=measured.labels.counted)[0]
-        video_report.flicker_plot(series, output / "flicker" / f"{name}.png", video["fps"], name)
-        if comparison.overlays:
-            pair = {method: tracks[method] for method in (ALONE, ours.method)}
+        for setting in [ALONE, *best]:
+            arranged = measured.labels.arranged(landmarks[setting], target)
+            pair = arranged[None], target[None], mask[None]
+            counted = measured.labels.counted
+            series[setting.method] = metrics.flicker(*pair, landmarks=counted)[0]
+        file = re.sub(r"[^\w.-]+", "_", name)  # some names hold folders
+        video_report.flicker_plot(series, output / "flicker" / f"{file}.png", video["fps"], name)
+        if overlays:
             video_report.write_overlay(
-                output / "overlays" / f"{name}.mp4",
-                source.frames(names[name]),
-                pair,
+                output / "overlays" / f"{file}.mp4",
+                measured.split.source.frames(index),
+                {setting.method: landmarks[setting] for setting in (ALONE, best[-1])},
                 schema,
-                float(video["fps"]),
+                video["fps"],
             )
+
+
+def _videos(measured: Measured) -> str:
+    """How many videos the means are over, and of what."""
+    text = f"{len(measured.indices)} videos of {measured.split.source.where}"
+    if lost := measured.left_out:
+        some = ", ".join(lost[:5]) + ", ..." * (len(lost) > 5)
+        text += f" ({len(lost)} left out that cannot be measured: {some})"
+    return text
 
 
 def _without_nan(value):

@@ -10,13 +10,13 @@ from tqdm import tqdm
 
 from ldeq_jax import metrics, report
 from ldeq_jax.config import Config
+from ldeq_jax.data import DataConfig
 from ldeq_jax.filters import FILTERS, smooth
 from ldeq_jax.rwr import RwRConfig
 from ldeq_jax.schema import LandmarkSchema
-from ldeq_jax.video_inference import Track, compare
+from ldeq_jax.video_inference import Clock, compare
 from ldeq_jax.videos import VideoSource, video_chunks
 
-ALONE = "each frame alone"
 LAGS = (1, 2, 4, 8, 16)
 
 
@@ -24,33 +24,33 @@ class Setting(NamedTuple):
     """One way to get landmarks.
 
     Attributes:
-        method: the family it belongs to, such as "kalman" or "RwR, face".
+        method: the family it belongs to, such as "kalman" or "RwR, state moved by face".
         values: what tells it from the others of its family, such as "penalty 1, budget 0".
     """
 
     method: str
     values: str = ""
 
-    def __str__(self) -> str:
-        return f"{self.method} ({self.values})" if self.values else self.method
+
+ALONE = Setting("each frame alone")
 
 
 class Scores(NamedTuple):
-    """Measures of one setting, a row a video.
+    """Measures of one setting: of V videos, or of one, without the axis V.
 
     Attributes:
         nme: (V,) mean error, fraction of the inter-ocular distance.
         nme_face: (V,) the same as a fraction of the face size, sqrt(w h).
         nmf: (V,) normalised mean flicker.
         nad: (V, L) Allan deviation at `LAGS`, fraction of the face size.
-        num_evaluations: evaluations of the map, mean over frames.
+        num_evaluations: (V,) evaluations of the map a frame with a face.
     """
 
     nme: np.ndarray
     nme_face: np.ndarray
     nmf: np.ndarray
     nad: np.ndarray
-    num_evaluations: float
+    num_evaluations: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,34 +137,102 @@ def recurrence_grid(
     return families
 
 
+class Split(NamedTuple):
+    """The videos of a split, and all that is known of them but their frames.
+
+    Attributes:
+        name: of the split.
+        source: its videos.
+        videos: the annotation of each, as `VideoSource.annotation` gives it.
+    """
+
+    name: str
+    source: VideoSource
+    videos: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, data: DataConfig, name: str) -> "Split":
+        """Reads a split of a data set."""
+        source = VideoSource(data.name, name, data.data_dir)
+        return cls(name, source, [source.annotation(index) for index in range(len(source))])
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the videos."""
+        return [video["name"] for video in self.videos]
+
+    def num_chunks(self, batch_size: int, chunk_frames: int) -> int:
+        """Number of chunks that `videos.video_chunks` makes of it."""
+        lengths = sorted((len(video["mask"]) for video in self.videos), reverse=True)
+        return sum(-(-longest // chunk_frames) for longest in lengths[::batch_size])
+
+
 class Measured(NamedTuple):
     """Everything about one split.
 
+    A video counts where the frames solved alone can be measured: it has two labelled frames in a
+    row, and a crop of the face in each labelled frame. What a method leaves out in a video that
+    counts makes its means NaN, so that all means are over the same videos.
+
     Attributes:
-        source: its videos.
+        split: its videos.
+        indices: (V,) numbers of those that count, ascending.
         labels: how they are scored.
-        tracks: by setting, landmarks (T, K', 2) of each video, in frame pixels.
         scores: by setting.
         frames_per_second: of the settings that evaluate the map; NaN where not measured.
-        jitter: (V,) NMF that the labels' own jitter is estimated to add.
+        jitter: (V,) NMF that the labels' own jitter is estimated to add; NaN where unknown.
+        tracks: name of each video to be shown to its landmarks (T, K', 2) by setting, frame pixels.
     """
 
-    source: VideoSource
+    split: Split
+    indices: np.ndarray
     labels: Labels
-    tracks: dict[Setting, list[np.ndarray]]
     scores: dict[Setting, Scores]
     frames_per_second: dict[Setting, float]
     jitter: np.ndarray
+    tracks: dict[str, dict[Setting, np.ndarray]]
+
+    @property
+    def mean_jitter(self) -> float:
+        """Mean of `jitter` over the videos that it is known of, NaN if it is of none."""
+        known = self.jitter[np.isfinite(self.jitter)]
+        return float(known.mean()) if len(known) else math.nan
+
+    @property
+    def left_out(self) -> list[str]:
+        """Names of the videos that do not count."""
+        counted = set(self.indices.tolist())
+        return [name for i, name in enumerate(self.split.names) if i not in counted]
+
+    def subsets(self) -> dict[str, "Measured"]:
+        """The videos with each attribute that some but not all of those that count have."""
+        videos = [self.split.videos[index] for index in self.indices]
+        flags = np.array([video["attributes"] for video in videos], bool).T
+        return {
+            name: self._replace(
+                indices=self.indices[members],
+                scores={
+                    setting: Scores(*(field[members] for field in scores))
+                    for setting, scores in self.scores.items()
+                },
+                jitter=self.jitter[members],
+            )
+            for name, members in zip(self.split.source.attribute_names, flags, strict=True)
+            if members.any() and not members.all()
+        }
 
 
 def measure(
     config: Config,
     variables: dict[str, Any],
-    split: str,
+    split: Split,
     comparison: Comparison,
     labels: Labels,
 ) -> Measured:
     """Runs every setting over the videos of a split and scores it.
+
+    Memory holds the scores, and the landmarks of the videos under way and of those to be shown;
+    those of all videos while an offset is measured.
 
     Args:
         config: the model's, with data and solver as wanted.
@@ -175,83 +243,112 @@ def measure(
 
     Returns:
         Measured.
+
+    Raises:
+        ValueError: no video counts.
     """
-    data = config.data
-    source = VideoSource(data.name, split, data.data_dir)
-    settings: dict[Setting, RwRConfig | None] = {Setting(ALONE): None}
+    data, videos = config.data, split.videos
+    settings: dict[Setting, RwRConfig | None] = {ALONE: None}
     for family, members in comparison.recurrences.items():
         settings |= {Setting(family, values): member for values, member in members.items()}
-    chunks = video_chunks(
-        data, split, config.model.image_size, chunk_frames=comparison.chunk_frames
-    )
-    found, speeds = compare(config, variables, settings, tqdm(chunks, unit="chunk", desc=split))
-    videos = [source.annotation(index) for index in range(len(source))]
-    lengths = [len(video["mask"]) for video in videos]
+    clocks = {setting: Clock() for setting in settings}
+    frames = comparison.chunk_frames
+    chunks = video_chunks(data, split.name, config.model.image_size, chunk_frames=frames)
+    total = split.num_chunks(data.batch_size, frames)
+    chunks = tqdm(chunks, total=total, unit="chunk", desc=split.source.where)
 
-    def cut(by_index: dict[int, Track], field: str) -> list[np.ndarray]:
-        return [getattr(by_index[i], field)[:length] for i, length in enumerate(lengths)]
-
-    tracks = {setting: cut(of, "landmarks") for setting, of in found.items()}
-    alone = tracks[Setting(ALONE)]
-    for kind in FILTERS:
-        for parameters in kind.grid:
-            values = ", ".join(f"{name} {value:g}" for name, value in parameters.items())
-            tracks[Setting(kind.name, values)] = [
-                smooth(points, kind.function, parameters, video["fps"], scale=_scale(points))
-                for points, video in zip(alone, videos, strict=True)
-            ]
+    found = compare(config, variables, settings, chunks, clocks)
     if comparison.remove_offset and labels.offset is None:
-        labels = dataclasses.replace(labels, offset=offset(alone, videos, labels))
-    evaluations = {
-        setting: float(np.mean(np.concatenate(cut(of, "num_evaluations"))))
-        for setting, of in found.items()
-    }
-    scores = {
-        setting: score(
-            landmarks, videos, labels, evaluations.get(setting, evaluations[Setting(ALONE)])
+        found = list(found)
+        pairs = [(tracks[ALONE].landmarks, videos[index]) for index, tracks in found]
+        labels = dataclasses.replace(labels, offset=offset(pairs, labels))
+    rows: dict[int, dict[Setting, Scores]] = {}
+    shown = {}
+    for index, tracks in found:
+        video = videos[index]
+        length = len(video["mask"])
+        landmarks = {setting: track.landmarks[:length] for setting, track in tracks.items()}
+        landmarks |= filtered(landmarks[ALONE], video["fps"])
+        evaluations = {setting: track.num_evaluations for setting, track in tracks.items()}
+        rows[index] = {
+            setting: score(points, video, labels, evaluations.get(setting, evaluations[ALONE]))
+            for setting, points in landmarks.items()
+        }
+        if video["name"] in comparison.shown:
+            shown[video["name"]] = landmarks
+
+    alone = np.array([[rows[i][ALONE].nme, rows[i][ALONE].nmf] for i in range(len(videos))])
+    indices = np.flatnonzero(np.isfinite(alone).all(axis=1))
+    if not len(indices):
+        raise ValueError(
+            f"no video of {split.source.where} can be measured: each has a labelled frame without "
+            "landmarks (is its face box missing?), or no two labelled frames in a row"
         )
-        for setting, landmarks in tqdm(tracks.items(), unit="setting", desc="scoring")
+    scores = {
+        setting: Scores(*map(np.array, zip(*(rows[i][setting] for i in indices), strict=True)))
+        for setting in rows[indices[0]]
     }
-    jitter = np.array(
-        [
-            metrics.label_jitter(v["landmarks"][None], v["mask"][None], landmarks=labels.counted)[0]
-            for v in videos
-        ]
-    )
-    return Measured(source, labels, tracks, scores, speeds, jitter)
+    jitter = [
+        metrics.label_jitter(v["landmarks"][None], v["mask"][None], landmarks=labels.counted)[0]
+        for v in (videos[index] for index in indices)
+    ]
+    speeds = {setting: clock.frames_per_second for setting, clock in clocks.items()}
+    return Measured(split, indices, labels, scores, speeds, np.array(jitter), shown)
+
+
+def filtered(landmarks: np.ndarray, fps: float) -> dict[Setting, np.ndarray]:
+    """Landmarks (T, K, 2) of frames solved alone, smoothed by every filter at all its settings."""
+    known = landmarks[np.isfinite(landmarks).all(axis=(1, 2))]
+    # The face's size where it is first seen, which is all that a live filter knows.
+    scale = face_size(known[:1]).sum() or 1.0
+    return {
+        Setting(kind.name, ", ".join(f"{name} {value:g}" for name, value in parameters.items())): (
+            smooth(landmarks, kind.function, parameters, fps, scale=scale)
+        )
+        for kind in FILTERS
+        for parameters in kind.grid
+    }
 
 
 def score(
-    tracks: Sequence[np.ndarray],
-    videos: Sequence[Mapping[str, Any]],
-    labels: Labels,
-    num_evaluations: float,
+    landmarks: np.ndarray, video: Mapping[str, Any], labels: Labels, num_evaluations: np.ndarray
 ) -> Scores:
-    """Measures landmarks (T, K', 2) of each video against its annotation."""
-    rows = []
-    for landmarks, video in zip(tracks, videos, strict=True):
-        target = np.asarray(video["landmarks"], np.float64)
-        pair = labels.arranged(landmarks, target)[None], target[None], video["mask"][None]
-        chosen = {"landmarks": labels.counted}
-        rows.append(
-            (
-                metrics.video_nme(*pair, eye_corners=labels.schema.eye_corners, **chosen)[0],
-                metrics.video_nme(*pair, **chosen)[0],
-                metrics.nmf(*pair, **chosen)[0],
-                metrics.nad(*pair, LAGS, **chosen)[0],
-            )
-        )
-    nme, nme_face, nmf, nad = (np.array(column) for column in zip(*rows, strict=True))
-    return Scores(nme, nme_face, nmf, nad, num_evaluations)
+    """Measures landmarks (T, K', 2) of one video against its annotation.
+
+    Args:
+        landmarks: NaN where there are none.
+        video: its annotation.
+        labels: how to compare.
+        num_evaluations: (T,) or longer, 0 in frames without a face.
+
+    Returns:
+        Scores without the axis V: NaN for a video with a labelled frame that has no landmarks.
+    """
+    target = np.asarray(video["landmarks"], np.float64)
+    pair = labels.arranged(landmarks, target)[None], target[None], video["mask"][None]
+    counted = labels.counted
+    worked = num_evaluations[num_evaluations > 0]
+    return Scores(
+        nme=metrics.video_nme(*pair, eye_corners=labels.schema.eye_corners, landmarks=counted)[0],
+        nme_face=metrics.video_nme(*pair, landmarks=counted)[0],
+        nmf=metrics.nmf(*pair, landmarks=counted)[0],
+        nad=metrics.nad(*pair, LAGS, landmarks=counted)[0],
+        num_evaluations=worked.mean() if len(worked) else np.float64(np.nan),
+    )
 
 
-def offset(tracks, videos, labels: Labels) -> np.ndarray:
-    """(K, 2) mean error of each landmark over all frames that count, in units of the face size."""
+def offset(pairs: Iterable[tuple[np.ndarray, Mapping[str, Any]]], labels: Labels) -> np.ndarray:
+    """(K, 2) mean error of each landmark over all labelled frames, in units of the face size.
+
+    Args:
+        pairs: landmarks (T, K', 2), or of more frames, and annotation of each video.
+        labels: how to compare.
+    """
     errors = []
-    for landmarks, video in zip(tracks, videos, strict=True):
-        target = np.asarray(video["landmarks"], np.float64)
-        error = (labels.arranged(landmarks, target) - target) / face_size(target)
-        errors.append(error[video["mask"]])
+    for landmarks, video in pairs:
+        target, mask = np.asarray(video["landmarks"], np.float64), video["mask"]
+        error = (labels.arranged(landmarks[: len(mask)], target) - target) / face_size(target)
+        errors.append(error[mask])
     errors = np.concatenate(errors)
     # A frame without a prediction has no offset; it costs its video its score elsewhere.
     present = np.isfinite(errors)
@@ -264,33 +361,52 @@ def face_size(target: np.ndarray) -> np.ndarray:
     return np.sqrt(extent.prod(axis=-1))[:, None, None]
 
 
-def _scale(points):
-    """Face size in the first frame with a face, which is all that a live filter knows."""
-    known = points[np.isfinite(points).all(axis=(1, 2))]
-    return float(face_size(known[:1])[0, 0, 0]) if len(known) else 1.0
+class Choice(NamedTuple):
+    """The settings that methods are judged by.
+
+    Attributes:
+        settings: one a method, in the order of tables: frames alone, filters, recurrence. A method
+            that fails at every setting has none.
+        above: those of methods that keep the limit at no setting; they have the least NME instead.
+        rival: the best causal filter among them.
+        recurrence: the best recurrence among them, if any.
+    """
+
+    settings: list[Setting]
+    above: set[Setting]
+    rival: Setting
+    recurrence: Setting | None
 
 
-def choose(scores: Mapping[Setting, Scores], slack: float) -> dict[str, Setting]:
-    """The setting each method is judged by: least flicker at an NME not above the frames' alone.
+def choose(scores: Mapping[Setting, Scores], slack: float) -> Choice:
+    """Chooses the setting of least flicker of each method, at an NME near that of the frames alone.
 
     Args:
-        scores: on the tuning videos, with `ALONE` among them.
-        slack: part by which the NME may be higher all the same; infinite to look at flicker alone.
-
-    Returns:
-        Method to setting. Where no setting keeps the limit, the one of least NME.
+        scores: on the tuning videos, with all filters among them.
+        slack: part by which the NME may exceed that of the frames alone; infinite to look at
+            flicker alone.
     """
-    limit = (1 + slack) * np.mean(scores[Setting(ALONE)].nme)
-    chosen = {}
-    for method in dict.fromkeys(setting.method for setting in scores):
-        members = [setting for setting in scores if setting.method == method]
-        allowed = [setting for setting in members if np.mean(scores[setting].nme) <= limit]
-        flicker = [np.mean(scores[setting].nmf) for setting in allowed]
-        error = [np.mean(scores[setting].nme) for setting in members]
-        chosen[method] = (
-            allowed[int(np.nanargmin(flicker))] if allowed else members[int(np.argmin(error))]
-        )
-    return chosen
+    limit = (1 + slack) * float(np.mean(scores[ALONE].nme))
+
+    def rank(setting: Setting) -> tuple[bool, float]:
+        nme, flicker = np.mean(scores[setting].nme), np.mean(scores[setting].nmf)
+        return (True, nme) if nme > limit else (False, flicker)
+
+    def place(setting: Setting) -> tuple[bool, bool, bool]:
+        return setting != ALONE, not is_filter(setting), not causal(setting)
+
+    best: dict[str, Setting] = {}
+    for setting, measured in scores.items():
+        if np.isfinite(measured.nme + measured.nmf).all():
+            so_far = best.get(setting.method, setting)
+            best[setting.method] = min(so_far, setting, key=rank)
+    settings = sorted(best.values(), key=place)
+    return Choice(
+        settings=settings,
+        above={setting for setting in settings if rank(setting)[0]},
+        rival=min((s for s in settings if is_filter(s) and causal(s)), key=rank),
+        recurrence=min((s for s in settings[1:] if not is_filter(s)), key=rank, default=None),
+    )
 
 
 def causal(setting: Setting) -> bool:
@@ -303,57 +419,77 @@ def is_filter(setting: Setting) -> bool:
     return any(kind.name == setting.method for kind in FILTERS)
 
 
-def best_filter(scores: Mapping[Setting, Scores], chosen: Mapping[str, Setting]) -> Setting:
-    """The causal filter of least flicker among those chosen, by the tuning videos."""
-    rivals = [setting for setting in chosen.values() if is_filter(setting) and causal(setting)]
-    return min(rivals, key=lambda setting: np.mean(scores[setting].nmf))
+def table(measured: Measured, choice: Choice) -> str:
+    """Markdown table, a row a chosen setting; an asterisk where none of its method keeps the limit.
 
-
-def table(measured: Measured, settings: Iterable[Setting], rival: Setting) -> str:
-    """Markdown table, a row a setting; the last columns hold its flicker against a rival's."""
+    Flicker is held against that of the best causal filter, with an interval of 95 %.
+    """
     rows = []
-    for setting in settings:
+    for setting in choice.settings:
         scores = measured.scores[setting]
-        change = metrics.paired_bootstrap(measured.scores[rival].nmf, scores.nmf).relative
-        against = "-" if setting == rival else _interval(change)
+        change = metrics.paired_bootstrap(measured.scores[choice.rival].nmf, scores.nmf).relative
+        against = "-" if setting == choice.rival else _interval(change)
         above = np.sqrt(np.maximum(scores.nmf**2 - measured.jitter**2, 0))
         speed = measured.frames_per_second.get(setting, math.nan)
         rows.append(
             {
-                "method": setting.method,
+                "method": setting.method + "*" * (setting in choice.above),
                 "setting": setting.values,
                 "NME (%)": 100 * float(np.mean(scores.nme)),
                 "of face size (%)": 100 * float(np.mean(scores.nme_face)),
                 "NMF": f"{np.mean(scores.nmf):.1f}",
-                "above jitter": f"{np.mean(above):.1f}",
-                "NMF against best causal filter (%)": against,
-                "NAD(1) (%)": 100 * float(np.mean(scores.nad[:, 0])),
-                f"NAD({LAGS[-1]}) (%)": 100 * float(np.mean(scores.nad[:, -1])),
-                "evaluations": f"{scores.num_evaluations:.2f}",
+                f"against {choice.rival.method} (%)": against,
+                "above jitter": f"{_mean_of_known(above, scores):.1f}",
+                f"NAD({LAGS[-1]}) (%)": 100 * _mean_of_known(scores.nad[:, -1], scores),
+                "evaluations": f"{_mean_of_known(scores.num_evaluations, scores):.2f}",
                 "frames/s": f"{speed:.0f}" if math.isfinite(speed) else "",
             }
         )
     return report.markdown_table(rows, digits=3)
 
 
-def _interval(change) -> str:
-    value, low, high = (100 * part for part in change)
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+def subset_table(measured: Measured, settings: Iterable[Setting]) -> str:
+    """Markdown table of NME and NMF of the subsets, a row a setting; empty without subsets."""
+    subsets = measured.subsets()
+    rows = []
+    for setting in settings if subsets else ():
+        row = {"method": setting.method, "setting": setting.values}
+        for name, part in subsets.items():
+            scores = part.scores[setting]
+            row[f"NME (%), {len(part.indices)} {name}"] = 100 * float(np.mean(scores.nme))
+            row[f"NMF, {name}"] = f"{np.mean(scores.nmf):.1f}"
+        rows.append(row)
+    return report.markdown_table(rows, digits=3)
 
 
-def record(measured: Measured) -> list[dict[str, Any]]:
-    """Means of every setting, for a file."""
-    return [
-        {
+def record(measured: Measured, settings: Iterable[Setting] | None = None) -> list[dict[str, Any]]:
+    """Means over videos of some settings, or of all, for a file."""
+    rows = []
+    for setting in measured.scores if settings is None else settings:
+        scores = measured.scores[setting]
+        row = {
             "method": setting.method,
             "setting": setting.values,
             "videos": len(scores.nme),
             "nme_percent": 100 * float(np.mean(scores.nme)),
             "nme_face_percent": 100 * float(np.mean(scores.nme_face)),
             "nmf": float(np.mean(scores.nmf)),
-            "evaluations_per_frame": scores.num_evaluations,
+            "evaluations_per_frame": _mean_of_known(scores.num_evaluations, scores),
             "frames_per_second": measured.frames_per_second.get(setting, math.nan),
         }
-        | {f"nad_{lag}": float(np.mean(scores.nad[:, i])) for i, lag in enumerate(LAGS)}
-        for setting, scores in measured.scores.items()
-    ]
+        deviations = (_mean_of_known(column, scores) for column in scores.nad.T)
+        rows.append(row | {f"nad_{m}": nad for m, nad in zip(LAGS, deviations, strict=True)})
+    return rows
+
+
+def _mean_of_known(values: np.ndarray, scores: Scores) -> float:
+    """Mean over the videos that are long enough for the measure; NaN for a setting that failed."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) and np.isfinite(scores.nme).all() else math.nan
+
+
+def _interval(change: metrics.Interval) -> str:
+    value, low, high = (100 * part for part in change)
+    if not math.isfinite(value):
+        return ""
+    return f"{value:+.1f}" + (f" [{low:+.1f}, {high:+.1f}]" if math.isfinite(low) else "")

@@ -4,28 +4,23 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
-from tqdm import tqdm
 
 from ldeq_jax import geometry, rwr
 from ldeq_jax.checkpoints import load_model
 from ldeq_jax.config import Config
-from ldeq_jax.data import face_crop
-from ldeq_jax.inference import check_images
+from ldeq_jax.inference import check_images, crop_around
 from ldeq_jax.model import ModelConfig, normalise_image
 from ldeq_jax.rwr import FramePrediction, RwRConfig, RwRState
 from ldeq_jax.training import make_mesh, replicated, to_devices
 from ldeq_jax.videos import VideoBatch
 
 _USUAL = RwRConfig()
-# Every frame by itself: the settings do not matter then, and these cost least.
-_ALONE = RwRConfig(penalty=0.0, align="none")
 
 
 class Track(NamedTuple):
@@ -34,7 +29,7 @@ class Track(NamedTuple):
     Attributes:
         landmarks: (T, K, 2) x then y, frame pixels.
         spread: (T, K) standard deviation of each heatmap, frame pixels.
-        num_evaluations: (T,) evaluations of the map.
+        num_evaluations: (T,) evaluations of the map, 0 in frames without a face.
         residual: (T,) of the last of them.
         distance: (T,) to the previous state, NaN where none was used.
     """
@@ -80,7 +75,9 @@ class VideoPredictor:
 
         Args:
             frame: (H, W, 3) RGB: uint8 in 0..255 or floating in [0, 1].
-            box: (4,) x1 y1 x2 y2 of the face in frame pixels, as `Predictor.faces` takes it.
+            box: (4,) x1 y1 x2 y2 of the face in frame pixels. The crop is taken around it as in
+                training: by WFLW's rule, or, for a model trained on crops around the landmarks or
+                their extent, as if the box were that extent (brows to chin, ear to ear).
             state: what the step on the last frame returned; None for a first frame, and after a cut
                 or a lost face.
 
@@ -89,17 +86,17 @@ class VideoPredictor:
 
         Raises:
             TypeError: the frame is neither uint8 nor floating.
-            ValueError: it has another shape or range, or the box has no area.
+            ValueError: it has another shape or range, or the box is not finite or has no area.
         """
         check_images(frame[None])
         size, box = self.config.model.image_size, np.asarray(box, np.float64)
-        crop_from_frame = face_crop(self.config.data, size, frame, box, box[:4].reshape(2, 2))
+        crop_from_frame = crop_around(self.config, box[:4])
         frame_from_crop = geometry.inverse(crop_from_frame)[None]
         if state is None or self.recurrence is None:
             state = rwr.initial_state(self.config.model, 1)
         prediction, state = self._step(
             self._variables,
-            self.recurrence or _ALONE,
+            self.recurrence or _alone(self.config.model),
             geometry.warp(frame, crop_from_frame, size)[None],
             state,
             frame_from_crop.astype(np.float32),
@@ -108,72 +105,109 @@ class VideoPredictor:
         return Track(*(values[0] for values in track)), state
 
 
+class Clock:
+    """Frames a second of the calls in which nothing was compiled."""
+
+    def __init__(self):
+        self._frames, self._seconds = 0, 0.0
+
+    @contextlib.contextmanager
+    def timing(self, frames: int, compiled) -> Iterator[None]:
+        """Times a block that calls a jitted function on a number of frames, and waits for it."""
+        programs, start = compiled._cache_size(), time.perf_counter()
+        yield
+        if compiled._cache_size() == programs:
+            self._frames += frames
+            self._seconds += time.perf_counter() - start
+
+    @property
+    def frames_per_second(self) -> float:
+        """NaN before any call that counts."""
+        return self._frames / self._seconds if self._seconds else math.nan
+
+
 def compare(
     config: Config,
     variables: dict[str, Any],
-    methods: Mapping[str, RwRConfig | None],
+    methods: Mapping[Hashable, RwRConfig | None],
     batches: Iterable[VideoBatch],
-    *,
-    total: int | None = None,
-) -> tuple[dict[str, dict[int, Track]], dict[str, float]]:
+    clocks: Mapping[Hashable, Clock] | None = None,
+) -> Iterator[tuple[int, dict[Hashable, Track]]]:
     """Runs several methods over the videos of a split, decoding them once.
 
-    Rows are divided over all devices. Memory holds a chunk and, for each method and each group of
-    videos under way, one state; and the tracks.
+    Rows are divided over all devices of this process. Memory holds the groups of videos under way
+    alone: for each method their predictions and one state.
 
     Args:
         config: the model's.
         variables: of the model.
-        methods: by name, how a frame depends on the one before; None solves every frame by itself.
-            Those that differ in their numbers alone share one compiled program.
+        methods: by name, how a frame depends on the one before; None solves every frame by itself,
+            as a still. Those that differ in their numbers alone share one compiled program.
         batches: as `videos.video_chunks` makes them.
-        total: number of chunks, for the progress bar; None shows no bar.
+        clocks: by name, what to measure the methods' speed with: frames with a face, without
+            decoding them and without taking them to the devices.
 
-    Returns:
-        For each method the track of each video, by its number in the split; and frames a second of
-        each method, without decoding and without chunks in which something was compiled; NaN when
-        there were no others.
+    Yields:
+        Number of a video in its split and what each method says of it, when the last chunk of its
+        group is done. Tracks reach to the end of that chunk, NaN beyond the end of the video.
     """
-    mesh, size = make_mesh(jax.device_count()), config.model.image_size
+    devices = jax.local_devices()
+    mesh, size = make_mesh(len(devices), devices), config.model.image_size
     variables = jax.device_put(variables, replicated(mesh))
     _, scan = _compiled(config.model)
-    states: dict[int, dict[str, RwRState]] = {}
-    parts: dict[str, dict[int, list[tuple[int, Track]]]] = {name: {} for name in methods}
-    clock = {name: _Clock() for name in methods}
-    for batch in tqdm(batches, total=total, unit="chunk", disable=total is None):
-        batch, group, last = _padded(batch, jax.local_device_count()), batch.group, batch.last
-        if group not in states:
-            rows = len(batch.index) * jax.process_count()
-            start = to_devices(mesh, jax.device_get(rwr.initial_state(config.model, rows)))
-            states[group] = dict.fromkeys(methods, start)
+    clocks = {name: Clock() for name in methods} if clocks is None else clocks
+    under_way: dict[int, _Group] = {}
+    for batch in batches:
+        batch = _padded(batch, len(devices))
+        if batch.group not in under_way:
+            start = jax.device_get(rwr.initial_state(config.model, len(batch.index)))
+            states = dict.fromkeys(methods, to_devices(mesh, start))
+            under_way[batch.group] = _Group(states, {name: [] for name in methods}, [])
+        group = under_way[batch.group]
         arrays = to_devices(mesh, (batch.image, batch.frame_from_crop, batch.reset, batch.mask))
+        image, frame_from_crop, reset, mask = jax.block_until_ready(arrays)
         for name, method in methods.items():
-            image, frame_from_crop, reset, mask = arrays
-            with clock[name].timing(int(batch.mask.sum()), scan):
-                prediction, states[group][name] = scan(
+            alone = method is None
+            with clocks[name].timing(int(batch.mask.sum()), scan):
+                prediction, group.states[name] = scan(
                     variables,
-                    method or _ALONE,
+                    _alone(config.model) if alone else method,
                     image,
-                    states[group][name],
+                    group.states[name],
                     frame_from_crop,
-                    mask if method is None else reset,
+                    mask if alone else reset,
                     mask,
                 )
                 jax.block_until_ready(prediction)
-            rows = (prediction, batch.frame_from_crop, batch.index, batch.mask)
-            if jax.process_count() > 1:  # each host has its own rows alone
-                rows = multihost_utils.process_allgather(rows, tiled=True)
-            prediction, matrices, index, mask = jax.device_get(rows)
-            track = _track(prediction, matrices, size)
-            for row in np.flatnonzero(index >= 0):
-                piece = Track(*(values[row] for values in track))
-                parts[name].setdefault(int(index[row]), []).append((batch.start, piece))
-        if last:
-            del states[group]
-    return (
-        {name: {i: _joined(pieces) for i, pieces in of.items()} for name, of in parts.items()},
-        {name: clock[name].frames_per_second for name in methods},
-    )
+            group.predictions[name].append(jax.device_get(prediction))
+        group.frame_from_crop.append(batch.frame_from_crop)
+        if batch.last:
+            yield from _videos(under_way.pop(batch.group), batch.index, size)
+
+
+class _Group(NamedTuple):
+    """Videos under way: for each method their state, and what there is of each chunk so far."""
+
+    states: dict[Hashable, RwRState]
+    predictions: dict[Hashable, list[FramePrediction]]
+    frame_from_crop: list[np.ndarray]
+
+
+def _videos(group, indices, size):
+    """The tracks of each video of a group by method, with the video's number."""
+    frame_from_crop = np.concatenate(group.frame_from_crop, axis=1)
+    predictions = {
+        name: [np.concatenate(field, axis=1) for field in zip(*chunks, strict=True)]
+        for name, chunks in group.predictions.items()
+    }
+    for row in np.flatnonzero(indices >= 0):
+        yield (
+            int(indices[row]),
+            {
+                name: _track(FramePrediction(*(f[row] for f in fields)), frame_from_crop[row], size)
+                for name, fields in predictions.items()
+            },
+        )
 
 
 @functools.cache
@@ -191,23 +225,10 @@ def _compiled(model: ModelConfig):
     return jax.jit(step), jax.jit(scan)
 
 
-class _Clock:
-    """Frames a second of the calls in which nothing was compiled."""
-
-    def __init__(self):
-        self._frames, self._seconds = 0, 0.0
-
-    @contextlib.contextmanager
-    def timing(self, frames, compiled):
-        programs, start = compiled._cache_size(), time.perf_counter()
-        yield
-        if compiled._cache_size() == programs:
-            self._frames += frames
-            self._seconds += time.perf_counter() - start
-
-    @property
-    def frames_per_second(self):
-        return self._frames / self._seconds if self._seconds else math.nan
+def _alone(model: ModelConfig) -> RwRConfig:
+    """Every frame by itself, as the model treats a still; the budget is not used, but must be."""
+    final = model.forward.final_evaluation
+    return RwRConfig(budget=1, penalty=0.0, align="none", final_evaluation=final)
 
 
 def _padded(batch, multiple):
@@ -215,12 +236,13 @@ def _padded(batch, multiple):
     missing = -len(batch.index) % multiple
     if not missing:
         return batch
-    arrays = batch.image, batch.frame_from_crop, batch.mask, batch.reset, batch.index
-    image, frame_from_crop, mask, reset, index = (
-        np.concatenate([array, array[:1].repeat(missing, axis=0)]) for array in arrays
-    )
-    mask[-missing:], reset[-missing:], index[-missing:] = False, False, -1
-    return VideoBatch(image, frame_from_crop, mask, reset, index, *batch[5:])
+    rows = {
+        field: np.concatenate([array, array[:1].repeat(missing, axis=0)])
+        for field in ("image", "frame_from_crop", "mask", "reset", "index")
+        for array in [getattr(batch, field)]
+    }
+    rows["mask"][-missing:], rows["reset"][-missing:], rows["index"][-missing:] = False, False, -1
+    return batch._replace(**rows)
 
 
 def _track(prediction: FramePrediction, frame_from_crop, size):
@@ -235,9 +257,3 @@ def _track(prediction: FramePrediction, frame_from_crop, size):
         residual=np.asarray(prediction.residual),
         distance=np.asarray(prediction.distance),
     )
-
-
-def _joined(pieces):
-    """A Track of its pieces, which know their first frame."""
-    pieces = [piece for _, piece in sorted(pieces, key=lambda item: item[0])]
-    return Track(*(np.concatenate(values) for values in zip(*pieces, strict=True)))

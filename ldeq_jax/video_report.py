@@ -17,7 +17,7 @@ Window = tuple[int, int, int, int]
 
 _PASTELS = ("#E5B550", "#7CC0E8", "#66BC9E", "#DCA0C0", "#A6A6A6", "#C2BC5C")
 _MARKERS = "sv^D<>PXhpd"
-_FARTHEST = (1.6, 1.25)  # ends of the NME and of the NMF axis, in parts of the reference
+_FARTHEST = (1.3, 1.15)  # ends of the NME and of the NMF axis, in parts of the reference
 _UNIT = "% of a pixel, 256-pixel face"
 _GAP = 4  # white pixels between methods, even like everything else in a video
 _INK = (20, 20, 20)
@@ -29,7 +29,7 @@ class Curve(NamedTuple):
     Attributes:
         points: (N, 2) NME in percent and NMF of each setting; NaN leaves a gap.
         joined: whether the settings have an order, so that a line may join them. A grid of two
-            parameters has none.
+            parameters has none: there the line joins those that no other beats, the rest are faint.
         recurrence: whether the method is recurrent inference, drawn boldly, not a filter.
         causal: whether no frame waits for a later one. If not: dashed, with hollow markers.
     """
@@ -57,7 +57,7 @@ def trade_off_plot(
         curves: method to its curve.
         path: picture to write; its folder must exist.
         reference: NME and NMF of the frames solved each for itself, a star.
-        chosen: method to the NME and NMF of the setting it is to be judged by, ringed.
+        chosen: method to the NME and NMF of the setting it is to be judged by, with a black rim.
         floor: NMF that the labels' own jitter gives to a perfect method, a dotted line.
 
     Raises:
@@ -72,27 +72,32 @@ def trade_off_plot(
     pale, markers = itertools.cycle(_PASTELS), itertools.cycle(_MARKERS)
     for name, curve in sorted(curves.items(), key=lambda item: not item[1].recurrence):
         colour = next(vivid) if curve.recurrence else next(pale)
-        axes.plot(
-            *_points(curve.points).T,
-            color=colour,
-            marker="o" if curve.recurrence else next(markers),
-            markersize=5.5 if curve.recurrence else 4,
-            markerfacecolor=colour if curve.causal else "white",
-            linewidth=2.4 if curve.recurrence else 1.1,
-            linestyle=("-" if curve.causal else "--") if curve.joined else "none",
-            zorder=3 if curve.recurrence else 2,
-            label=name,
-        )
+        dots = {
+            "color": colour,
+            "marker": "o" if curve.recurrence else next(markers),
+            "markersize": 5.5 if curve.recurrence else 4,
+            "markerfacecolor": colour if curve.causal else "white",
+        }
+        points = _points(curve.points)
+        place = 3 if curve.recurrence else 2
+        if not curve.joined:
+            points, beaten = _front(points)
+            axes.plot(*beaten.T, **dots, linestyle="none", alpha=0.3, zorder=place - 0.5)
+        width, style = 2.4 if curve.recurrence else 1.1, "-" if curve.causal else "--"
+        axes.plot(*points.T, **dots, linewidth=width, linestyle=style, zorder=place, label=name)
+        dots |= {"markersize": 7, "markerfacecolor": colour, "markeredgecolor": "black"}
+        dots |= {"markeredgewidth": 1.3}
+        axes.plot(*_points(chosen.get(name)).T, **dots, linestyle="none", zorder=place + 2)
     if len({curve.causal for curve in curves.values()}) > 1:
         style = {"color": "0.5", "marker": "o", "markersize": 4, "markerfacecolor": "white"}
         axes.plot([], [], linestyle="--", linewidth=1.1, **style, label="needs later frames")
-    star, rings = _points(reference), _points(list(chosen.values()))
+    star, rims = _points(reference), _points(list(chosen.values()))
     if len(star):
         style = {"color": "black", "marker": "*", "markersize": 13, "linestyle": "none"}
         axes.plot(*star.T, **style, zorder=5, label="each frame for itself")
-    if len(rings):
-        style = {"color": "black", "marker": "o", "markersize": 11, "linestyle": "none"}
-        axes.plot(*rings.T, **style, fillstyle="none", zorder=4, label="setting chosen")
+    if len(rims):
+        style = {"color": "black", "marker": "o", "markersize": 7, "linestyle": "none"}
+        axes.plot([], [], **style, fillstyle="none", markeredgewidth=1.3, label="setting chosen")
     if floor is not None:
         axes.axhline(floor, color="0.35", linestyle=":", linewidth=1.2, zorder=1)
         axes.annotate(
@@ -105,7 +110,7 @@ def trade_off_plot(
             fontsize=8,
             color="0.35",
         )
-    _limit(axes, [_points(curve.points) for curve in curves.values()], star, rings, floor)
+    _limit(axes, [_points(curve.points) for curve in curves.values()], star, rims, floor)
     axes.set_xlabel("NME (%)")
     axes.set_ylabel(f"NMF ({_UNIT})")
     if axes.get_legend_handles_labels()[0]:
@@ -117,14 +122,21 @@ def _points(values: ArrayLike | None) -> np.ndarray:
     return np.asarray([] if values is None else values, np.float64).reshape(-1, 2)
 
 
-def _limit(axes, curves, star, rings, floor) -> None:
+def _front(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points (N, 2) that no other beats in both, by the first; and the rest."""
+    others = points[:, None]
+    beaten = ((points <= others) & (points < others).any(-1, keepdims=True)).all(-1).any(1)
+    front = points[~beaten]
+    return front[np.argsort(front[:, 0])], points[beaten]
+
+
+def _limit(axes, curves, star, rims, floor) -> None:
     """Ends the axes where the points worth a look end."""
-    points = np.concatenate([*curves, star, rings])
+    points = np.concatenate([*curves, star, rims])
     points = points[np.isfinite(points).all(axis=1)]
     if np.isfinite(star).all() and len(star):
-        farthest = np.nanmax([star[0] * _FARTHEST, *rings], axis=0)
-        points = points[points[:, 0] <= farthest[0]]
-        points = np.minimum(points, farthest)
+        farthest = np.nanmax([star[0] * _FARTHEST, *rims], axis=0)
+        points = points[(points <= farthest).all(axis=1)]
     if not len(points):
         return
     low, high = points.min(axis=0), points.max(axis=0)

@@ -17,10 +17,12 @@ from absl import app, flags
 from PIL import Image
 from test_data import ToyFaces, picture
 from test_inference import CONFIG, MODEL, random_state
+from test_video_evaluation import FEW, SCHEMA, ToyClips
 
-from ldeq_jax import checkpoints, geometry, inference, metrics, report
+from ldeq_jax import checkpoints, geometry, inference, metrics, report, video_evaluation
 from ldeq_jax.data import DataConfig, FaceSource
-from ldeq_jax.schema import IBUG_68
+from ldeq_jax.schema import FGNET_68, IBUG_68, WFLW_98
+from ldeq_jax.videos import VideoSource
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIZE = MODEL.image_size
@@ -219,6 +221,137 @@ def test_a_face_without_landmarks_is_a_failure():
         assert evaluate.summary(result, np.array([True, False, False, True]))["nme"] == 3
 
 
+# Videos ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clips(data_dir):
+    """Settings of a data set of videos whose landmarks have a schema of their own."""
+    ToyClips.pkg_dir_path = pathlib.Path(data_dir)
+    ToyClips(data_dir=data_dir, file_format="array_record").download_and_prepare()
+    return DataConfig(
+        name="toy_clips", data_dir=data_dir, crop="extent", crop_scale=1.3, schema=SCHEMA
+    )
+
+
+@pytest.fixture(scope="module")
+def video_model(clips, tmp_path_factory):
+    """Directory of a model for them that has learnt nothing."""
+    model = dataclasses.replace(MODEL, num_landmarks=7)
+    folder = tmp_path_factory.mktemp("video_model") / "released"
+    config = dataclasses.replace(CONFIG, model=model, data=clips)
+    checkpoints.export_model(folder, random_state(model), config, {"nme": 1.0})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compared(video_model, tmp_path_factory):
+    """Directory of the results on videos, of few settings."""
+    output = tmp_path_factory.mktemp("compared") / "new"
+    options = ["--tuning_split=tuning", "--aligns=none", "--penalties=1,2", "--slack=5"]
+    options += ["--budgets=2,0", "--chunk_frames=8", "--show=films/r"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(video_evaluation, "FILTERS", FEW)
+        call("evaluate", f"--checkpoint={video_model}", f"--output={output}", *options)
+    return output
+
+
+def test_the_frames_alone_are_those_of_the_predictor(compared, video_model, clips):
+    predictor = inference.Predictor.from_checkpoint(video_model)
+    source = VideoSource("toy_clips", "test", clips.data_dir)
+    with (compared / "videos.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["method"] == "each frame alone"]
+    assert {row["name"] for row in rows} == {"films/r", "s", "u", "x"}
+    row = next(row for row in rows if row["name"] == "s")
+    video = source.annotation(int(row["index"]))
+    boxes, frames = video["boxes"].reshape(-1, 2, 2), source.frames(int(row["index"]))
+    crops = np.stack([geometry.crop_from_landmarks(box, SIZE, 1.3) for box in boxes])
+    images = [geometry.warp(*pair, SIZE) for pair in zip(frames, crops, strict=True)]
+    seen = SIZE * np.asarray(predictor(np.stack(images)).landmarks)
+    found = geometry.transform_points(geometry.inverse(crops), seen)
+    pair = found[None], video["landmarks"][None], video["mask"][None]
+    nme = metrics.video_nme(*pair, eye_corners=(0, 1))[0]
+    assert float(row["nme"]) == pytest.approx(100 * nme, rel=1e-4)
+    assert float(row["nmf"]) == pytest.approx(metrics.nmf(*pair)[0], rel=1e-3)
+    assert row["frames"] == "8" and row["easy"] == "1" and row["hard"] == "1"
+
+
+def test_videos_are_compared_as_the_flags_say(compared, video_model):
+    record = numbers(compared)
+    settings = [row["setting"] for row in record["reported"] if row["method"].startswith("RwR")]
+    grid = [f"penalty {p}, budget {b}" for b in (0, 2) for p in (1, 2)]
+    assert settings == ["budget 0", "budget 2", *grid]
+    evaluations = {row["setting"]: row["evaluations_per_frame"] for row in record["reported"]}
+    assert 1 < evaluations["budget 0"] < 3 < evaluations["budget 2"] < 4
+    assert record["slack"] == 0.05 and record["left_out"]
+    assert (record["checkpoint"], record["step"]) == (str(video_model), 3)
+    assert (record["dataset"], record["schema"]) == ("toy_clips", "own_7")
+    assert (record["split"], record["tuning_split"]) == ("toy_clips:test", "toy_clips:tuning")
+    assert record["crop"] == {"rule": "extent", "scale": 1.3}
+    assert record["solver"]["max_steps"] == 4 and "evaluate.py" in record["command"]
+    written = {str(path.relative_to(compared)) for path in compared.rglob("*.*")}
+    tables = {"metrics.json", "table.md", "settings.csv", "videos.csv", "trade_off.png"}
+    assert written == tables | {"flicker/films_r.png"}
+    assert list(record["subsets"]) == ["easy"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "videos need --tuning_split, on which"),
+        (["--tuning_split=test"], "6 videos are in both the tuning split test and"),
+        (["--tuning_split=tuning", "--show=s,nobody"], "no video 'nobody' to show"),
+        (["--tuning_split=tuning[:0]"], "holds no videos"),
+        (["--tuning_split=nothing"], "split 'nothing' of toy_clips.*'tuning': 3"),
+        (["--tuning_split=tuning", "--budgets=0,5"], "cannot exceed the solver's 4 steps"),
+        (["--tuning_split=tuning", "--penalties=-1"], "penalty must not be negative"),
+        (["--tuning_split=tuning", "--penalties=nan"], "penalty must not be negative"),
+        (["--tuning_split=tuning", "--follows=2"], r"follow must be in \(0, 1\]"),
+        (["--tuning_split=tuning", "--aligns=side"], "align must be one of .* not 'side'"),
+    ],
+)
+def test_mistakes_with_videos_are_told_before_anything_is_computed(
+    video_model, tmp_path, options, message
+):
+    output = tmp_path / "new"
+    found = complaint("evaluate", f"--checkpoint={video_model}", f"--output={output}", *options)
+    assert re.match(rf"evaluate\.py: (?s:.*){message}", found), found
+    assert not output.exists()
+
+
+def test_videos_of_other_landmarks_need_points(clips, config, tmp_path):
+    other = dataclasses.replace(config, data=dataclasses.replace(clips, schema="ibug_68"))
+    checkpoints.export_model(tmp_path / "model", random_state(config.model), other, {"nme": 1.0})
+    options = [f"--checkpoint={tmp_path / 'model'}", f"--output={tmp_path}"]
+    found = complaint("evaluate", *options, "--tuning_split=tuning")
+    assert "predicts the landmarks ibug_68" in found and "labelled with own_7" in found
+
+
+def test_points_name_a_labelled_landmark_for_each_predicted(tmp_path):
+    path = tmp_path / "points.json"
+    with script("evaluate") as evaluate:
+        path.write_text('{"36": 27, "0": 67}')
+        assert evaluate.read_points(path, IBUG_68, FGNET_68) == {36: 27, 0: 67}
+        for text, message in {
+            "[1, 2": "must hold JSON such as",
+            "[1, 2]": "must hold JSON such as",
+            '{"nose": 3}': "must hold JSON such as .*'nose'",
+            '{"68": 3}': "ibug_68 has landmarks 0 to 67, no 68",
+            '{"-1": 3}': "ibug_68 has landmarks 0 to 67, no -1",
+            '{"3": 98}': "wflw_98 has landmarks 0 to 97, no 98",
+            '{"3": 1.0}': "wflw_98 has landmarks 0 to 97, no 1.0",
+            '{"3": true}': "wflw_98 has landmarks 0 to 97, no True",
+            '{"3": 7, "4": 7}': "one labelled landmark or more, each for one",
+            '{"3": 7, "03": 8}': "one labelled landmark or more, each for one",
+            "{}": "one labelled landmark or more",
+        }.items():
+            path.write_text(text)
+            with pytest.raises(ValueError, match=f"points.json.*{message}"):
+                evaluate.read_points(path, IBUG_68, WFLW_98)
+        with pytest.raises(OSError, match="missing.json"):
+            evaluate.read_points(tmp_path / "missing.json", IBUG_68, WFLW_98)
+
+
 # Mistakes -------------------------------------------------------------------------------------
 
 
@@ -255,9 +388,18 @@ def test_landmarks_that_mean_something_else_are_refused(config, tmp_path):
     assert "predicts the landmarks fgnet_68" in found and "labelled with ibug_68" in found
 
 
-@pytest.mark.parametrize("options", [["--budgets=1,two"], ["--budgets=-1"], ["something"]])
-def test_a_command_line_without_sense_is_a_usage_error(options):
-    with pytest.raises(app.UsageError, match="two|-1|something"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--budgets=1,two"], "--budgets .* 'two'"),
+        (["--budgets=-1"], "--budgets .* '-1'"),
+        (["something"], "not understood: something"),
+        (["--penalties=1,two"], "--penalties needs numbers such as 0.25,.* 'two'"),
+        (["--follows=1;2"], "--follows needs numbers such as .* '1;2'"),
+    ],
+)
+def test_a_command_line_without_sense_is_a_usage_error(options, message):
+    with pytest.raises(app.UsageError, match=message):
         call("evaluate", *options)
 
 

@@ -256,6 +256,74 @@ def test_lags_are_whole_frames(lags, videos):
         metrics.nad(*videos, lags)
 
 
+def test_smooth_motion_of_the_labels_is_no_jitter():
+    target, mask = still(30)
+    t = np.arange(30.0)[:, None, None]
+    moving = target + [3.0, -1.0] * t + [0.1, 0.2] * t**2
+    np.testing.assert_allclose(metrics.label_jitter(moving, mask), 0, atol=1e-8)
+    jolting = moving + [0.01, 0.0] * t**3
+    assert metrics.label_jitter(jolting, mask)[0] > 1
+
+
+def test_jitter_of_the_labels_is_the_flicker_it_adds():
+    target, mask = still(3000, points=40)
+    rng = np.random.default_rng(8)
+    labels = target + rng.normal(0, 0.5, target.shape)
+    jitter = metrics.label_jitter(labels, mask)
+    np.testing.assert_allclose(jitter, 25600 / 80 * 0.5 * 2, rtol=0.05)  # noise widens the box
+    np.testing.assert_allclose(jitter, metrics.nmf(target, labels, mask), rtol=0.01)
+    predicted = target + rng.normal(0, 0.7, target.shape)
+    whole, own = metrics.nmf(predicted, labels, mask), metrics.nmf(predicted, target, mask)
+    np.testing.assert_allclose(np.sqrt(whole**2 - jitter**2), own, rtol=0.06)
+
+
+def test_jitter_is_its_definition(videos):
+    _, target, mask = videos
+    mask[0, [4, 9]] = False
+    chosen = [5, 60, 7]
+    expected = []
+    for points, counted in zip(target, mask, strict=True):
+        sizes = np.sqrt(np.ptp(points, axis=1).prod(axis=-1))
+        terms = [
+            np.square(points[t] - 3 * points[t - 1] + 3 * points[t - 2] - points[t - 3])
+            * (25600 / sizes[t]) ** 2
+            for t in range(3, 12)
+            if counted[t - 3 : t + 1].all()
+        ]
+        # Variances 20 to 2 of each coordinate, and both coordinates make a flicker.
+        expected.append(np.sqrt(np.mean(np.array(terms)[:, chosen].sum(axis=-1)) * 2 / 20))
+    found = metrics.label_jitter(target, mask, landmarks=chosen)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        metrics.label_jitter(2.7 * target, mask, landmarks=chosen), found, rtol=1e-10
+    )
+
+
+@pytest.mark.parametrize("filling", [0.0, np.nan, np.inf, 1e200])
+def test_padding_changes_no_bit_of_the_jitter(filling, videos):
+    _, target, mask = videos
+    alone = [metrics.label_jitter(target[i : i + 1], mask[i : i + 1])[0] for i in range(3)]
+    padded = np.full((4, 19, 98, 2), filling)
+    padded[:3, :12] = target
+    padded[1, 7] = filling
+    frames = np.zeros((4, 19), bool)
+    frames[:3, :12] = mask
+    found = metrics.label_jitter(padded, frames)
+    np.testing.assert_array_equal(found, [*alone, np.nan])
+
+
+def test_jitter_needs_four_frames_in_a_row(videos):
+    _, target, mask = videos
+    mask[0] = np.arange(12) % 4 > 0
+    mask[1] = np.arange(12) % 5 > 0
+    assert np.isnan(metrics.label_jitter(target, mask)).tolist() == [True, False, False]
+    for frames in range(4):
+        found = metrics.label_jitter(target[:, :frames], mask[:, :frames])
+        assert found.shape == (3,) and np.isnan(found).all()
+    target[2, 11, 3] = np.nan
+    assert np.isnan(metrics.label_jitter(target, mask)).tolist() == [True, False, True]
+
+
 @pytest.fixture
 def results():
     """NMF of 60 videos by two methods; the second is lower by some 15 %."""

@@ -311,7 +311,7 @@ def test_frames_that_do_not_arrive_are_missed(tmp_path):
 def test_the_axes_end_not_far_beyond_the_reference(tmp_path, monkeypatch):
     curves = {
         "filter": Curve(
-            [(4.0, 100), (4.1, 300), (3.9, 80), (5.0, 70), (6.3, 50), (6.5, 10), (90, 400)]
+            [(4.0, 100), (4.1, 300), (3.9, 80), (5.0, 70), (6.3, 99), (6.5, 10), (90, 400)]
         ),
         "ours": Curve([(4.0, 100), (3.8, 60)], recurrence=True),
     }
@@ -324,8 +324,8 @@ def test_the_axes_end_not_far_beyond_the_reference(tmp_path, monkeypatch):
 
     near = axes(reference=(4.0, 100))
     (left, right), (bottom, top) = near.get_xlim(), near.get_ylim()
-    assert 3.4 < left < 3.8 and 6.3 < right < 7.0
-    assert 40 < bottom < 50 and 100 < top < 140
+    assert 3.4 < left < 3.8 and 5.0 < right < 5.3
+    assert 50 < bottom < 60 and 100 < top < 120
     assert axes(reference=(4.0, 100), floor=20).get_ylim()[0] < 20
     far = axes(reference=(4.0, 100), chosen={"filter": (90, 400)})
     assert far.get_xlim()[1] > 90 and far.get_ylim()[1] > 400
@@ -346,14 +346,34 @@ def test_recurrence_and_foresight_can_be_told_apart(tmp_path, monkeypatch):
     axes = axes_of(
         lambda path: video_report.trade_off_plot(curves, path), monkeypatch, tmp_path / "plot.png"
     )
-    lines = {line.get_label(): line for line in axes.lines}
+    lines = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
     assert list(lines) == ["ours", "filter", "cloud", "smoother", "needs later frames"]
     ours, filtered = lines.pop("ours"), lines["filter"]
     assert all(ours.get_linewidth() >= 2 * line.get_linewidth() for line in lines.values())
     assert all(ours.get_zorder() > line.get_zorder() for line in lines.values())
     assert len({line.get_marker() for line in (ours, *lines.values())}) == 4
-    assert [line.get_linestyle() for line in lines.values()] == ["-", "None", "--", "--"]
+    assert [line.get_linestyle() for line in lines.values()] == ["-", "-", "--", "--"]
     assert lines["smoother"].get_markerfacecolor() == "white" != filtered.get_markerfacecolor()
+
+
+def test_of_a_cloud_only_what_nothing_beats_is_joined(tmp_path, monkeypatch):
+    cloud = [(4.1, 60), (4.0, 80), (4.0, 90), (5.0, 60), (4.5, np.nan), (4.1, 60), (3.0, 99)]
+    curves = {"cloud": Curve(cloud, joined=False), "line": Curve(cloud)}
+    axes = axes_of(
+        lambda path: video_report.trade_off_plot(curves, path, chosen={"line": (4.0, 80)}),
+        monkeypatch,
+        tmp_path / "plot.png",
+    )
+    faint, front, none, line, rim = axes.lines[:5]
+    np.testing.assert_array_equal(front.get_xydata()[:4], [(3, 99), (4, 80), (4.1, 60), (4.1, 60)])
+    np.testing.assert_array_equal(faint.get_xydata(), [(4.0, 90), (5.0, 60)])
+    assert front.get_linestyle() == "-" and faint.get_linestyle() == "None"
+    assert faint.get_alpha() < 0.5 and front.get_alpha() is None
+    assert faint.get_color() == front.get_color() and faint.get_marker() == front.get_marker()
+    np.testing.assert_array_equal(line.get_xydata(), cloud)
+    np.testing.assert_array_equal(rim.get_xydata(), [(4.0, 80)])
+    assert rim.get_markeredgecolor() == "black" and rim.get_markerfacecolor() == line.get_color()
+    assert not len(none.get_xydata())
 
 
 @pytest.mark.parametrize(
