@@ -196,11 +196,8 @@ def read_picture(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a picture, upright.
 
     Raises:
-        FileNotFoundError: there is no such file.
         ValueError: it is no picture, or is cut short.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no picture {path}, nor a video of that name")
     try:
         with Image.open(path) as picture:
             # OpenCV would fill what is cut off with grey and say nothing.
@@ -259,13 +256,19 @@ def read_listing(path: Path) -> dict[str, list]:
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file is there and no picture."""
+    """Whether a file is no picture; it remains to be seen whether it is a video then.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no picture {path}, nor a video of that name")
     try:
         with Image.open(path):
             return False
     except UnidentifiedImageError:
         return True
-    except (FileNotFoundError, IsADirectoryError, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
         return False
 
 

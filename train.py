@@ -103,6 +103,9 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
     )
     state = training.create_state(config.model, config.optimizer, config.train, mesh)
     say(describe(config, state, num_faces))
+    given = None
+    if every.start_from and not (workdir / "checkpoints").exists():
+        given = checkpoints.load_model(every.start_from)  # or fails before anything is opened
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(checkpoints.Checkpoints(workdir, config))
         state = saved.restore(state)
@@ -110,7 +113,7 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
         if start:
             say(f"going on after step {start}")
         elif every.start_from:
-            _, variables, step = checkpoints.load_model(every.start_from)
+            _, variables, step = given or checkpoints.load_model(every.start_from)
             state = training.with_weights(state, variables)
             say(f"starting from {every.start_from}, step {step}")
         batches = data.train_iterator(config.data, config.augment, size, first_batch=start, **shard)

@@ -19,7 +19,15 @@ from test_data import ToyFaces, picture
 from test_inference import CONFIG, MODEL, random_state
 from test_video_evaluation import FEW, SCHEMA, ToyClips
 
-from ldeq_jax import checkpoints, geometry, inference, metrics, report, video_evaluation
+from ldeq_jax import (
+    checkpoints,
+    geometry,
+    inference,
+    metrics,
+    report,
+    video_comparison,
+    video_evaluation,
+)
 from ldeq_jax.data import DataConfig, FaceSource
 from ldeq_jax.schema import FGNET_68, IBUG_68, WFLW_98
 from ldeq_jax.videos import VideoSource
@@ -288,11 +296,31 @@ def test_videos_are_compared_as_the_flags_say(compared, video_model):
     assert (record["dataset"], record["schema"]) == ("toy_clips", "own_7")
     assert (record["split"], record["tuning_split"]) == ("toy_clips:test", "toy_clips:tuning")
     assert record["crop"] == {"rule": "extent", "scale": 1.3}
-    assert record["solver"]["max_steps"] == 4 and "evaluate.py" in record["command"]
+    assert record["solver"]["max_steps"] == 4 and record["command"].startswith("python ")
     written = {str(path.relative_to(compared)) for path in compared.rglob("*.*")}
     tables = {"metrics.json", "table.md", "settings.csv", "videos.csv", "trade_off.png"}
     assert written == tables | {"flicker/films_r.png"}
     assert list(record["subsets"]) == ["easy"]
+
+
+def test_what_is_wanted_of_videos_is_passed_on(video_model, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(video_comparison, "evaluate", lambda *args: seen.append(args))
+    options = ["--tuning_split=tuning", "--follows=.5", "--penalties=1", "--weighting=spread"]
+    options += ["--overlays", "--remove_offset", "--chunk_frames=8", "--show=s,u", "--tol=0"]
+    call("evaluate", f"--checkpoint={video_model}", f"--output={tmp_path}", *options)
+    [(config, variables, schema, labels, tuning, comparison, about, output)] = seen
+    assert config.model.forward.tol == about["solver"]["tol"] == 0 and "params" in variables
+    assert (schema, labels.schema, labels.points, tuning) == (SCHEMA, SCHEMA, None, "tuning")
+    grid = video_evaluation.recurrence_grid([0, 1], [1], [0.5], ["none", "crop", "face"], "spread")
+    assert comparison == video_evaluation.Comparison(
+        recurrences=grid,
+        remove_offset=True,
+        shown=["s", "u"],
+        overlays=True,
+        chunk_frames=8,
+    )
+    assert output == tmp_path
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,300 @@
+"""Predicting on a video file: what is written is what the tracker says, whole or not at all."""
+
+import dataclasses
+import re
+
+import cv2
+import numpy as np
+import pytest
+from test_data import picture
+from test_evaluate import call, complaint
+from test_inference import CONFIG, MODEL, random_state
+from test_tracking import Model, film, scene, square
+
+from ldeq_jax import checkpoints, inference, report, tracking, video_report
+from ldeq_jax.data import DataConfig
+from ldeq_jax.rwr import RwRConfig
+
+PATH = np.array([(40, 30), (43, 32), (46, 34), (49, 36), (52, 38)])
+SIDE = 40
+BOX = "--box=38,31,80,70"
+CORNERS = slice(0, 4)  # the landmarks at the corners of the square
+
+
+class Steady(Model):
+    """Finds the square; with recurrence, a bit lower."""
+
+    made = []
+
+    def __init__(self, config, variables, recurrence):
+        super().__init__(config, variables, recurrence)
+        self.made.append(recurrence)
+
+    def step(self, frame, box, memory=None):
+        seen, memory = super().step(frame, box, memory)
+        return seen._replace(landmarks=seen.landmarks + [0, bool(self.recurrence)]), memory
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Directory of a model that has learnt nothing."""
+    folder = tmp_path_factory.mktemp("model") / "released"
+    faces = DataConfig(name="none", crop="landmarks", crop_scale=1.3, schema="ibug_68")
+    config = dataclasses.replace(
+        CONFIG, model=dataclasses.replace(MODEL, num_landmarks=68), data=faces
+    )
+    checkpoints.export_model(folder, random_state(config.model), config, {"nme": 1.0})
+    return folder
+
+
+@pytest.fixture
+def steady(monkeypatch):
+    """In its place one that finds the square; how each of its kind was made."""
+    monkeypatch.setattr(tracking, "VideoPredictor", Steady)
+    monkeypatch.setattr(Steady, "made", [])
+    return Steady.made
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A film of a square that moves."""
+    return film(tmp_path / "clip.avi", [scene(corner, side=SIDE) for corner in PATH])
+
+
+@pytest.fixture
+def boxes(tmp_path):
+    """A file with the boxes of the square, not quite right."""
+    noise = np.random.default_rng(0).uniform(-3, 3, (5, 4))
+    rows = [[*(square(*corner, SIDE) + by), 0.9] for corner, by in zip(PATH, noise, strict=True)]
+    np.save(tmp_path / "boxes.npy", rows)
+    return tmp_path / "boxes.npy"
+
+
+def predict(model, clip, *options):
+    """The numbers that a prediction writes."""
+    output = clip.with_name("out.mp4")
+    arguments = f"--checkpoint={model}", f"--output={output}", "--codec=mp4v"
+    call("predict", *arguments, *options, clip)
+    with np.load(output.with_suffix(".npz")) as numbers:
+        return dict(numbers)
+
+
+def decoded(path):
+    return list(tracking.Clip.open(path).frames())
+
+
+def at_square(corner):
+    x1, y1, x2, y2 = square(*corner, SIDE)
+    return [[x1, y1], [x2, y1], [x2, y2], [x1, y2]]
+
+
+# What is found.
+
+
+def test_one_picture_shown_again_and_again_has_the_landmarks_of_the_picture(
+    model, tmp_path, monkeypatch
+):
+    # What this model finds is no face, but has to pass for one.
+    monkeypatch.setattr(tracking, "_implausible", lambda *_: "")
+    box = [100.0, 40.0, 160.0, 99.0]
+    clip = film(tmp_path / "clip.avi", [picture(9)] * 3)
+    np.save(tmp_path / "boxes.npy", [box] * 3)
+    found = predict(model, clip, f"--boxes={tmp_path / 'boxes.npy'}", "--still", "--crop_at_boxes")
+    still = inference.Predictor.from_checkpoint(model).faces(decoded(clip)[0], [box])
+    for t in range(3):
+        np.testing.assert_allclose(found["landmarks"][t], still.landmarks[0], atol=1e-3)
+        np.testing.assert_allclose(found["spread"][t], still.spread[0], atol=1e-3)
+    np.testing.assert_array_equal(found["box"], [box] * 3)
+
+
+@pytest.mark.parametrize("given", ["box", "boxes", "crop_at_boxes"])
+def test_landmarks_move_with_the_scene(model, clip, boxes, steady, given):
+    options = {"box": [BOX], "boxes": [f"--boxes={boxes}"]}
+    options["crop_at_boxes"] = [*options["boxes"], "--crop_at_boxes"]
+    found = predict(model, clip, "--still", *options[given])
+    corners = np.array([at_square(corner) for corner in PATH])
+    np.testing.assert_allclose(found["landmarks"][:, CORNERS], corners, atol=0.6)
+    assert found["landmarks"].shape == (5, 68, 2) and found["landmarks"].dtype == np.float32
+    assert found["spread"].tolist() == np.ones((5, 68)).tolist()
+    assert found["ok"].tolist() == [True] * 5
+    assert found["fps"] == 12.5 and found["schema"] == "ibug_68"
+    rows = np.load(boxes)[:, :4]
+    np.testing.assert_array_equal((found["box"] == rows).all(axis=1), given == "crop_at_boxes")
+
+
+def test_the_flags_of_rwr_reach_it(model, clip, steady):
+    predict(model, clip, BOX, "--penalty=3", "--follow=0.6", "--budget=1", "--align=crop")
+    wanted = RwRConfig(penalty=3.0, follow=0.6, budget=1, align="crop")
+    assert steady == [wanted, None]  # the other is for the second look
+    steady.clear()
+    predict(model, clip, BOX, "--compare")
+    assert steady == [None, None, RwRConfig(), None]
+
+
+def test_both_methods_are_compared_as_if_each_had_run_by_itself(model, clip, boxes, steady, capsys):
+    both = predict(model, clip, f"--boxes={boxes}", "--compare")
+    text = capsys.readouterr().out
+    for method, prefix, option in (("each frame alone", "alone_", ["--still"]), ("RwR", "", [])):
+        alone = predict(model, clip, f"--boxes={boxes}", *option)
+        for name in ("landmarks", "spread", "box", "ok"):
+            np.testing.assert_array_equal(both[prefix + name], alone[name])
+        spread, moved = re.search(rf"\| {method} +\| 5 of 5 +\| +(\S+) \| +(\S+) \|", text).groups()
+        assert float(spread) == 1
+        np.testing.assert_allclose(float(moved), 100 * np.hypot(3, 2) / (SIDE - 1), atol=0.4)
+        assert {"alone_landmarks"} & set(alone) == set()
+    np.testing.assert_allclose(
+        both["landmarks"] - both["alone_landmarks"], [[[0, 1]] * 68] * 5, atol=1e-4
+    )
+
+
+def test_a_lost_face_is_told_of_once_and_not_drawn(model, clip, boxes, steady, capsys):
+    rows = np.load(boxes)
+    rows[[1, 3]] = np.nan
+    np.save(boxes, rows)
+    found = predict(model, clip, f"--boxes={boxes}")
+    assert found["ok"].tolist() == [True, False, True, False, True]
+    for name in ("landmarks", "spread", "box"):
+        there = np.isfinite(found[name]).reshape(5, -1)
+        assert (there.all(axis=1) == found["ok"]).all() and (there.any(axis=1) == found["ok"]).all()
+    text = capsys.readouterr().out
+    assert re.findall("frame .*lost.*", text) == [
+        "frame 1: RwR has lost the face: no box; it is taken up again at its next box"
+    ]
+    assert re.search(r"\| 3 of 5 .*\| +nan \|", text), "no two frames with it follow each other"
+    drawn = [blue(frame) > 100 for frame in decoded(clip.with_name("out.mp4"))]
+    assert drawn == [True, False, True, False, True]
+
+
+def blue(frame):
+    """Number of pixels in about the colour of the drawing."""
+    return int((np.abs(frame.astype(int) - report.PREDICTED_RGB).max(axis=-1) < 60).sum())
+
+
+def test_a_face_lost_for_good_is_told_of(model, tmp_path, steady, capsys):
+    clip = film(tmp_path / "clip.avi", [scene((60, 50), side=n) for n in (40, 40, 40, 6, 40, 40)])
+    found = predict(model, clip, "--box=60,50,99,89")
+    assert found["ok"].tolist() == [True, True, True, False, False, False]
+    (told,) = re.findall("frame .*lost.*", capsys.readouterr().out)
+    assert re.fullmatch(
+        r"frame 3: RwR has lost the face: its landmarks fall together, to \d pixels; give its box "
+        "in every frame, --boxes, to have it taken up again",
+        told,
+    )
+
+
+# What is written.
+
+
+def test_the_drawing_shows_the_landmarks_of_each_frame(model, clip, steady):
+    found = predict(model, clip, BOX, "--still_frame=2")
+    drawn = decoded(clip.with_name("out.mp4"))
+    still = cv2.imread(str(clip.with_name("out_frame.png")))[..., ::-1]
+    assert len(drawn) == 5 and drawn[2].shape == still.shape
+    np.testing.assert_allclose(drawn[2].mean(axis=(0, 1)), still.mean(axis=(0, 1)), atol=3)
+    # All of the frame is shown, four times as large, below its caption.
+    top = still.shape[0] - 4 * 120
+    for x, y in np.round((found["landmarks"][2] + 0.5) * 4 - 0.5).astype(int) + [0, top]:
+        np.testing.assert_allclose(still[y, x], report.PREDICTED_RGB, atol=2)
+    assert tracking.Clip.open(clip.with_name("out.mp4")).fps == 12.5
+
+
+def test_an_interrupted_run_leaves_what_was_there(model, clip, steady, monkeypatch):
+    kept = {"clip.avi": clip.read_bytes(), "out.mp4": b"older", "out.npz": b"older"}
+    for name in ("out.mp4", "out.npz"):
+        clip.with_name(name).write_bytes(b"older")
+    draw, drawn = video_report.side_by_side, []
+
+    def interrupted(*arguments, **options):
+        drawn.append(1)
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        return draw(*arguments, **options)
+
+    def torn(path, **_):
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    output = f"--output={clip.with_name('out.mp4')}"
+    arguments = f"--checkpoint={model}", output, BOX, "--codec=mp4v", clip
+    with monkeypatch.context() as patch:
+        patch.setattr(video_report, "side_by_side", interrupted)
+        assert "interrupted" in complaint("predict", *arguments)
+    assert len(drawn) == 3
+    assert {path.name: path.read_bytes() for path in clip.parent.iterdir()} == kept
+    monkeypatch.setattr(np, "savez_compressed", torn)
+    assert "interrupted" in complaint("predict", *arguments)
+    left = {path.name: path.read_bytes() for path in clip.parent.iterdir()}
+    assert left | {"out.mp4": b"older"} == kept  # the video is whole
+
+
+# What goes wrong.
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "a video needs --box=x1,y1,x2,y2 of one face"),
+        ([BOX, "--boxes={boxes}"], "a video needs --box"),
+        ([BOX, BOX], "a video needs --box"),
+        (["--box=1,2,3"], r"must be x1,y1,x2,y2, not \['1', '2', '3'\] \(by --box\)"),
+        (["--box=160,2,300,40"], "lie in the picture of 160 x 120"),
+        (["--boxes={short}"], r"short.npy must hold x1 y1 x2 y2 in 5 rows.*clip.avi.*\(4, 5\)"),
+        (["--boxes={flat}"], r"flat.npy must hold x1 y1 x2 y2 in 5 rows.*\(5, 3\)"),
+        (["--boxes={outside}"], r"\(row 2 of .*outside.npy, counted from 0\) .*160 x 120"),
+        (["--boxes={clip}"], "clip.avi is no .npy file of numbers"),
+        (["--boxes={texts}"], "texts.npy is no .npy file of numbers"),
+        (["--boxes={none}"], r"no face was found \(RwR\): in frame 0, no box"),
+        (["--boxes=nowhere.npy"], "nowhere.npy"),
+        ([BOX, "--crop_at_boxes"], "--crop_at_boxes needs --boxes"),
+        ([BOX, "--output=drawn.png"], "drawn.png must end in .mp4"),
+        ([BOX, "--output={link}"], "is the video itself"),
+        ([BOX, "--still", "--compare"], "--still is without RwR"),
+        ([BOX, "--still", "--penalty=1"], "--still is without RwR"),
+        ([BOX, "--follow=0"], r"follow must be in \(0, 1\]"),
+        ([BOX, "--budget=5"], "--budget can be at most 4"),
+        ([BOX, "--still_frame=5"], "--still_frame=5: .*clip.avi has 5 frames"),
+    ],
+)
+def test_mistakes_are_told_in_one_message(model, clip, boxes, steady, tmp_path, options, message):
+    rows = np.load(boxes)
+    wrong = {"short": rows[:4], "flat": rows[:, :3], "none": rows * np.nan, "texts": ["a", "b"]}
+    wrong["outside"] = rows.copy()
+    wrong["outside"][2, [0, 2]] += 200
+    names = {"clip": clip, "boxes": boxes, "link": tmp_path / "link.mp4"}
+    for name, array in wrong.items():
+        names[name] = tmp_path / f"{name}.npy"
+        np.save(names[name], array)
+    names["link"].symlink_to(clip)
+    output = f"--output={tmp_path / 'new' / 'out.mp4'}"
+    options = [option.format(**names) for option in options]
+    found = complaint("predict", f"--checkpoint={model}", output, *options, clip)
+    assert re.match(rf"predict\.py: .*{message}", found), found
+    assert "\n" not in found
+    assert not list((tmp_path / "new").glob("*"))
+
+
+def test_what_is_neither_picture_nor_video_is_told(model, tmp_path):
+    path = tmp_path / "clip.mp4"
+    arguments = f"--checkpoint={model}", f"--output={tmp_path / 'out.mp4'}", BOX, path
+    assert f"no picture {path}, nor a video" in complaint("predict", *arguments)
+    path.write_text("no video")
+    assert f"{path} cannot be decoded" in complaint("predict", *arguments)
+
+
+def test_a_video_cut_short_is_told_of(model, clip, steady, capsys):
+    noise = np.random.default_rng(0).integers(0, 100, (9, 120, 160, 3), np.uint8)
+    noise[:, 30:70, 40:80] = 255
+    whole = film(clip, noise).read_bytes()
+    clip.write_bytes(whole[: len(whole) // 2])
+    length = len(predict(model, clip, "--box=40,30,79,69")["ok"])
+    assert 0 < length < 9
+    assert f"{clip}: only {length} of 9 frames can be decoded" in capsys.readouterr().out
+
+
+def test_a_picture_takes_no_flags_of_videos(model, tmp_path):
+    path = tmp_path / "photo.png"
+    cv2.imwrite(str(path), picture(9))
+    arguments = f"--checkpoint={model}", f"--output={tmp_path / 'out.png'}", BOX
+    for flag in ("--compare", "--boxes=a.npy", "--penalty=1"):
+        found = complaint("predict", *arguments, flag, path)
+        assert f"{flag.partition('=')[0]} is for videos; {path} is none" in found

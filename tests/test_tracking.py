@@ -1,0 +1,281 @@
+"""Laws of following one face: a scene with a bright square, and a model that finds it or dreams."""
+
+import dataclasses
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+from test_inference import CONFIG
+
+from ldeq_jax import tracking
+from ldeq_jax.tracking import Clip, FaceTracker, face_box, follow, movement
+
+SIDE = 20
+NAN = np.full(4, np.nan)
+ROAM = 1.5  # a crop shows so many times its box
+
+
+def shape(count):
+    """Landmarks of a square of side 2 around the origin: its corners, and points on a diagonal."""
+    corners = [[-1, -1], [1, -1], [1, 1], [-1, 1]]
+    return np.concatenate([corners, np.linspace(0, 0.9, count - 4)[:, None] * [1, 1]])
+
+
+SHAPE = shape(5)
+
+
+class Seen(NamedTuple):
+    """What of a Track a tracker looks at."""
+
+    landmarks: np.ndarray
+    spread: np.ndarray
+
+
+class Model:
+    """Finds the square in a crop; in a crop without one, imagines a face in its middle."""
+
+    def __init__(self, config, variables, recurrence):
+        self.config, self.calls = config, variables.setdefault("calls", [])
+        self.shape, self.recurrence = shape(config.model.num_landmarks), recurrence
+
+    def step(self, frame, box, memory=None):
+        self.calls.append((box, memory))
+        centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+        rows, columns = np.nonzero(frame[..., 0] > 128)
+        points = np.stack([columns, rows], axis=1)
+        points = points[(np.abs(points - centre) <= ROAM * half.max()).all(axis=1)]
+        if len(points):
+            centre = (points.min(axis=0) + points.max(axis=0)) / 2
+            half = np.ptp(points, axis=0) / 2
+        return Seen(centre + self.shape * half, np.ones(len(self.shape))), (memory or 0) + 1
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch):
+    monkeypatch.setattr(tracking, "VideoPredictor", Model)
+
+
+def tracker(crop="landmarks", **options):
+    config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, crop=crop))
+    return FaceTracker(config, {}, None, **options)
+
+
+def scene(*corners, side=SIDE):
+    """A black frame with white squares of a number of pixels, by their top-left corners."""
+    frame = np.zeros((120, 160, 3), np.uint8)
+    for x, y in corners:
+        frame[max(y, 0) : max(y + side, 0), max(x, 0) : max(x + side, 0)] = 255
+    return frame
+
+
+def square(x, y, side=SIDE):
+    """Box of a square."""
+    return np.array([x, y, x + side - 1, y + side - 1], np.float64)
+
+
+def track(frames, boxes, **options):
+    return follow({"it": tracker(**options)}, frames, boxes)["it"]
+
+
+def only_first(box, length):
+    return [box, *[None] * (length - 1)]
+
+
+PATH = [(10 + 3 * t, 20 + 2 * t) for t in range(25)]
+
+
+def walk():
+    return [scene(corner) for corner in PATH]
+
+
+# Where the face is looked for.
+
+
+@pytest.mark.parametrize("crop", ["landmarks", "extent", "box", "none"])
+def test_a_face_is_followed_from_the_box_of_its_first_frame(crop):
+    found = track(walk(), only_first(square(8, 23, 24), 25), crop=crop)
+    assert found.ok.all() and not len(found.losses)
+    expected = np.array([square(*corner) for corner in PATH])
+    np.testing.assert_allclose(found.landmarks[:, [0, 2]].reshape(-1, 4), expected)
+    assert found.landmarks.dtype == found.spread.dtype == np.float32
+    # Each crop is the one that the landmarks of the frame before ask for.
+    boxes = [face_box(landmarks.astype(float), crop) for landmarks in found.landmarks]
+    np.testing.assert_allclose(found.box[1:], boxes[:-1], atol=1e-5)
+    np.testing.assert_allclose(found.box[0], boxes[0], atol=1e-5)
+
+
+def test_the_box_of_landmarks_is_their_extent_or_reaches_up_the_forehead():
+    landmarks = np.array([[3.0, 10.0], [23.0, 12.0], [7.0, 40.0]])
+    for crop in ("landmarks", "extent"):
+        np.testing.assert_allclose(face_box(landmarks, crop), [3, 10, 23, 40])
+    for crop in ("box", "none"):
+        np.testing.assert_allclose(face_box(landmarks, crop), [3, 1, 23, 40])
+
+
+def test_the_model_remembers_the_frame_before_and_starts_afresh_where_a_face_is_taken_up():
+    calls = {}
+    face = FaceTracker(CONFIG, calls, None)
+    boxes = [square(*PATH[0]), None, None, NAN, NAN, square(*PATH[5]), None]
+    follow({"it": face}, walk()[:7], boxes)
+    assert [memory for _, memory in calls["calls"]] == [None, None, 1, 2, None, None, 1]
+
+
+def test_jitter_of_boxes_does_not_reach_a_crop_that_follows():
+    boxes = np.array([square(*corner) for corner in PATH])
+    boxes += np.random.default_rng(0).uniform(-4, 4, boxes.shape)
+    given = track(walk(), boxes)
+    np.testing.assert_array_equal(given.box, track(walk(), only_first(boxes[0], 25)).box)
+    pinned = track(walk(), boxes, crop_at_boxes=True)
+    np.testing.assert_array_equal(pinned.box, boxes)
+    assert given.ok.all() and pinned.ok.all()
+
+
+def test_scores_behind_a_box_are_passed_over():
+    found = track(walk()[:1], [np.append(square(*PATH[0]), 0.7)], crop_at_boxes=True)
+    np.testing.assert_array_equal(found.box, [square(*PATH[0])])
+
+
+def test_a_face_followed_elsewhere_is_taken_up_at_its_box():
+    here, there = (20, 20), (100, 70)
+    frames = [scene(here, there)] * 6
+    found = track(frames, [square(*here)] * 3 + [square(*there)] * 3)
+    assert found.ok.all()
+    np.testing.assert_allclose(found.landmarks[:, 0], [here] * 3 + [there] * 3)
+
+
+# When it is lost.
+
+
+def test_without_a_box_there_is_no_face_until_there_is_one():
+    boxes = [square(*corner) for corner in PATH]
+    boxes[:2] = [NAN, NAN]
+    boxes[10] = np.array([30, np.nan, 50, 60])
+    found = track(walk(), boxes)
+    assert np.flatnonzero(~found.ok).tolist() == [0, 1, 10]
+    assert found.losses.tolist() == [10] and found.trouble[10] == "no box"
+    for values in (found.landmarks, found.spread, found.box):
+        there = np.isfinite(values).reshape(25, -1)
+        assert (there.all(axis=1) == found.ok).all() and (there.any(axis=1) == found.ok).all()
+    nothing, state = tracker().step(scene(PATH[0]))
+    assert state is None and nothing.trouble == "not found again without a box"
+
+
+@pytest.mark.parametrize("way", [(-6, 0), (8, 0), (0, -5), (0, 6)])
+def test_a_face_that_leaves_the_frame_is_lost_and_stays_so(way):
+    corners = [(70 + way[0] * t, 50 + way[1] * t) for t in range(22)]
+    corners[21] = corners[0]
+    found = track([scene(corner) for corner in corners], only_first(square(70, 50), 22))
+    middle = np.array(corners) + (SIDE - 1) / 2
+    inside = ((middle >= 0) & (middle <= [159, 119])).all(axis=1)
+    assert not found.ok[-1], "it is back, but who would know"
+    # Off the frame nothing of the square is seen, and the model dreams where it was last.
+    assert 0 <= np.argmin(found.ok) - np.argmin(inside) <= 10
+    again = [square(70, 50) if t in (0, 21) else None for t in range(22)]
+    assert track([scene(corner) for corner in corners], again).ok[-1]
+
+
+def test_what_is_imagined_is_found_out_within_ten_frames():
+    for faces in range(3, 14):
+        frames = [scene(PATH[0])] * faces + [scene()] * (25 - faces)
+        found = track(frames, only_first(square(*PATH[0]), 25))
+        first = np.argmin(found.ok)
+        assert first == (10 if faces <= 10 else 20)
+        assert found.trouble[first] == "another crop shows it elsewhere"
+    # Who has a detector's word for it does not doubt it.
+    assert track([scene()] * 25, [square(*PATH[0])] * 25).ok.all()
+
+
+def test_a_face_is_not_doubted_because_of_its_size_or_place():
+    for side in (9, 40, 90):
+        frames = [scene((10, 10), side=side)] * 21
+        assert track(frames, only_first(square(10, 10, side), 21)).ok.all()
+
+
+@pytest.mark.parametrize(
+    ("landmarks", "trouble"),
+    [
+        (40 + 9.0 * SHAPE, ""),
+        (40 + 4.0 * SHAPE, "its landmarks fall together, to 8 pixels"),
+        (np.where(SHAPE == 0, np.nan, 40 + 9.0 * SHAPE), "its landmarks are not finite"),
+        (np.array([0, 50]) + 9.0 * SHAPE, ""),
+        (np.array([-1, 50]) + 9.0 * SHAPE, "it has left the frame"),
+        (np.array([160, 50]) + 9.0 * SHAPE, "it has left the frame"),
+        (np.array([50, 120]) + 9.0 * SHAPE, "it has left the frame"),
+    ],
+)
+def test_landmarks_that_are_no_faces(monkeypatch, landmarks, trouble):
+    seen = Seen(landmarks, np.ones(5))
+    monkeypatch.setattr(Model, "step", lambda *_: (seen, 1))
+    face, state = tracker(crop_at_boxes=True).step(scene(), None, square(40, 40))
+    assert face.trouble == trouble
+    assert (state is None) == bool(trouble) == (not np.isfinite(face.landmarks).any())
+
+
+# Tracks.
+
+
+def test_trackers_do_not_see_each_other_and_lengths_must_agree():
+    frames, boxes = walk(), only_first(square(*PATH[0]), 25)
+    both = follow({"a": tracker(), "b": tracker("box")}, frames, boxes)
+    for name, crop in (("a", "landmarks"), ("b", "box")):
+        alone = follow({"it": tracker(crop)}, frames, boxes)["it"]
+        np.testing.assert_array_equal(both[name].box, alone.box)
+        assert (both[name].seconds > 0).all()
+    for wrong in (boxes[:-1], [*boxes, None]):
+        with pytest.raises(ValueError, match="zip"):
+            follow({"it": tracker()}, frames, wrong)
+
+
+def test_movement_is_the_way_over_the_face_size():
+    t = np.arange(7)[:, None, None]
+    points = 9.0 * SHAPE * [2, 0.5] + t * [3.0, 4.0]
+    assert movement(points) == pytest.approx(5 / 18)
+    assert movement(7 * points + 100) == pytest.approx(5 / 18)
+    gap = np.where(t == 3, np.nan, points)
+    gap[4:] += 1000  # nothing is known of the way there
+    assert movement(gap) == pytest.approx(5 / 18)
+    jump = np.concatenate([points[:3], points[3:] + [0, 3.0]])
+    assert movement(jump) == pytest.approx((5 * 5 + np.hypot(3, 7)) / 6 / 18)
+    assert np.isnan(movement(points[:1])) and np.isnan(movement(points * np.nan))
+
+
+# Files.
+
+
+def film(path, frames, fps=12.5, codec="MJPG"):
+    size = frames[0].shape[1::-1]
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), fps, size)
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+    return path
+
+
+def test_a_clip_is_read_twice_alike_in_red_green_and_blue(tmp_path):
+    frames = [np.full((48, 64, 3), [200, 10 * t, 40], np.uint8) for t in range(9)]
+    clip = Clip.open(film(tmp_path / "clip.avi", frames))
+    assert clip == (tmp_path / "clip.avi", 9, 9, 64, 48, 12.5)
+    first, again = list(clip.frames()), list(clip.frames())
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_allclose(np.mean(first, axis=(1, 2)), [f[0, 0] for f in frames], atol=4)
+
+
+def test_only_the_frames_that_decode_count(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (9, 48, 64, 3), np.uint8)
+    path = film(tmp_path / "clip.avi", noise)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    clip = Clip.open(path)
+    assert 0 < clip.length < clip.announced == 9
+    assert len(list(clip.frames())) == clip.length
+    path.write_bytes(whole[: len(whole) // 3])
+    with pytest.raises(ValueError, match="has changed: frame"):
+        list(clip.frames())
+
+
+@pytest.mark.parametrize("text", ["", "no video"])
+def test_what_is_no_video_is_told(tmp_path, text):
+    (tmp_path / "clip.mp4").write_text(text)
+    with pytest.raises(ValueError, match="clip.mp4 cannot be decoded"):
+        Clip.open(tmp_path / "clip.mp4")
