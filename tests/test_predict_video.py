@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from test_data import picture
-from test_evaluate import call, complaint
+from test_evaluate import call, complaint, script
 from test_inference import CONFIG, MODEL, random_state
 from test_tracking import Model, film, scene, square
 
@@ -145,6 +145,22 @@ def test_both_methods_are_compared_as_if_each_had_run_by_itself(model, clip, box
     np.testing.assert_allclose(
         both["landmarks"] - both["alone_landmarks"], [[[0, 1]] * 68] * 5, atol=1e-4
     )
+
+
+def test_movement_is_compared_where_both_methods_have_the_face():
+    way = np.array([0.0, 3, 6, 9, 100, 103])
+    landmarks = np.array([[-1, -1], [1, 1]]) * 15 + way[:, None, None] * [1, 0]
+
+    def track(lost):
+        there = np.isin(np.arange(6), lost, invert=True)[:, None, None]
+        points = np.where(there, landmarks, np.nan)
+        trouble = np.where(there[:, 0, 0], "", "gone")
+        return tracking.FaceTrack(points, points[..., 0], points[:, 0], trouble, np.ones(6))
+
+    arguments = "--checkpoint=a", "--output=b.mp4", "c"
+    with script("predict", *arguments) as module:
+        table = module.summary({"a": track([]), "b": track([4])})
+    assert re.findall(r"of 6 +\|[^|]+\| +(\S+) \|", table) == ["10.00", "10.00"]
 
 
 def test_a_lost_face_is_told_of_once_and_not_drawn(model, clip, boxes, steady, capsys):
