@@ -133,9 +133,10 @@ class FaceTracker:
             trouble = self._imagined(frame, track, where)
         if trouble:
             return self._absent(trouble), None
-        sighting = Sighting(track.landmarks, track.spread, where, "")
-        return sighting, Following(
-            face_box(track.landmarks, self._predictor.config.data.crop), now, frames
+        expected = face_box(track.landmarks, self._predictor.config.data.crop)
+        return (
+            Sighting(track.landmarks, track.spread, where, ""),
+            Following(expected, now, frames),
         )
 
     def _absent(self, trouble):
@@ -175,9 +176,9 @@ def _implausible(track: Track, box, frame):
     points = track.landmarks
     if not np.isfinite(points).all():
         return "its landmarks are not finite"
-    size, expected = np.ptp(points, axis=0).max(), (box[2:] - box[:2]).max()
-    if size < max(_SMALLEST, _COLLAPSED * expected):
-        return f"its landmarks fall together, to {size:.0f} pixels"
+    sides, expected = np.ptp(points, axis=0), (box[2:] - box[:2]).max()
+    if sides.max() < max(_SMALLEST, _COLLAPSED * expected) or sides.min() < 1:
+        return f"its landmarks fall together, to {sides[0]:.0f} x {sides[1]:.0f} pixels"
     inside = (points >= 0).all(axis=1) & (points <= np.subtract(frame.shape[1::-1], 1)).all(axis=1)
     return "" if np.mean(inside) >= 0.5 else "it has left the frame"
 

@@ -192,8 +192,8 @@ def test_a_face_lost_for_good_is_told_of(model, tmp_path, steady, capsys):
     assert found["ok"].tolist() == [True, True, True, False, False, False]
     (told,) = re.findall("frame .*lost.*", capsys.readouterr().out)
     assert re.fullmatch(
-        r"frame 3: RwR has lost the face: its landmarks fall together, to \d pixels; give its box "
-        "in every frame, --boxes, to have it taken up again",
+        r"frame 3: RwR has lost the face: its landmarks fall together, to \d x \d pixels; give its "
+        "box in every frame, --boxes, to have it taken up again",
         told,
     )
 
