@@ -1,11 +1,13 @@
 PYTHON ?= python3.11
 VENV ?= .venv
+# What the tests of PyTorch files ran with; PyPI's build for Linux on x86-64 may bring CUDA along.
+TORCH ?= torch==2.13.0
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-slow lint demo clean
+.PHONY: help venv torch test test-slow lint demo clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +18,9 @@ $(INSTALLED): setup.cfg
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -e '.[dev]'
 	touch $@
+
+torch: venv  ## add PyTorch, for the tests of its files; without it they are skipped
+	$(BIN)/python -m pip install '$(TORCH)'
 
 test: venv  ## run the quick tests
 	$(BIN)/python -m pytest -q

@@ -129,7 +129,10 @@ _ALIGNS = flags.DEFINE_list(
     "aligns", ["none", "crop", "face"], "Videos: how RwR moves the state of the last frame."
 )
 _WEIGHTING = flags.DEFINE_enum(
-    "weighting", "uniform", list(get_args(rwr.Weighting)), "Videos: penalty of each landmark."
+    "weighting",
+    None,
+    list(get_args(rwr.Weighting)),
+    "Videos: penalty of each landmark. As the model's config says if unset.",
 )
 _SLACK = flags.DEFINE_float(
     "slack",
@@ -177,7 +180,7 @@ def main(argv: list[str]) -> None:
                 penalties=penalties,
                 follows=follows,
                 aligns=_ALIGNS.value,
-                weighting=_WEIGHTING.value,
+                base=config.rwr,
             )
             evaluate_videos(config, variables, grid, about, Path(_OUTPUT.value))
             return
@@ -214,7 +217,9 @@ def with_flags(config: Config) -> Config:
         batch_size=batch_size,
         num_workers=_NUM_WORKERS.value,
     )
-    return changed(config, model=changed(config.model, forward=forward), data=faces)
+    model = changed(config.model, forward=forward)
+    recurrence = changed(config.rwr, weighting=_WEIGHTING.value)
+    return changed(config, model=model, data=faces, rwr=recurrence)
 
 
 def changed(fields, **values):

@@ -41,6 +41,7 @@ box (T, 4) of each crop, NaN in frames without a face, ok (T,), fps and schema; 
 same of the frames by themselves, named alone_landmarks and so on.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -55,8 +56,6 @@ from tqdm import tqdm
 
 from ldeq_jax import checkpoints, inference, report, rwr, tracking, video_report
 from ldeq_jax.schema import LandmarkSchema, get_schema
-
-_USUAL = rwr.RwRConfig()
 
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
@@ -98,22 +97,23 @@ _CODEC = flags.DEFINE_enum(
 )
 _PENALTY = flags.DEFINE_float(
     "penalty",
-    _USUAL.penalty,
-    "Video, RwR: weight of the frame before; 0 is none.",
+    None,
+    "Video, RwR: weight of the frame before; 0 is none. This and the next three are as the model's "
+    "config says if unset.",
     lower_bound=0,
 )
 _FOLLOW = flags.DEFINE_float(
     "follow",
-    _USUAL.follow,
+    None,
     "Video, RwR: share of a sudden motion of the whole face that is believed, above 0, up to 1.",
     upper_bound=1,
 )
 _BUDGET = flags.DEFINE_integer(
-    "budget", _USUAL.budget, "Video, RwR: solver steps of a frame, besides one more.", lower_bound=0
+    "budget", None, "Video, RwR: solver steps of a frame, besides one more.", lower_bound=0
 )
 _ALIGN = flags.DEFINE_enum(
     "align",
-    _USUAL.align,
+    None,
     list(get_args(rwr.Align)),
     "Video, RwR: the frame before is moved with the face, kept in its place in the frame (crop), "
     "or left where it was in the crop.",
@@ -291,9 +291,8 @@ def predict_video(path: Path, checkpoint: str, output: Path) -> None:
     check_output(output, (".mp4",), path, "video")
     if _STILL.value and (_COMPARE.value or any(flag.present for flag in _RECURRENCE)):
         raise ValueError("--still is without RwR: leave it out, or --compare and RwR's flags")
-    recurrence = rwr.RwRConfig(
-        penalty=_PENALTY.value, follow=_FOLLOW.value, budget=_BUDGET.value, align=_ALIGN.value
-    )
+    chosen = {flag.name: flag.value for flag in _RECURRENCE if flag.value is not None}
+    rwr.RwRConfig(**chosen)  # what cannot be is told before anything is written
     output.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(output.parent, os.W_OK):
         raise PermissionError(f"cannot write to the folder {output.parent}")
@@ -304,7 +303,8 @@ def predict_video(path: Path, checkpoint: str, output: Path) -> None:
         raise ValueError(f"--still_frame={_STILL_FRAME.value}: {path} has {clip.length} frames")
     boxes = read_boxes(clip)
     config, variables, step = checkpoints.load_model(checkpoint)
-    if _BUDGET.value > config.model.forward.max_steps:
+    recurrence = dataclasses.replace(config.rwr, **chosen)
+    if recurrence.budget > config.model.forward.max_steps:
         raise ValueError(f"--budget can be at most {config.model.forward.max_steps}, as trained")
     print(
         f"{path}: {clip.length} frames of {clip.width} x {clip.height} pixels, {clip.fps:g} a "

@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 import tensorstore
 
 from ldeq_jax.config import Config, from_mapping, to_mapping
-from ldeq_jax.model import LDEQ
+from ldeq_jax.model import variable_shapes
 from ldeq_jax.training import TrainState
 
 # What may change between a run and its continuation: it does not touch the weights.
@@ -28,6 +28,7 @@ _FREE = {
     "config.train.eval_every",
     "config.train.checkpoint_every",
     "config.train.keep",
+    "config.rwr",
 }
 
 
@@ -241,12 +242,8 @@ def _misfits(stored, target):
 
 def _shapes(config):
     """The variables of a model as shapes on one device, whatever devices they were saved from."""
-    size = config.model.image_size
-    image = jax.ShapeDtypeStruct((1, size, size, 3), config.model.dtype)
-    shapes = jax.eval_shape(LDEQ(config.model).init, jax.random.key(0), image)
     one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    shapes = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
-    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=one), shapes)
+    return jax.tree.map(lambda s: s.update(sharding=one), variable_shapes(config.model))
 
 
 def _differences(old, new, path="config"):

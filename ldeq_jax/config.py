@@ -15,6 +15,7 @@ import ml_collections
 from ldeq_jax.augment import AugmentConfig
 from ldeq_jax.data import DataConfig
 from ldeq_jax.model import ModelConfig
+from ldeq_jax.rwr import RwRConfig
 from ldeq_jax.schema import KNOWN_SCHEMAS, Contour, LandmarkSchema
 from ldeq_jax.training import OptimizerConfig, TrainConfig
 
@@ -29,6 +30,7 @@ class Config:
         augment: how training faces are varied.
         optimizer: optimiser and schedule.
         train: length, loss, intervals.
+        rwr: how the trained model is used on video, unless it is told otherwise.
     """
 
     model: ModelConfig = ModelConfig(num_landmarks=0)
@@ -36,6 +38,7 @@ class Config:
     augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
+    rwr: RwRConfig = RwRConfig()
 
     def for_schema(self, schema: LandmarkSchema) -> "Config":
         """This config with the number of landmarks and the schema filled in.
@@ -101,12 +104,29 @@ def _field_types(kind, path: str, names: Iterable[str]):
     return hints
 
 
+def _member(kinds, value, is_nested):
+    """The type of a union that a value is meant to be of: the first, if it fits none."""
+    for kind in kinds:
+        if dataclasses.is_dataclass(kind):
+            fits = is_nested
+        elif typing.get_origin(kind) is tuple:
+            fits = isinstance(value, list | tuple)
+        else:
+            fits = type(value) is kind
+        if fits:
+            return kind
+    return kinds[0]
+
+
 def _convert(kind, value, path):
     """A value from a mapping, as its field's type wants it."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     is_nested = isinstance(value, Mapping | ml_collections.ConfigDict)
-    if origin is types.UnionType:  # a schema's name, or a schema
-        kind = LandmarkSchema if is_nested else str
+    if origin is types.UnionType:
+        if value is None and types.NoneType in arguments:
+            return None
+        kind = _member(arguments, value, is_nested)
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and is_nested:
         hints = _field_types(kind, path, value)
         fields = {name: _convert(hints[name], value[name], f"{path}.{name}") for name in value}

@@ -1,7 +1,7 @@
 """Heatmaps and the landmarks read from them (Micaelli et al. 2023, sec. 3).
 
-A heatmap column c of an h-wide map stands for the normalised crop coordinate c / h, so landmarks
-lie in [0, (h - 1) / h]. Layout is (..., h, w, K); maps are square.
+A heatmap column c of an h-wide map stands for the normalised crop coordinate c / h, as in the
+released model, so landmarks lie in [0, (h - 1) / h]. Layout is (..., h, w, K); maps are square.
 """
 
 import functools
@@ -26,11 +26,12 @@ def normalise(logits: jax.Array, temperature: jax.Array | float) -> jax.Array:
     return jnp.exp(temperature * (logits - highest))
 
 
-def soft_argmax(heatmap: jax.Array) -> tuple[jax.Array, jax.Array]:
+def soft_argmax(heatmap: jax.Array, offset: float = 0.0) -> tuple[jax.Array, jax.Array]:
     """Centre of mass and spread of each heatmap.
 
     Args:
         heatmap: (..., h, w, K), non-negative.
+        offset: what column 0 and row 0 stand for, in heatmap pixels.
 
     Returns:
         Landmarks (..., K, 2), x then y, in normalised crop coordinates, and their spread (..., K),
@@ -38,7 +39,7 @@ def soft_argmax(heatmap: jax.Array) -> tuple[jax.Array, jax.Array]:
     """
     size = heatmap.shape[-3]
     mass = 1e-4 + jnp.sum(heatmap, axis=(-3, -2))
-    grid = jnp.arange(size, dtype=heatmap.dtype) / size
+    grid = (jnp.arange(size, dtype=heatmap.dtype) + offset) / size
     along = grid.reshape((1,) * (heatmap.ndim - 3) + (size, 1))
     columns = jnp.sum(heatmap, axis=-3) / mass[..., None, :]
     rows = jnp.sum(heatmap, axis=-2) / mass[..., None, :]

@@ -137,11 +137,14 @@ class Predictor:
         """
         mesh = make_mesh(jax.device_count())
         variables = jax.device_put(self._variables, replicated(mesh))
-        steps = jnp.int32(self.config.model.forward.max_steps if budget is None else budget)
+        steps = self.config.model.forward.max_steps if budget is None else budget
         rows, pending = [], []
         for batch in tqdm(batches, total=total, unit="batch", disable=total is None):
-            batch = to_devices(mesh, _padded(batch, jax.local_device_count()))
-            pending.append((batch, self._predict(variables, batch.image, steps)))
+            batch = _padded(batch, jax.local_device_count())
+            # Rows that do not count take no steps, and have no say where a batch stops as one.
+            budgets = np.where(batch.mask, np.int32(steps), 0)
+            batch, budgets = to_devices(mesh, (batch, budgets))
+            pending.append((batch, self._predict(variables, batch.image, budgets)))
             # The result of one batch is fetched while the next is computed.
             if len(pending) > 1:
                 rows.append(_rows(*pending.pop(0)))

@@ -31,6 +31,9 @@ class ModelConfig:
         groups: groups of the group norms.
         temperature: sharpness beta of the heatmaps.
         learn_temperature: train it.
+        readout_offset: what a heatmap's first column and row stand for, in heatmap pixels: 0 as
+            released, or 0.375, the centre of the 4 x 4 pixels of the crop that it covers. Training
+            gets used to either, a trained model to no other.
         stem_norm: "batch" as released, or "group".
         dtype: "float32", "bfloat16" (convolutions; solver and readout stay in float32) or
             "float64".
@@ -49,6 +52,7 @@ class ModelConfig:
     groups: int = 8
     temperature: float = 0.3
     learn_temperature: bool = False
+    readout_offset: float = 0.0
     stem_norm: Norm = "batch"
     dtype: str = "float32"
     forward: SolverConfig = SolverConfig(method="anderson")
@@ -66,6 +70,8 @@ class ModelConfig:
                 f"image_size {self.image_size} is not divisible by {4 * 2**self.depth}, "
                 f"which depth {self.depth} needs"
             )
+        if not 0 <= self.readout_offset < 1:
+            raise ValueError(f"readout_offset must be in [0, 1), not {self.readout_offset}")
         for name in ("base_width", "width_increment"):
             if getattr(self, name) % self.groups:
                 raise ValueError(
@@ -78,7 +84,8 @@ class Prediction:
     """What the model says of a batch of crops.
 
     Attributes:
-        landmarks: (B, K, 2) x then y, normalised crop coordinates in [0, (h - 1) / h].
+        landmarks: (B, K, 2) x then y, normalised crop coordinates in [0, (h - 1) / h], plus the
+            readout offset.
         spread: (B, K) standard deviation of each heatmap in the same unit: its uncertainty.
         state: (B, h, w, K) equilibrium heatmaps z*, at least float32.
         info: SolveInfo, every field (B,).
@@ -177,8 +184,20 @@ class LDEQ(nn.Module):
         if jacobian_key is not None:
             penalty = jacobian_penalty(f, (params, x), jax.lax.stop_gradient(z), jacobian_key)
             self.sow("losses", "jacobian", penalty / z[0].size)
-        landmarks, spread = heatmap.soft_argmax(z)
+        landmarks, spread = heatmap.soft_argmax(z, c.readout_offset)
         return Prediction(landmarks=landmarks, spread=spread, state=z, info=info)
+
+
+def variable_shapes(config: ModelConfig) -> dict[str, Any]:
+    """The variables of a model as shapes and types, without computing any.
+
+    Floating numbers are of the model's precision, at least float32.
+    """
+    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), config.dtype)
+    shapes = jax.eval_shape(LDEQ(config).init, jax.random.key(0), image)
+    dtype = jnp.promote_types(config.dtype, jnp.float32)
+    shapes = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, dtype), shapes)
 
 
 def inject(config: ModelConfig, variables: dict[str, Any], image: jax.Array) -> jax.Array:

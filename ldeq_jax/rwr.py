@@ -210,7 +210,7 @@ def step(
     z = (z + penalty * previous) / (1 + penalty)
 
     ok = mask & jnp.isfinite(residual) & jnp.isfinite(_norm(z))
-    landmarks, spread = heatmap.soft_argmax(z)
+    landmarks, spread = heatmap.soft_argmax(z, model.readout_offset)
     distance = _norm(z - previous) / (1e-5 + _norm(z))
     prediction = FramePrediction(
         landmarks=_where(ok, landmarks, jnp.nan),

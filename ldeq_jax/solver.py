@@ -1,8 +1,9 @@
 """Fixed points `z* = f(theta, z*)` of batched maps, and gradients through them.
 
 Three solvers share one `lax.while_loop`: Picard (plain iteration), Anderson and Broyden. Every row
-of the batch stops on its own, so a row's answer never depends on its neighbours, and the iteration
-budget is a traced value, so changing it does not recompile.
+of the batch stops on its own, so a row's answer does not depend on its neighbours (unless
+`batch_mean_stop` asks for that), and the iteration budget is a traced value, so changing it does
+not recompile.
 
 The module needs jax alone and knows nothing of landmarks: it can serve any deep equilibrium model.
 """
@@ -38,6 +39,8 @@ class SolverConfig:
         final_evaluation: return `f(z)` of the solution rather than the solution itself.
         divergence_ratio: a row whose absolute residual exceeds this multiple of its lowest so far
             has diverged.
+        batch_mean_stop: stop all rows together, once the mean of their residuals is below `tol`. A
+            row's answer then depends on its neighbours; it is here to repeat what was computed so.
     """
 
     method: Method = "picard"
@@ -50,6 +53,7 @@ class SolverConfig:
     best_iterate: bool = True
     final_evaluation: bool = True
     divergence_ratio: float = 1e3
+    batch_mean_stop: bool = False
 
     @property
     def start_evaluations(self) -> int:
@@ -276,6 +280,8 @@ def _solve(f, z0, config, budget, trace, unroll=False):
         good &= absolute <= config.divergence_ratio * progress.lowest_absolute
         keep = progress.active & good
         better = keep & (residual < progress.best_residual)
+        # Rows that have no budget, diverged or ran out of steps are not asked.
+        stops_by = jnp.mean(residual, where=keep) if config.batch_mean_stop else residual
         num_steps = progress.num_steps + progress.active
         record = progress.trace
         if record is not None:
@@ -292,7 +298,7 @@ def _solve(f, z0, config, budget, trace, unroll=False):
                 keep, jnp.minimum(absolute, progress.lowest_absolute), progress.lowest_absolute
             ),
             num_steps=num_steps,
-            active=keep & (residual >= config.tol) & (num_steps < budget),
+            active=keep & (stops_by >= config.tol) & (num_steps < budget),
             diverged=progress.diverged | (progress.active & ~good),
             trace=record,
         )

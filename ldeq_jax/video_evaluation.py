@@ -1,6 +1,7 @@
 """Ways of making landmarks steady, compared on labelled videos: filters against recurrence."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -112,12 +113,16 @@ def recurrence_grid(
     penalties: Sequence[float],
     follows: Sequence[float],
     aligns: Sequence[str],
-    weighting: str = "uniform",
+    base: RwRConfig,
 ) -> dict[str, dict[str, RwRConfig]]:
-    """Families of recurrence, one an alignment, and the paper's: warm start and early stopping."""
+    """Families of recurrence, one an alignment, and the paper's: warm start and early stopping.
+
+    What is not varied is as in `base`.
+    """
+    vary = functools.partial(dataclasses.replace, base)
     families = {
         "RwR, early stopping": {
-            f"budget {b}": RwRConfig(budget=b, penalty=0.0, align="none") for b in budgets
+            f"budget {b}": vary(budget=b, penalty=0.0, align="none") for b in budgets
         }
     }
     for align in aligns:
@@ -127,13 +132,7 @@ def recurrence_grid(
                 for penalty in penalties:
                     name = f"penalty {penalty:g}, budget {budget}"
                     name += f", follow {follow:g}" if align == "face" else ""
-                    family[name] = RwRConfig(
-                        budget=budget,
-                        penalty=penalty,
-                        follow=follow,
-                        align=align,
-                        weighting=weighting,
-                    )
+                    family[name] = vary(budget=budget, penalty=penalty, follow=follow, align=align)
     return families
 
 

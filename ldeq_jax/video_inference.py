@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ from ldeq_jax.rwr import FramePrediction, RwRConfig, RwRState
 from ldeq_jax.training import make_mesh, replicated, to_devices
 from ldeq_jax.videos import VideoBatch
 
-_USUAL = RwRConfig()
+Recurrence = RwRConfig | Literal["as configured"] | None
 
 
 class Track(NamedTuple):
@@ -50,19 +50,21 @@ class VideoPredictor:
     Args:
         config: that config, its number of landmarks filled in.
         variables: variables of `LDEQ.apply`.
-        recurrence: how a frame depends on the one before; None solves every frame by itself.
+        recurrence: how a frame depends on the one before, as the model's config says if it is not
+            given; None solves every frame by itself.
     """
 
     def __init__(
-        self, config: Config, variables: dict[str, Any], recurrence: RwRConfig | None = _USUAL
+        self, config: Config, variables: dict[str, Any], recurrence: Recurrence = "as configured"
     ):
-        self.config, self.recurrence = config, recurrence
+        self.config = config
+        self.recurrence = config.rwr if recurrence == "as configured" else recurrence
         self._variables = variables
         self._step, _ = _compiled(config.model)
 
     @classmethod
     def from_checkpoint(
-        cls, directory: str | Path, recurrence: RwRConfig | None = _USUAL
+        cls, directory: str | Path, recurrence: Recurrence = "as configured"
     ) -> "VideoPredictor":
         """Loads a training run's best model, or a released one; see `checkpoints.load_model`."""
         config, variables, _ = load_model(directory)

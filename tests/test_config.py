@@ -17,6 +17,7 @@ from ldeq_jax.config import (
 )
 from ldeq_jax.data import DataConfig
 from ldeq_jax.model import ModelConfig
+from ldeq_jax.rwr import RwRConfig
 from ldeq_jax.schema import IBUG_68, WFLW_98, Contour, LandmarkSchema, mirror_runs
 from ldeq_jax.training import OptimizerConfig, TrainConfig
 
@@ -28,7 +29,10 @@ CHANGED = Config(
 )
 
 
-@pytest.mark.parametrize("config", [Config(), CHANGED])
+OF_VIDEO = Config(rwr=RwRConfig(budget=1, first_budget=1, penalty=(0.5, 2.0), align="none"))
+
+
+@pytest.mark.parametrize("config", [Config(), CHANGED, OF_VIDEO])
 def test_a_config_survives_every_form_it_takes(config):
     assert from_mapping(to_config_dict(config)) == config
     assert from_mapping(json.loads(json.dumps(to_mapping(config)))) == config
@@ -68,6 +72,10 @@ def test_absent_fields_get_their_defaults():
         ("train.num_steps", True, ["config.train.num_steps must be of type int", "True"]),
         ("optimizer.decay_at", 3, ["config.optimizer.decay_at must be of type tuple"]),
         ("optimizer.decay_at", [3, "x"], ["config.optimizer.decay_at[1] must be of type int"]),
+        ("rwr.first_budget", 1.5, ["config.rwr.first_budget must be of type int", "1.5"]),
+        ("rwr.penalty", [1.0, "x"], ["config.rwr.penalty[1] must be of type float"]),
+        ("rwr.penalty", -1.0, ["config.rwr: penalty must not be negative"]),
+        ("model.readout_offset", 1.0, ["config.model: readout_offset must be in [0, 1)"]),
         ("model.gradient", "exact", ["config.model.gradient must be one of", "one_step"]),
         ("model", 3, ["config.model must be of type mapping"]),
         ("data.schema", 3, ["config.data.schema must be of type str"]),

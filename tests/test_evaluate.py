@@ -29,9 +29,11 @@ from ldeq_jax import (
     video_evaluation,
 )
 from ldeq_jax.data import DataConfig, FaceSource
+from ldeq_jax.rwr import RwRConfig
 from ldeq_jax.schema import FGNET_68, IBUG_68, WFLW_98
 from ldeq_jax.videos import VideoSource
 
+SPREAD = RwRConfig(weighting="spread")
 ROOT = pathlib.Path(__file__).parents[1]
 SIZE = MODEL.image_size
 PORTRAIT = {"evaluate": [], "predict": [ROOT / "examples" / "portrait_1.jpg"]}
@@ -312,7 +314,7 @@ def test_what_is_wanted_of_videos_is_passed_on(video_model, tmp_path, monkeypatc
     [(config, variables, schema, labels, tuning, comparison, about, output)] = seen
     assert config.model.forward.tol == about["solver"]["tol"] == 0 and "params" in variables
     assert (schema, labels.schema, labels.points, tuning) == (SCHEMA, SCHEMA, None, "tuning")
-    grid = video_evaluation.recurrence_grid([0, 1], [1], [0.5], ["none", "crop", "face"], "spread")
+    grid = video_evaluation.recurrence_grid([0, 1], [1], [0.5], ["none", "crop", "face"], SPREAD)
     assert comparison == video_evaluation.Comparison(
         recurrences=grid,
         remove_offset=True,

@@ -1,4 +1,4 @@
-"""The model against the released one's numbers, in float64 on seeded weights."""
+"""Released checkpoints, as they are converted, against their numbers: float64, seeded weights."""
 
 import dataclasses
 import json
@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_weights import flax_path, flax_variables, to_flax
+from golden_weights import released_args, released_weights
 
 from ldeq_jax import heatmap, rwr
 from ldeq_jax.hourglass import Stem
-from ldeq_jax.model import LDEQ, ModelConfig, hourglass_map
+from ldeq_jax.model import LDEQ, hourglass_map
+from ldeq_jax.released import RELEASED_RWR, from_released, to_released
 from ldeq_jax.solver import SolverConfig
 
 FOLDER = Path(__file__).parent / "goldens"
@@ -30,18 +31,13 @@ class Golden:
     def __init__(self, name):
         self.data = np.load(FOLDER / f"{name}.npz")
         self.meta = json.loads(str(self.data["meta"]))
-        self.variables = flax_variables(self.meta)
+        model, self.variables = self.converted("fpi")
+        self.config = model.config
         self.image = nhwc(self.data["input"])
-        self.config = ModelConfig(
-            num_landmarks=self.meta["num_landmarks"],
-            image_size=self.meta["image_size"],
-            injection_width=self.meta["injection_width"],
-            base_width=self.meta["base_width"],
-            width_increment=self.meta["width_increment"],
-            groups=self.meta["gn_groups"],
-            temperature=self.meta["beta"],
-            dtype="float64",
-        )
+
+    def converted(self, case):
+        """The model with the solver of a case, and its variables."""
+        return from_released(released_weights(self.meta), released_args(self.meta, case))
 
     def scope(self, part):
         """Variables of the stem or the map alone."""
@@ -52,7 +48,8 @@ class Golden:
 
 @pytest.fixture(scope="module")
 def goldens():
-    return {name: Golden(name) for name in ("early_stop", "converged")}
+    with jax.enable_x64(True):
+        return {name: Golden(name) for name in ("early_stop", "converged")}
 
 
 def nhwc(array):
@@ -83,29 +80,16 @@ def test_stem_and_map(goldens, name):
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_every_solver_case(goldens, name, case):
     golden = goldens[name]
-    settings = golden.meta["cases"][case]
-    absolute = settings.get("stop_mode") == "abs"
-    picard = settings["solver"] == "fpi"
-    forward = SolverConfig(
-        method="picard" if picard else settings["solver"],
-        max_steps=settings["max_iters"],
-        tol=settings["abs_diff_target" if absolute else "rel_diff_target"],
-        stop="abs" if absolute else "rel",
-        history_size=settings.get("anderson_m", 6),
-        mixing=settings.get("anderson_beta", 1.0),
-        best_iterate=not picard,
-        final_evaluation=not settings.get("take_one_less_inference_step", False),
-    )
-    model = LDEQ(dataclasses.replace(golden.config, forward=forward))
-    prediction = jax.jit(model.apply)(golden.variables, golden.image)
+    model, variables = golden.converted(case)
+    prediction = jax.jit(model.apply)(variables, golden.image)
     assert_close(prediction.landmarks, golden.data[f"{case}/landmarks"])
     assert_close(prediction.state, nhwc(golden.data[f"{case}/z"]))
     assert_close(heatmap.released_spread(prediction.state), golden.data[f"{case}/spread"])
     steps, residual = golden.data[f"{case}/steps_residual"].T
     np.testing.assert_array_equal(prediction.info.num_steps, steps)
-    if not absolute:  # the released code reports the relative residual here too
+    if model.config.forward.stop == "rel":  # the released code reports it for "abs" as well
         # Its Anderson adds the 1e-5 to each element of f(z) rather than to the norm.
-        tolerance = 1e-4 if settings["solver"] == "anderson" else 1e-6
+        tolerance = 1e-4 if model.config.forward.method == "anderson" else 1e-6
         np.testing.assert_allclose(prediction.info.residual, residual, rtol=tolerance)
 
 
@@ -133,16 +117,14 @@ def test_gradients_in_training_mode(goldens, name, key, gradient, max_steps):
 
     value, gradients = jax.jit(jax.value_and_grad(loss))(golden.variables["params"])
     np.testing.assert_allclose(value, golden.data[f"{key}/loss"], rtol=1e-8)
+    named, _ = to_released(model, golden.variables | {"params": gradients})
     compared = 0
     for entry in golden.data.files:
         if not entry.startswith(f"{key}/grad/"):
             continue
-        torch_name = entry.removeprefix(f"{key}/grad/")
-        ours = gradients
-        for part in flax_path(torch_name)[1:]:
-            ours = ours[part]
-        theirs = to_flax(torch_name, golden.data[entry])
-        if torch_name == "deq_layer.cell.head.conv.bias":
+        name = entry.removeprefix(f"{key}/grad/")
+        ours, theirs = named[name], golden.data[entry]
+        if name == "deq_layer.cell.head.conv.bias":
             # Heatmaps do not change when a constant is added to the logits: both are rounding.
             scale = np.abs(golden.data[f"{key}/grad/deq_layer.cell.head.conv.weight"]).max()
             assert np.abs(ours).max() < 1e-12 * scale and np.abs(theirs).max() < 1e-12 * scale
@@ -167,16 +149,11 @@ def test_the_released_spread_mixes_units():
 @pytest.mark.parametrize(("key", "final"), [("2_evals", True), ("1_evals", False)])
 def test_released_recurrence(goldens, name, key, final):
     golden = goldens[name]
-    forward = SolverConfig(method="picard", max_steps=5, tol=5e-4)
-    model = dataclasses.replace(golden.config, forward=forward)
-    # As released: no penalty, no motion of the state, and a first frame as starved as the others.
-    config = rwr.RwRConfig(
-        budget=1, first_budget=1, penalty=0.0, align="none", final_evaluation=final
-    )
-    state = rwr.initial_state(model, 1)
+    config = dataclasses.replace(RELEASED_RWR, final_evaluation=final)
+    state = rwr.initial_state(golden.config, 1)
     step, landmarks = jax.jit(rwr.step, static_argnums=0), []
     for image in nhwc(golden.data["rwr/clip"]):
-        prediction, state = step(model, golden.variables, config, image[None], state)
+        prediction, state = step(golden.config, golden.variables, config, image[None], state)
         landmarks.append(prediction.landmarks[0])
         assert prediction.num_evaluations == 1 + final
     assert_close(landmarks, golden.data[f"rwr/landmarks_{key}"])

@@ -70,6 +70,16 @@ def batches(images, batch_size):
         )
 
 
+def test_padding_has_no_say_where_a_batch_stops_as_one(state):
+    forward = dataclasses.replace(MODEL.forward, max_steps=30, batch_mean_stop=True, tol=1e-3)
+    model = dataclasses.replace(MODEL, forward=forward)
+    predictor = Predictor(dataclasses.replace(CONFIG, model=model), state.variables())
+    images = noise(7, SIZE, SIZE, 3)  # of the second batch of 4, one row is padding
+    steps = [predictor(part).info.num_steps.tolist() for part in (images[:4], images[4:])]
+    result = predictor.batches(batches(images, 4))
+    assert result["num_steps"].tolist() == sum(steps, [])
+
+
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_neither_batch_nor_padding_nor_devices_change_a_face(predictor, batch_size):
     images = noise(7, SIZE, SIZE, 3)

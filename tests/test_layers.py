@@ -14,10 +14,11 @@ PACKAGE = "ldeq_jax"
 LAYERS = (
     ("solver", "heatmap", "hourglass", "geometry", "schema", "losses", "metrics", "filters"),
     ("model",),
-    ("augment", "data", "videos", "training", "rwr"),
+    ("augment", "data", "videos", "training", "rwr", "released"),
     ("config",),
     (
         "checkpoints",
+        "convert",
         "report",
         "video_report",
         "inference",

@@ -69,6 +69,20 @@ def test_a_single_pixel_reads_as_its_column_and_row():
     np.testing.assert_allclose(spread[0], [0, 0], atol=1e-4)
 
 
+def test_with_the_pixel_centres_offset_mirror_images_read_as_mirror_images():
+    """A heatmap pixel covers 4 x 4 pixels of the crop, and the crop's last one is size - 1."""
+    z = 1e3 * jax.random.uniform(jax.random.key(0), (1, 16, 16, 3))
+    (landmarks, spread), (mirrored, same) = (
+        heatmap.soft_argmax(image, offset=0.375) for image in (z, z[:, :, ::-1])
+    )
+    np.testing.assert_allclose(64 * mirrored[..., 0], 63 - 64 * landmarks[..., 0], atol=1e-4)
+    np.testing.assert_allclose(mirrored[..., 1], landmarks[..., 1], atol=1e-6)
+    np.testing.assert_allclose(spread, same, rtol=1e-4)
+    released, unchanged = heatmap.soft_argmax(z)
+    np.testing.assert_allclose(landmarks - released, 0.375 / 16, atol=1e-6)
+    np.testing.assert_allclose(spread, unchanged, rtol=1e-4)
+
+
 def test_spread_is_the_deviation_of_a_gaussian_wherever_it_sits():
     rows, columns = np.mgrid[:64, :64]
     z = np.stack(

@@ -131,6 +131,17 @@ def test_the_flags_of_rwr_reach_it(model, clip, steady):
     assert steady == [None, None, RwRConfig(), None]
 
 
+def test_what_no_flag_says_of_rwr_the_model_does(model, clip, steady, tmp_path):
+    config, variables, _ = checkpoints.load_model(model)
+    released = RwRConfig(budget=1, first_budget=1, penalty=0.0, align="none")
+    config = dataclasses.replace(config, rwr=released)
+    checkpoints.export_model(tmp_path / "own", random_state(config.model), config, {"nme": 1.0})
+    predict(tmp_path / "own", clip, BOX)
+    predict(tmp_path / "own", clip, BOX, "--penalty=2", "--budget=0")
+    changed = dataclasses.replace(released, penalty=2.0, budget=0)
+    assert steady == [released, None, changed, None]
+
+
 def test_both_methods_are_compared_as_if_each_had_run_by_itself(model, clip, boxes, steady, capsys):
     both = predict(model, clip, f"--boxes={boxes}", "--compare")
     text = capsys.readouterr().out

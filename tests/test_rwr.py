@@ -117,6 +117,16 @@ def test_a_first_frame_is_the_models_still(variables):
     assert np.all(np.isnan(prediction.distance))
 
 
+def test_the_readout_offset_moves_landmarks_and_nothing_else(variables):
+    clip, config = noisy_clip(), rwr.RwRConfig()
+    shifted = run(variables, config, clip, dataclasses.replace(MODEL, readout_offset=0.375))
+    found = run(variables, config, clip)
+    for name, value in found._asdict().items():
+        by = 0.375 / MODEL.heatmap_size if name == "landmarks" else 0
+        # The 1e-4 in the denominator takes a little off each.
+        np.testing.assert_allclose(getattr(shifted, name), value + by, atol=1e-5)
+
+
 def test_a_huge_penalty_freezes_the_state(variables):
     prediction = run(variables, rwr.RwRConfig(penalty=1e9, align="none"), noisy_clip())
     first = np.repeat(prediction.landmarks[:, :1], FRAMES, axis=1)

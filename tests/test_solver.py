@@ -83,6 +83,34 @@ def test_a_row_gets_what_it_would_get_alone(method, stop, rng):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_batch_stops_as_one_on_its_mean_residual_if_wanted(method, rng):
+    matrices = jnp.stack([contraction(rng, 8, radius)[0] for radius in (0.05, 0.3, 0.8, 0.99)])
+    theta = matrices, jnp.asarray(rng.standard_normal(8))
+    start = jnp.zeros((4, 8))
+    budget = jnp.array([40, 40, 40, 0])  # the last row is padding
+
+    def solve(theta, start, budget, **changes):
+        forward = config(method, max_steps=40, best_iterate=False, **changes)
+        return fixed_point(row_affine, theta, start, forward=forward, budget=budget, trace=True)
+
+    _, every = solve(theta, start, budget, tol=0.0)
+    mean = np.asarray(every.trace)[:3].mean(axis=0)
+    expected = 1 + np.argmax(mean < 1e-4)
+    z, info = solve(theta, start, budget, tol=1e-4, batch_mean_stop=True)
+    assert info.num_steps.tolist() == [expected] * 3 + [0] and 1 < expected < 40
+    # A row is told to have converged, or not, by its own residual all the same.
+    np.testing.assert_array_equal(info.converged, info.residual < 1e-4)
+    shorter, _ = solve(theta, start, jnp.minimum(budget, expected), tol=0.0)
+    np.testing.assert_allclose(z, shorter, rtol=1e-12)
+    # A batch of one stops by itself.
+    alone = (matrices[2:3], theta[1]), start[:1], budget[:1]
+    for one, other in zip(
+        solve(*alone, tol=1e-4, batch_mean_stop=True), solve(*alone, tol=1e-4), strict=True
+    ):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_stop_rules_bound_the_residual_they_name(method, rng):
     theta = contraction(rng, 8, 0.7)
     for stop in ("rel", "abs"):

@@ -448,7 +448,11 @@ def test_without_recurrence_there_is_none_to_choose():
 
 def test_a_grid_has_a_family_for_each_way_to_move_the_state():
     grid = video_evaluation.recurrence_grid(
-        [0, 1], [0.5, 2.0], [1.0, 0.8], ["none", "crop", "face"], "spread"
+        [0, 1],
+        [0.5, 2.0],
+        [1.0, 0.8],
+        ["none", "crop", "face"],
+        RwRConfig(weighting="spread", first_budget=2),
     )
     assert {family: len(members) for family, members in grid.items()} == {
         "RwR, early stopping": 2,
@@ -459,12 +463,14 @@ def test_a_grid_has_a_family_for_each_way_to_move_the_state():
     settings = {m for members in grid.values() for m in map(str, members.values())}
     assert len(settings) == 18
     chosen = grid["RwR, state moved by face"]["penalty 0.5, budget 1, follow 0.8"]
-    assert chosen == RwRConfig(budget=1, penalty=0.5, follow=0.8, align="face", weighting="spread")
+    assert chosen == RwRConfig(
+        budget=1, first_budget=2, penalty=0.5, follow=0.8, align="face", weighting="spread"
+    )
     assert {setting.follow for setting in grid["RwR, state moved by crop"].values()} == {1.0}
     stop = grid["RwR, early stopping"]["budget 1"]
     assert (stop.budget, stop.penalty, stop.align) == (1, 0.0, "none")
     with pytest.raises(ValueError, match="follow must be in"):
-        video_evaluation.recurrence_grid([0], [1.0], [2.0], ["face"])
+        video_evaluation.recurrence_grid([0], [1.0], [2.0], ["face"], RwRConfig())
 
 
 # Tables.

@@ -339,6 +339,14 @@ def test_a_frame_alone_is_the_models_still(variables):
     assert track.num_evaluations == still.info.num_steps[0]
 
 
+def test_without_a_word_a_video_is_treated_as_the_model_is_configured(variables):
+    assert VideoPredictor(CONFIG, variables).recurrence == rwr.RwRConfig()
+    config = dataclasses.replace(CONFIG, rwr=METHODS["stop"])
+    assert VideoPredictor(config, variables).recurrence == METHODS["stop"]
+    assert VideoPredictor(config, variables, METHODS["face"]).recurrence == METHODS["face"]
+    assert VideoPredictor(config, variables, None).recurrence is None
+
+
 def test_what_is_no_frame_or_no_face_is_refused(variables):
     predictor = VideoPredictor(CONFIG, variables)
     frame, box = FILMS[7].frames[0], FILMS[7].boxes[0]

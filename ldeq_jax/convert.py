@@ -1,0 +1,271 @@
+"""The released PyTorch checkpoints into models of this package, and back.
+
+  python -m ldeq_jax.convert final.pth.tar --output=DIR
+  python -m ldeq_jax.convert DIR --output=back.pth.tar --args_from=final.pth.tar
+
+A released checkpoint is what `torch.save` makes of a dict with `args`, an `argparse.Namespace`, and
+`state_dict`. It becomes a directory that `evaluate.py`, `predict.py` and `train.start_from` take.
+Reading and writing such files needs torch, the extra "convert"; `from_released` and `to_released`,
+which do the rest, do not.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import jax
+import numpy as np
+
+from ldeq_jax import checkpoints
+from ldeq_jax.config import Config
+from ldeq_jax.data import Crop, DataConfig
+from ldeq_jax.model import LDEQ
+from ldeq_jax.released import (
+    COUNTER,
+    RELEASED_RWR,
+    from_released,
+    lost_settings,
+    read_settings,
+    to_released,
+)
+from ldeq_jax.schema import IBUG_68, WFLW_98, get_schema
+from ldeq_jax.training import TrainState
+
+__all__ = ["from_released", "main", "read_released", "to_released", "write_released"]
+
+_CONTENT = ("args", "state_dict")
+_OF_FILES = ("set", "dataset", "crop", "schema", "batch_mean_stop")
+_OF_MODELS = ("args_from",)
+_LICENCE = """\
+The weights keep their licence: those released with the paper are for non-commercial use, and
+converting them changes nothing about that.
+"""
+
+
+def read_released(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The tensors and the args of a released checkpoint.
+
+    Nothing in the file is run: it may hold tensors, plain values and an `argparse.Namespace`.
+
+    Args:
+        path: a file written by `torch.save`.
+
+    Returns:
+        Tensors by name as NumPy arrays, and the args by name.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImportError: torch is not installed.
+        ValueError: it is no such file, is damaged, or holds other objects.
+    """
+    torch, path = _torch(), Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds, and its advice is to load unsafely
+        raise ValueError(
+            f"{path} is not read: it was not written by torch.save, is damaged, or holds more than "
+            f"tensors, plain values and an argparse.Namespace. {_refused(torch, path)}"
+        ) from error
+    args, tensors = (content.get(k) if isinstance(content, dict) else None for k in _CONTENT)
+    args = vars(args) if isinstance(args, argparse.Namespace) else args
+    if not isinstance(args, dict) or not isinstance(tensors, dict):
+        held = f"a dict of {', '.join(map(str, content))}" if isinstance(content, dict) else "none"
+        raise ValueError(f"{path} must hold a dict of {' and '.join(_CONTENT)}; it holds {held}")
+    if odd := [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]:
+        raise ValueError(
+            f"{path}: its state_dict has more than tensors: {', '.join(map(str, odd))}"
+        )
+    # NumPy has no bfloat16; as float32 it is the same number.
+    half = torch.bfloat16
+    tensors = {name: t.float() if t.dtype == half else t for name, t in tensors.items()}
+    return {name: tensor.detach().numpy() for name, tensor in tensors.items()}, args
+
+
+def write_released(
+    path: str | Path, state_dict: Mapping[str, np.ndarray], args: Mapping[str, Any]
+) -> None:
+    """Writes what `read_released` reads; the file gets its name when it is complete.
+
+    Raises:
+        ImportError: torch is not installed.
+    """
+    torch, path = _torch(), Path(path)
+    partial = path.with_name(f"{path.name}.partial")
+    tensors = {name: torch.from_numpy(np.array(value)) for name, value in state_dict.items()}
+    try:
+        torch.save({"args": argparse.Namespace(**args), "state_dict": tensors}, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Converts as the command line says; what the user can mend is told in a line."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    try:
+        if options.output.exists() and (options.output.is_file() or any(options.output.iterdir())):
+            raise ValueError(f"--output={options.output} exists: delete it, or choose another name")
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        convert, others = (_export, _OF_FILES) if options.source.is_dir() else (_import, _OF_MODELS)
+        if misplaced := [name for name in others if getattr(options, name)]:
+            kind = "a directory" if options.source.is_dir() else "no directory"
+            raise ValueError(f"--{misplaced[0]} is of no use here: {options.source} is {kind}")
+        convert(options)
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(f"convert: {error}")
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m ldeq_jax.convert",
+        description="Turns a released PyTorch checkpoint (a file) into a model of this package (a "
+        "directory), or a model of this package into such a file.",
+        epilog=_LICENCE,
+    )
+    parser.add_argument("source", type=Path, help="checkpoint file, or directory of a model or run")
+    parser.add_argument("--output", type=Path, required=True, help="directory, or file, to write")
+    to_ours = parser.add_argument_group("from a file")
+    to_ours.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one of the args of the file, in place of what it says; repeat it for more",
+    )
+    to_ours.add_argument(
+        "--dataset",
+        help="data set that evaluate.py takes by default: wflw if unset, or wflw/precropped",
+    )
+    to_ours.add_argument(
+        "--crop",
+        choices=get_args(Crop),
+        help="how its faces are cropped: box if unset; none for crops",
+    )
+    to_ours.add_argument(
+        "--schema",
+        help="meaning of the landmarks, a name or a .json file; by default of their number: 98 is "
+        "wflw_98, 68 is ibug_68",
+    )
+    to_ours.add_argument(
+        "--batch_mean_stop",
+        action="store_true",
+        help="stop the solver on the mean residual of a batch, as the released code does; the "
+        "landmarks of a face then depend on the other faces of its batch",
+    )
+    to_theirs = parser.add_argument_group("from a directory")
+    to_theirs.add_argument(
+        "--args_from",
+        type=Path,
+        metavar="FILE",
+        help="checkpoint file whose args are kept, but for those that the model says itself",
+    )
+    return parser
+
+
+def _import(options):
+    """File to directory."""
+    state_dict, args = read_released(options.source)
+    by_hand = dict(_assignment(text) for text in options.set)
+    args |= by_hand
+    settings = read_settings(state_dict, args)
+    model, variables = from_released(state_dict, args)
+    schema = _schema(options.schema, model.config.num_landmarks)
+    if options.batch_mean_stop:
+        forward = dataclasses.replace(model.config.forward, batch_mean_stop=True)
+        model = LDEQ(dataclasses.replace(model.config, forward=forward))
+    final = model.config.forward.final_evaluation
+    config = Config(
+        model=model.config,
+        data=DataConfig(name=options.dataset or "wflw", crop=options.crop or "box"),
+        rwr=dataclasses.replace(RELEASED_RWR, final_evaluation=final),
+    ).for_schema(schema)
+    counters = [int(value) for name, value in state_dict.items() if name.endswith(COUNTER)]
+    step = max(counters, default=0)
+    state = TrainState(
+        step=np.int32(step),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state={},
+        ema={},
+    )
+    checkpoints.export_model(options.output, state, config, {"nme": math.nan})
+
+    number = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    print(f"{options.source}: {len(state_dict)} tensors, {number:,} parameters, {step:,} batches\n")
+    for name, setting in settings.items():
+        origin = "--set" if name in by_hand else setting.origin
+        print(f"  {name:<29} {setting.value!s:<10} {origin}")
+    if unused := sorted(args.keys() - settings.keys() - {"heatmap_size"}):
+        print(f"\nargs that say nothing of the model: {', '.join(unused)}")
+    print(f"\nwrote {options.output}\n{_LICENCE}", end="")
+
+
+def _export(options):
+    """Directory to file."""
+    config, variables, step = checkpoints.load_model(options.source)
+    model = LDEQ(config.model)
+    state_dict, args = to_released(model, variables, step)
+    lost = lost_settings(model, state_dict, args)
+    if options.args_from is not None:
+        args = read_released(options.args_from)[1] | args
+    write_released(options.output, state_dict, args)
+    print(f"wrote {options.output}: {len(state_dict)} tensors")
+    if lost:
+        print("the args of the released code cannot say:\n  " + "\n  ".join(lost))
+    print(_LICENCE, end="")
+
+
+def _assignment(text):
+    """Name and value of NAME=VALUE; the value as JSON, or else as text."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ValueError(f"--set needs NAME=VALUE, not {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _schema(name, num_landmarks):
+    if name is not None:
+        return get_schema(name)
+    for schema in (WFLW_98, IBUG_68):
+        if schema.num_landmarks == num_landmarks:
+            return schema
+    raise ValueError(
+        f"the model has {num_landmarks} landmarks; say what they mean with --schema=FILE.json, as "
+        "ldeq_jax/schema.py explains"
+    )
+
+
+def _refused(torch, path):
+    """What a file holds that is not let in, as far as it can be told."""
+    try:
+        found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # it is no such file
+        return ""
+    found = sorted(set(found) - {"argparse.Namespace"})
+    return f"It asks for {', '.join(found)}: such a file could run any code" if found else ""
+
+
+def _torch():
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            "PyTorch's files need torch: pip install 'ldeq_jax[convert]', or pip install torch"
+        ) from error
+    return torch
+
+
+if __name__ == "__main__":
+    main()
