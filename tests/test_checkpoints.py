@@ -14,6 +14,7 @@ from ldeq_jax.checkpoints import Checkpoints, export_model, load_model
 from ldeq_jax.config import Config
 from ldeq_jax.data import DataConfig
 from ldeq_jax.model import ModelConfig
+from ldeq_jax.rwr import RwRConfig
 from ldeq_jax.training import OptimizerConfig, TrainConfig
 
 CONFIG = Config(
@@ -203,7 +204,8 @@ def test_a_run_does_not_go_on_with_another_config(run):
 def test_what_does_not_touch_the_weights_may_change(run, state):
     other = changed("data", data_dir="elsewhere", num_workers=2)
     train = dataclasses.replace(CONFIG.train, log_every=1, eval_every=2, keep=5)
-    with Checkpoints(run, dataclasses.replace(other, train=train)) as saved:
+    video = RwRConfig(penalty=3.0)
+    with Checkpoints(run, dataclasses.replace(other, train=train, rwr=video)) as saved:
         assert saved.restore(state).step == 6
 
 
