@@ -71,13 +71,20 @@ def batches(images, batch_size):
 
 
 def test_padding_has_no_say_where_a_batch_stops_as_one(state):
-    forward = dataclasses.replace(MODEL.forward, max_steps=30, batch_mean_stop=True, tol=1e-3)
-    model = dataclasses.replace(MODEL, forward=forward)
-    predictor = Predictor(dataclasses.replace(CONFIG, model=model), state.variables())
-    images = noise(7, SIZE, SIZE, 3)  # of the second batch of 4, one row is padding
-    steps = [predictor(part).info.num_steps.tolist() for part in (images[:4], images[4:])]
-    result = predictor.batches(batches(images, 4))
-    assert result["num_steps"].tolist() == sum(steps, [])
+    # Three faces and a padded row, a copy of the first: one for which the means differ.
+    images, forward = noise(3, SIZE, SIZE, 3), dataclasses.replace(MODEL.forward, tol=0.0)
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(MODEL, forward=forward))
+    after_two = np.asarray(Predictor(config, state.variables())(images, 2).info.residual)
+    images = images[np.argsort(after_two)]
+    with_padding = np.mean([*after_two, after_two.min()])
+    tol = (with_padding + after_two.mean()) / 2
+    forward = dataclasses.replace(forward, batch_mean_stop=True, tol=float(tol))
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(MODEL, forward=forward))
+    predictor = Predictor(config, state.variables())
+    assert predictor(np.append(images, images[:1], axis=0)).info.num_steps.tolist() == [2] * 4
+    steps = predictor(images).info.num_steps.tolist()
+    assert steps[0] > 2 and steps == [steps[0]] * 3
+    assert predictor.batches(batches(images, 4))["num_steps"].tolist() == steps
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])

@@ -156,6 +156,14 @@ def test_the_prediction_is_an_equilibrium(small):
     assert prediction.state.shape == (2, 16, 16, 5)
 
 
+def test_the_model_reads_its_heatmaps_with_the_offset(small):
+    model, variables = small
+    other = LDEQ(dataclasses.replace(SMALL, readout_offset=0.375))
+    found, shifted = (m.apply(variables, images(1)) for m in (model, other))
+    np.testing.assert_allclose(shifted.landmarks, found.landmarks + 0.375 / 16, atol=1e-5)
+    np.testing.assert_array_equal(shifted.state, found.state)
+
+
 def test_a_face_does_not_depend_on_its_batch(small):
     model, variables = small
     batch = jax.jit(model.apply)(variables, images(4))
