@@ -10,8 +10,16 @@ import jax.numpy as jnp
 
 from ldeq_jax import heatmap
 from ldeq_jax.hourglass import HourglassMap, Norm, Stem
-from ldeq_jax.solver import Gradient, SolveInfo, SolverConfig, fixed_point, jacobian_penalty
+from ldeq_jax.solver import (
+    Gradient,
+    Map,
+    SolveInfo,
+    SolverConfig,
+    fixed_point,
+    jacobian_penalty,
+)
 
+Theta = tuple[Any, jax.Array]
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_DEVIATION = (0.229, 0.224, 0.225)
 
@@ -40,6 +48,8 @@ class ModelConfig:
         forward: solver of the equilibrium.
         backward: solver of the adjoint equation, for the implicit gradient.
         gradient: "implicit", "one_step", "phantom" or "unrolled".
+        remat: keep none of the map's inner activations for the gradient; compute them again each
+            time they are needed: less memory, more time.
     """
 
     num_landmarks: int = 98
@@ -58,6 +68,7 @@ class ModelConfig:
     forward: SolverConfig = SolverConfig(method="anderson")
     backward: SolverConfig = SolverConfig(method="anderson")
     gradient: Gradient = "implicit"
+    remat: bool = False
 
     @property
     def heatmap_size(self) -> int:
@@ -167,13 +178,13 @@ class LDEQ(nn.Module):
         # The map's parameters are held as one tree and applied functionally, because the solver
         # differentiates f(theta, z) by hand and f must not close over the module's scope.
         params = self.param("map", lambda rng: map_module.init(rng, z0, x)["params"])
-
-        def f(theta, z):
-            return map_module.apply({"params": theta[0]}, z, theta[1])
+        theta = params, map_module.apply({"params": params}, x, method="inject")
+        f = equation(c)
+        f = jax.checkpoint(f) if c.remat else f
 
         z, info = fixed_point(
             f,
-            (params, x),
+            theta,
             z0,
             forward=c.forward,
             backward=c.backward,
@@ -182,7 +193,7 @@ class LDEQ(nn.Module):
             trace=trace,
         )
         if jacobian_key is not None:
-            penalty = jacobian_penalty(f, (params, x), jax.lax.stop_gradient(z), jacobian_key)
+            penalty = jacobian_penalty(f, theta, jax.lax.stop_gradient(z), jacobian_key)
             self.sow("losses", "jacobian", penalty / z[0].size)
         landmarks, spread = heatmap.soft_argmax(z, c.readout_offset)
         return Prediction(landmarks=landmarks, spread=spread, state=z, info=info)
@@ -200,8 +211,8 @@ def variable_shapes(config: ModelConfig) -> dict[str, Any]:
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, dtype), shapes)
 
 
-def inject(config: ModelConfig, variables: dict[str, Any], image: jax.Array) -> jax.Array:
-    """The injection x of a trained model, for use with `hourglass_map`.
+def inject(config: ModelConfig, variables: dict[str, Any], image: jax.Array) -> Theta:
+    """All that an image has to say to the map: the theta of its `equation`.
 
     Args:
         config: the model's.
@@ -209,10 +220,22 @@ def inject(config: ModelConfig, variables: dict[str, Any], image: jax.Array) -> 
         image: (B, H, W, 3) as made by `normalise_image`.
 
     Returns:
-        (B, h, w, C).
+        The map's parameters, and (B, h, w, base_width), what of the map depends on the image alone.
     """
     of_stem = {collection: tree["stem"] for collection, tree in variables.items() if "stem" in tree}
-    return _stem(config, parent=None).apply(of_stem, image, False)
+    x = _stem(config, parent=None).apply(of_stem, image, False)
+    params = variables["params"]["map"]
+    return params, hourglass_map(config).apply({"params": params}, x, method="inject")
+
+
+def equation(config: ModelConfig) -> Map:
+    """The map as the solver wants it: `f(theta, z)`, with theta of `inject`; see `fixed_point`."""
+    map_module = hourglass_map(config)
+
+    def f(theta, z):
+        return map_module.apply({"params": theta[0]}, z, theta[1], method="refine")
+
+    return f
 
 
 def _stem(config, **where):
@@ -224,6 +247,7 @@ def hourglass_map(config: ModelConfig) -> HourglassMap:
     """The map f of a model: `hourglass_map(config).apply({"params": params["map"]}, z, x)`."""
     return HourglassMap(
         num_landmarks=config.num_landmarks,
+        injection_width=config.injection_width,
         width=config.base_width,
         width_increment=config.width_increment,
         depth=config.depth,

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import optax
 
 from ldeq_jax import heatmap
-from ldeq_jax.model import ModelConfig, hourglass_map, inject, normalise_image
+from ldeq_jax.model import ModelConfig, equation, inject, normalise_image
 from ldeq_jax.solver import Map, fixed_point
 
 Align = Literal["none", "crop", "face"]
@@ -176,12 +176,7 @@ def step(
     frame_from_crop = frame_from_crop.astype(state.frame_from_crop.dtype)
     follows = state.valid & mask if reset is None else state.valid & mask & ~reset
 
-    map_module = hourglass_map(model)
-
-    def f(theta, z):
-        return map_module.apply({"params": theta[0]}, z, theta[1])
-
-    theta = (variables["params"]["map"], inject(model, variables, image))
+    f, theta = equation(model), inject(model, variables, image)
     previous, motion = state.heatmaps, state.motion
     if config.align != "none":
         now_from_before = _crop_motion(state.frame_from_crop, frame_from_crop)

@@ -22,7 +22,7 @@ from ldeq_jax.rwr import RwRConfig
 from ldeq_jax.video_inference import VideoPredictor
 
 torch = pytest.importorskip("torch", reason="needs the extra convert", exc_type=ImportError)
-from torch_reference import Landmarks  # noqa: E402
+from benchmarks.torch_reference import Landmarks  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parents[1]
 STILL = {"beta": 0.3, "solver": "anderson", "max_iters": 5, "rel_diff_target": 1e-4}

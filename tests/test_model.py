@@ -1,6 +1,7 @@
 """Laws of heatmaps, the map and the model."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from ldeq_jax import heatmap
-from ldeq_jax.hourglass import ConvUnit, HourglassMap, SameConv
+from ldeq_jax.hourglass import ConvUnit, GroupNorm, HourglassMap, SameConv
 from ldeq_jax.model import LDEQ, ModelConfig, normalise_image
 from ldeq_jax.solver import SolverConfig
 
@@ -129,10 +130,64 @@ def test_our_convolution_has_the_derivatives_of_the_library_one(kernel, x64):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("groups", [1, 3, 6])
+def test_our_group_norm_is_the_library_one(groups, x64):
+    x = jnp.asarray(3 + np.random.default_rng(1).standard_normal((2, 4, 5, 6)))
+    ours, theirs = GroupNorm(groups, epsilon=1e-3), nn.GroupNorm(groups, epsilon=1e-3)
+    params = {"scale": jnp.arange(1.0, 7), "bias": jnp.arange(-2.0, 4)}
+
+    def loss(norm, params, x):
+        return jnp.sum(jnp.sin(norm.apply({"params": params}, x)))
+
+    for value, expected in zip(
+        jax.tree.leaves(jax.value_and_grad(loss, (1, 2))(ours, params, x)),
+        jax.tree.leaves(jax.value_and_grad(loss, (1, 2))(theirs, params, x)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_what_the_injection_says_is_computed_once(x64):
+    """Iterating with it is iterating the map, at the cost of the 1x1 product with x less."""
+    z = jnp.asarray(np.random.default_rng(1).random((2, 8, 8, 3)))
+    x = jnp.asarray(np.random.default_rng(2).standard_normal((2, 8, 8, 16)))
+    f = HourglassMap(num_landmarks=3, injection_width=16, width=8, width_increment=8, depth=1)
+    variables = f.init(jax.random.key(0), z, x)
+    injected = f.apply(variables, x, method="inject")
+    refine = functools.partial(f.apply, method="refine")
+    whole, rest = f.apply(variables, z, x), refine(variables, z, injected)
+    np.testing.assert_allclose(rest, whole, rtol=1e-12)
+
+    def flops(function, *arguments):
+        return jax.jit(function).lower(variables, *arguments).cost_analysis()["flops"]
+
+    saved = flops(f.apply, z, x) - flops(refine, z, injected)
+    assert saved >= 2 * x.size * 8
+
+
+def test_rematerialisation_changes_no_gradient(small):
+    """But nothing inside the map is kept: an unrolled gradient takes less memory."""
+    model, variables = small
+    memory, gradients = [], []
+    for remat in (False, True):
+        forward = dataclasses.replace(SMALL.forward, max_steps=6, tol=0.0)
+        changed = dataclasses.replace(SMALL, forward=forward, gradient="unrolled", remat=remat)
+
+        def loss(params, network):
+            return jnp.sum(network.apply({"params": params}, images(2)).landmarks ** 2)
+
+        gradient = jax.jit(jax.grad(loss), static_argnums=1)
+        compiled = gradient.lower(variables["params"], LDEQ(changed)).compile()
+        memory.append(compiled.memory_analysis().temp_size_in_bytes)
+        gradients.append(compiled(variables["params"]))
+    assert memory[1] < 0.6 * memory[0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), *gradients)
+
+
 def test_the_learned_temperature_starts_at_the_fixed_one_and_is_trained():
     z, x = jnp.zeros((1, 16, 16, 3)), jax.random.normal(jax.random.key(1), (1, 16, 16, 8))
     options = {"num_landmarks": 3, "width": 8, "width_increment": 8, "depth": 1}
-    options["temperature"] = 0.7
+    options |= {"temperature": 0.7, "injection_width": 8}
     fixed = HourglassMap(**options)
     learned = HourglassMap(**options, learn_temperature=True)
     params = learned.init(jax.random.key(0), z, x)["params"]

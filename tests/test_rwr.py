@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ldeq_jax import heatmap, rwr
-from ldeq_jax.model import LDEQ, ModelConfig, hourglass_map, inject, normalise_image
+from ldeq_jax.model import LDEQ, ModelConfig, equation, inject, normalise_image
 from ldeq_jax.solver import SolverConfig
 
 K, SIZE, FRAMES = 5, 32, 6
@@ -224,15 +224,11 @@ def cheap_and_exact(variables, penalty):
     state = rwr.initial_state(MODEL, 1)
     _, before = step(MODEL, variables, config, images[:1], state)
     _, after = step(MODEL, variables, config, images[1:], before)
-    theta = (variables["params"]["map"], inject(MODEL, variables, images[1:]))
+    theta = inject(MODEL, variables, images[1:])
     exact = jax.jit(rwr.minimise_objective, static_argnums=(0, 5))(
-        map_of_model, theta, before.heatmaps, before.heatmaps, penalty, 40
+        equation(MODEL), theta, before.heatmaps, before.heatmaps, penalty, 40
     )
     return np.asarray(after.heatmaps), np.asarray(exact)
-
-
-def map_of_model(theta, z):
-    return hourglass_map(MODEL).apply({"params": theta[0]}, z, theta[1])
 
 
 def test_minimiser_of_an_affine_map():

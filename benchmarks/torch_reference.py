@@ -6,7 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ldeq_jax.model import ModelConfig
+from ldeq_jax.model import IMAGE_DEVIATION, IMAGE_MEAN, ModelConfig
+
+
+def normalised(image):
+    """(B, H, W, 3) uint8 pictures, NumPy, as the model takes them: (B, 3, H, W)."""
+    mean, deviation = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (IMAGE_MEAN, IMAGE_DEVIATION))
+    return (torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255 - mean) / deviation
 
 
 class Unit(nn.Module):
@@ -86,7 +92,7 @@ class DEQLayer(nn.Module):
 
 
 class Landmarks(nn.Module):
-    """Stem, a fixed number of plain iterations from zeros, and the points read off."""
+    """Stem, plain iterations from zeros or from a state, and the points read off."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -107,10 +113,46 @@ class Landmarks(nn.Module):
 
     def forward(self, image, evaluations):
         """Landmarks (B, K, 2), normalised, of images (B, 3, H, W) as the model takes them."""
+        return self.step(image, None, evaluations)[0]
+
+    def step(self, image, z, evaluations):
+        """The same from a state (B, K, h, w), or from zeros if that is None; and the last state."""
         x = self.tail(image)
-        z = x.new_zeros((len(x), self.num_landmarks, *x.shape[2:]))
+        z = self.zeros(x) if z is None else z
         for _ in range(evaluations):
             z = self.deq_layer.cell(z, x)
+        return self.points(z), z
+
+    def fixed_point(self, image, steps, adjoint_steps):
+        """Landmarks after `steps` iterations and one evaluation more, for training.
+
+        The gradient is implicit, by as many iterations of the adjoint equation, or the one-step
+        gradient if these are 0.
+        """
+        x = self.tail(image)
+        with torch.no_grad():
+            z = self.zeros(x)
+            for _ in range(steps):
+                z = self.deq_layer.cell(z, x)
+        before = z.requires_grad_()
+        z = self.deq_layer.cell(before, x)
+
+        def solve(g):
+            y = torch.zeros_like(g)
+            for _ in range(adjoint_steps):
+                y = torch.autograd.grad(z, before, y, retain_graph=True)[0] + g
+            return y
+
+        arriving = z.clone()
+        if adjoint_steps:
+            arriving.register_hook(solve)
+        return self.points(arriving)
+
+    def zeros(self, x):
+        return x.new_zeros((len(x), self.num_landmarks, *x.shape[2:]))
+
+    def points(self, z):
+        """Landmarks (B, K, 2) of heatmaps (B, K, h, w)."""
         size = z.shape[-1]
         weights = z / (1e-4 + z.sum((2, 3), keepdim=True))
         pixels = torch.arange(size, dtype=z.dtype) / size

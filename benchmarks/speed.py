@@ -1,0 +1,295 @@
+"""Speed against PyTorch on a CPU, iterations against accuracy, and time to the first landmark.
+
+    pip install -e '.[bench]'
+    JAX_PLATFORMS=cpu python benchmarks/speed.py --data_dir=DATA
+
+prints all tables; --tables=video,train prints some. PyTorch runs the same layers
+(benchmarks/torch_reference.py), the same evaluations of the map and all cores; of its two memory
+layouts the faster counts. Rivals are timed in turn, and ratios are medians over rounds. The tables
+"input" and "iterations" need data sets in --data_dir, as built by datasets/build.py: ibug_300w and
+moving_faces/easy.
+"""
+
+import argparse
+import dataclasses
+import functools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import torch
+
+from benchmarks import torch_reference
+from benchmarks.torch_input import torch_batches
+from ldeq_jax import data, inference, metrics, rwr, training, video_inference, videos
+from ldeq_jax.checkpoints import load_model
+from ldeq_jax.config import Config
+from ldeq_jax.model import ModelConfig
+from ldeq_jax.report import markdown_table
+from ldeq_jax.schema import get_schema
+from ldeq_jax.solver import SolverConfig
+
+ROOT = Path(__file__).parents[1]
+CHECKPOINT = ROOT / "checkpoints" / "ibug_300w_video"
+PICARD = SolverConfig(method="picard", max_steps=5, tol=0.0, best_iterate=False)
+ADJOINT = dataclasses.replace(PICARD, final_evaluation=False)
+PAPER = ModelConfig(forward=PICARD, backward=ADJOINT)
+
+
+def small() -> ModelConfig:
+    """The model of the committed checkpoints, with a solver of as many steps as the paper's."""
+    return dataclasses.replace(load_model(CHECKPOINT)[0].model, forward=PICARD, backward=ADJOINT)
+
+
+def video(rounds: int) -> str:
+    """(a) Frames a second of recurrence as released: two evaluations of the map a frame."""
+    rows = []
+    for name, model, clips, frames in (("small", small(), 16, 8), ("paper", PAPER, 2, 3)):
+        shape = (clips, frames, model.image_size, model.image_size, 3)
+        images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        ways = {"PyTorch, loop over frames": torch_video(model), "ours, scan": our_video(model)}
+        rows += compared(ways, (images,), clips * frames, rounds, {"model": name}, "frames/s")
+    return markdown_table(rows)
+
+
+def our_video(model: ModelConfig) -> Callable:
+    """All clips as one program, divided over the devices."""
+    mesh = training.make_mesh(jax.device_count())
+    network = jax.device_put(random_variables(model), training.replicated(mesh))
+    config = rwr.RwRConfig(budget=1, first_budget=1, penalty=0.0, align="none")
+    scan = jax.jit(functools.partial(rwr.scan, model))
+
+    def run(images):
+        state = jax.device_get(rwr.initial_state(model, len(images)))
+        images, state = training.to_devices(mesh, (images, state))
+        return np.asarray(scan(network, config, images, state)[0].landmarks)
+
+    return run
+
+
+def torch_video(model: ModelConfig) -> Callable:
+    """Frame after frame of all clips at once, the state handed on."""
+    network = torch_reference.Landmarks(model).eval().to(memory_format=torch.channels_last)
+
+    def run(images):
+        state, found = None, []
+        with torch.inference_mode():
+            for t in range(images.shape[1]):
+                image = torch_reference.normalised(images[:, t])
+                landmarks, state = network.step(image, state, evaluations=2)
+                found.append(landmarks.numpy())
+        return np.stack(found, axis=1)
+
+    return run
+
+
+def train(rounds: int) -> str:
+    """(b) Faces a second of a training step: Adam, L1, five iterations and one evaluation."""
+    rows = []
+    for name, base, size in (("small", small(), 16), ("paper", PAPER, 2)):
+        for gradient in ("one_step", "implicit"):
+            model = dataclasses.replace(base, gradient=gradient, dtype="float32")
+            rng = np.random.default_rng(0)
+            image = rng.integers(0, 256, (size, model.image_size, model.image_size, 3), np.uint8)
+            points = rng.random((size, model.num_landmarks, 2), np.float32)
+            ways = {"PyTorch": torch_train(model), "ours": our_train(model, size)}
+            about = {"model": name, "gradient": gradient}
+            rows += compared(ways, (image, points), size, rounds, about, "faces/s")
+    return markdown_table(rows)
+
+
+def our_train(model: ModelConfig, size: int) -> Callable:
+    """The step of train.py, its batch divided over the devices."""
+    optimizer, settings = training.OptimizerConfig(), training.TrainConfig()
+    mesh = training.make_mesh(size)
+    step = training.make_train_step(model, optimizer, settings, (0, 1), mesh)
+    state = training.create_state(model, optimizer, settings, mesh)
+
+    def run(image, points):
+        nonlocal state
+        batch = data.LandmarkBatch(
+            image=image,
+            landmarks=points,
+            mask=np.ones(len(image), bool),
+            frame_from_crop=np.tile(np.eye(3, dtype=np.float32), (len(image), 1, 1)),
+            index=np.arange(len(image), dtype=np.int32),
+        )
+        state, measured = step(state, training.to_devices(mesh, batch))
+        return float(measured["loss"])
+
+    return run
+
+
+def torch_train(model: ModelConfig) -> Callable:
+    """The same by PyTorch, with its implicit gradient as a loop over vector-Jacobian products."""
+    network = torch_reference.Landmarks(model).train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+
+    def run(image, points):
+        landmarks = network.fixed_point(
+            torch_reference.normalised(image),
+            steps=model.forward.max_steps,
+            adjoint_steps=model.backward.max_steps if model.gradient == "implicit" else 0,
+        )
+        loss = (landmarks - torch.from_numpy(points)).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_value_(network.parameters(), 1.0)
+        optimizer.step()
+        return float(loss)
+
+    return run
+
+
+def input_pipeline(rounds: int, data_dir: str) -> str:
+    """(c) Augmented faces a second and core that the input pipeline makes of 300-W."""
+    config = Config(
+        data=data.DataConfig(
+            name="ibug_300w", data_dir=data_dir, crop="landmarks", crop_scale=1.3, batch_size=32
+        )
+    )
+    size, batches, rows = 128, 8, []
+    for workers in (0, os.cpu_count()):
+        faces = dataclasses.replace(config.data, num_workers=workers)
+        ours = data.train_iterator(faces, config.augment, size)
+        theirs = torch_batches(faces, config.augment, size)
+        ways = {"PyTorch DataLoader, albumentations": theirs, "ours, grain": ours}
+        ways = {
+            name: lambda iterator=iterator: [next(iterator) for _ in range(batches)]
+            for name, iterator in ways.items()
+        }
+        number = batches * faces.batch_size / os.cpu_count()
+        about = {"worker processes": workers}
+        rows += compared(ways, (), number, rounds, about, "faces/s and core")
+        ours.close()
+    return markdown_table(rows)
+
+
+def iterations(data_dir: str) -> str:
+    """(d) Evaluations of the map and error on video: a solve from zeros against a warm start."""
+    config, variables, _ = load_model(CHECKPOINT)
+    faces = dataclasses.replace(
+        config.data, name="moving_faces/easy", data_dir=data_dir, crop="extent", batch_size=8
+    )
+    source = videos.VideoSource(faces.name, "test_common[:8]", data_dir)
+    schema, rows = get_schema(source.schema), []
+    ways = [(method, budget) for method in ("picard", "anderson") for budget in (1, 2, 3, 5)]
+    for method, budget in [*ways, ("warm start", 0), ("warm start", 1)]:
+        warm = method == "warm start"
+        forward = dataclasses.replace(PICARD, method="picard" if warm else method)
+        if method == "picard" or warm:
+            forward = dataclasses.replace(forward, max_steps=max(budget, 5 if warm else 1))
+        else:
+            forward = dataclasses.replace(forward, max_steps=budget, best_iterate=True)
+        changed = dataclasses.replace(
+            config, model=dataclasses.replace(config.model, forward=forward)
+        )
+        how = rwr.RwRConfig(budget=budget, penalty=0.0, align="none") if warm else None
+        chunks = videos.video_chunks(faces, "test_common[:8]", config.model.image_size)
+        errors, evaluations = [], []
+        for index, found in video_inference.compare(changed, variables, {"it": how}, chunks):
+            label, track = source.annotation(index), found["it"]
+            length = len(label["mask"])
+            triple = track.landmarks[None, :length], label["landmarks"][None], label["mask"][None]
+            errors.append(metrics.video_nme(*triple, eye_corners=schema.eye_corners)[0])
+            evaluations.append(track.num_evaluations[:length].mean())
+        rows.append(
+            {
+                "solver": f"{method}, {budget} step(s)",
+                "evaluations a frame": float(np.mean(evaluations)),
+                "NME (%)": f"{100 * np.mean(errors):.3f}",
+            }
+        )
+    return markdown_table(rows)
+
+
+def startup(rounds: int) -> str:
+    """(e) Seconds from the start of predict.py to its end on a portrait, by state of the cache."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "predict.py", f"--checkpoint={CHECKPOINT}"]
+        command += [f"--output={folder}/out.png", "examples/portrait_1.jpg"]
+        cached = os.environ | {
+            "JAX_COMPILATION_CACHE_DIR": f"{folder}/cache",
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+
+        def seconds(environment):
+            start = time.perf_counter()
+            subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+            return time.perf_counter() - start
+
+        imports = [sys.executable, "-c", "import ldeq_jax"]
+        start = time.perf_counter()
+        subprocess.run(imports, cwd=ROOT, check=True)
+        rows.append({"state": "import ldeq_jax alone", "seconds": time.perf_counter() - start})
+        rows.append({"state": "no compilation cache", "seconds": seconds(dict(os.environ))})
+        rows.append({"state": "first run, filling the cache", "seconds": seconds(cached)})
+        again = [seconds(cached) for _ in range(rounds)]
+        rows.append({"state": "later runs", "seconds": float(np.median(again))})
+    return markdown_table(rows)
+
+
+def random_variables(model: ModelConfig):
+    """Weights that have learnt nothing."""
+    optimizer, settings = training.OptimizerConfig(), training.TrainConfig()
+    mesh = training.make_mesh(1, jax.devices()[:1])
+    return jax.device_get(training.create_state(model, optimizer, settings, mesh).variables())
+
+
+def compared(
+    ways: dict[str, Callable], arguments: tuple, number: float, rounds: int, about: dict, unit: str
+) -> list[dict]:
+    """Rows with the speed of each way, and how many times that of the first."""
+    for way in ways.values():
+        way(*arguments)  # compiles, and warms caches
+    seconds = np.array([[timed(way, arguments) for way in ways.values()] for _ in range(rounds)])
+    return [
+        about
+        | {
+            "way": name,
+            unit: float(number / np.median(column)),
+            "ratio": f"{np.median(seconds[:, 0] / column):.2f}",
+        }
+        for name, column in zip(ways, seconds.T, strict=True)
+    ]
+
+
+def timed(way: Callable, arguments: tuple) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    way(*arguments)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = ["video", "train", "input", "iterations", "startup"]
+    parser.add_argument("--tables", default=",".join(names), help="some of " + ",".join(names))
+    parser.add_argument("--data_dir", default="", help="folder of the data sets")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    inference.use_all_cores()
+    torch.set_num_threads(os.cpu_count())
+    tables = {
+        "video": lambda: video(options.rounds),
+        "train": lambda: train(options.rounds),
+        "input": lambda: input_pipeline(options.rounds, options.data_dir),
+        "iterations": lambda: iterations(options.data_dir),
+        "startup": lambda: startup(options.rounds),
+    }
+    for name in options.tables.split(","):
+        print(f"## {name}\n\n{tables[name]()}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
