@@ -104,6 +104,13 @@ _TOL = flags.DEFINE_float(
     "A face's solver stops below this residual; 0 takes every step. As trained if unset.",
     lower_bound=0,
 )
+_DTYPE = flags.DEFINE_enum(
+    "dtype",
+    None,
+    ["float32", "bfloat16"],
+    "Precision of the convolutions; weights, norms, solver and readout are in float32 either way. "
+    "As trained if unset.",
+)
 _BUDGETS = flags.DEFINE_list(
     "budgets",
     [],
@@ -217,7 +224,7 @@ def with_flags(config: Config) -> Config:
         batch_size=batch_size,
         num_workers=_NUM_WORKERS.value,
     )
-    model = changed(config.model, forward=forward)
+    model = changed(config.model, forward=forward, dtype=_DTYPE.value)
     recurrence = changed(config.rwr, weighting=_WEIGHTING.value)
     return changed(config, model=model, data=faces, rwr=recurrence)
 
@@ -285,6 +292,7 @@ def evaluate_videos(
         "schema": labels.schema.name,
         "crop": {"rule": config.data.crop, "scale": config.data.crop_scale},
         "solver": dataclasses.asdict(config.model.forward),
+        "dtype": config.model.dtype,
         "command": shlex.join(["python", *sys.argv]),
     }
     print(
@@ -374,6 +382,7 @@ def evaluate(
         "num_faces": len(source),
         "crop": {"rule": config.data.crop, "scale": config.data.crop_scale},
         "solver": dataclasses.asdict(forward),
+        "dtype": config.model.dtype,
         "subsets": numbers,
         "budgets": by_budget,
         "command": shlex.join(["python", *sys.argv]),

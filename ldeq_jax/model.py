@@ -43,8 +43,8 @@ class ModelConfig:
             released, or 0.375, the centre of the 4 x 4 pixels of the crop that it covers. Training
             gets used to either, a trained model to no other.
         stem_norm: "batch" as released, or "group".
-        dtype: "float32", "bfloat16" (convolutions; solver and readout stay in float32) or
-            "float64".
+        dtype: precision policy. "float32"; "bfloat16": convolutions and products, while parameters,
+            statistics of norms, logits, solver and readout stay in float32; or "float64".
         forward: solver of the equilibrium.
         backward: solver of the adjoint equation, for the implicit gradient.
         gradient: "implicit", "one_step", "phantom" or "unrolled".

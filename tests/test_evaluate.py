@@ -188,6 +188,14 @@ def test_results_do_not_depend_on_the_batch_and_flags_change_the_solver(
     assert again["nme"] == pytest.approx(before["nme"], rel=1e-4)
 
 
+def test_the_precision_can_be_another_than_in_training(evaluated, model, tmp_path):
+    call("evaluate", f"--checkpoint={model}", f"--output={tmp_path}", "--dtype=bfloat16")
+    records = numbers(evaluated), numbers(tmp_path)
+    assert [record["dtype"] for record in records] == ["float32", "bfloat16"]
+    full, half = (record["subsets"]["all"]["nme"] for record in records)
+    assert half != full and half == pytest.approx(full, rel=0.05)
+
+
 @pytest.mark.parametrize("crop", ["box", "landmarks", "none"])
 def test_exact_landmarks_have_no_error_in_any_crop(config, monkeypatch, crop):
     faces = dataclasses.replace(config.data, crop=crop, crop_scale=0.7, batch_size=4)

@@ -1,8 +1,11 @@
 """A face's landmarks depend on that face alone, and go where its pixels are."""
 
 import dataclasses
+import json
 import os
+import pathlib
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from ldeq_jax.model import LDEQ, ModelConfig
 from ldeq_jax.solver import SolverConfig
 from ldeq_jax.training import TrainState
 
+ROOT = pathlib.Path(__file__).parents[1]
 SIZE = 32
 MODEL = ModelConfig(
     num_landmarks=5,
@@ -119,6 +123,19 @@ def test_a_predictor_made_anew_compiles_nothing(predictor, state):
     other = Predictor(CONFIG, random_state(MODEL).variables())
     other(images)
     assert other._predict._cache_size() == compiled
+
+
+def test_bfloat16_moves_trained_landmarks_by_less_than_a_thousandth_of_the_eyes_distance():
+    config, variables, _ = checkpoints.load_model(ROOT / "checkpoints" / "ibug_300w_video")
+    half = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="bfloat16"))
+    boxes = json.loads((ROOT / "examples" / "boxes.json").read_text())
+    for file, box in boxes.items():
+        picture = cv2.imread(str(ROOT / "examples" / file))[..., ::-1]
+        full, low = (
+            Predictor(c, variables).faces(picture, [box]).landmarks for c in (config, half)
+        )
+        moved = np.linalg.norm(low - full, axis=-1).mean()
+        assert 0 < moved / np.linalg.norm(full[0, 36] - full[0, 45]) < 1e-3
 
 
 @pytest.mark.parametrize("crop", ["landmarks", "box"])
