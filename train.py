@@ -329,7 +329,7 @@ if __name__ == "__main__":
     flags.mark_flag_as_required("config")
     try:
         app.run(main, flags_parser=parse_flags)
-    except (FileNotFoundError, FloatingPointError, ValueError) as error:
+    except (FloatingPointError, OSError, ValueError) as error:
         if not is_told_plainly(error):
             raise
         sys.exit(f"train.py: {error}")
