@@ -153,8 +153,9 @@ class Checkpoints:
     def check(self) -> None:
         """Tells of a write that failed since; does not wait."""
         with self._writing():
-            self._latest.check_for_errors()
-            self._best.check_for_errors()
+            for manager in (self._latest, self._best):
+                if not manager.is_saving_in_progress():
+                    manager.wait_until_finished()  # its own check_for_errors misses them
 
     def restore(self, fresh: TrainState) -> TrainState:
         """Reads the newest checkpoint onto the devices of `fresh`; `fresh` itself if there is none.
