@@ -343,7 +343,9 @@ if __name__ == "__main__":
         app.run(main, flags_parser=parse_flags)
     except (FloatingPointError, OSError, ValueError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            sys.exit(f"train.py: {error}: make space for --workdir, then give the command again")
+            sys.exit(
+                f"train.py: {_WORKDIR.value}: {error}; make space, then give the command again"
+            )
         if not is_told_plainly(error):
             raise
         sys.exit(f"train.py: {error}")

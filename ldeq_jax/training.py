@@ -242,8 +242,8 @@ def make_train_step(
     gradients are those of the whole batch, so the number of devices changes nothing beyond
     rounding.
 
-    A face whose solve diverges counts with its best iterate. Should the loss or the gradient still
-    not be finite, the step is skipped: it uses up its batch, and weights, averages and optimiser
+    A face whose solve diverges counts with its best iterate. Where the loss or the gradient is
+    still not finite, the step is skipped: it uses up its batch, and weights, averages and optimiser
     stay as they are. Leaving out the face alone would take a second pass, for what is not finite
     within a row makes the gradient of every weight NaN, whatever weight the row has in the loss.
 

@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_checkpoints import CONFIG, assert_same, at, create
@@ -33,6 +35,7 @@ from test_videos import data_dir as video_dir
 from ldeq_jax import training
 from ldeq_jax.checkpoints import Checkpoints, only_run_in
 from ldeq_jax.data import DataConfig, FaceSource, eval_batches, kind_of
+from ldeq_jax.solver import SolverConfig, fixed_point
 from ldeq_jax.videos import VideoSource, video_chunks
 
 __all__ = ["ToyVideos", "place", "undisturbed", "video_dir"]  # fixtures and what they need
@@ -162,6 +165,30 @@ def test_train_and_evaluate_tell_of_damaged_files(place, undisturbed, faces, tmp
     assert "train.py: face " in error.splitlines()[-1] and "build it again" in error
 
 
+# A solve that diverges ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gradient", ["implicit", "one_step", "phantom"])
+def test_a_row_that_diverges_spares_the_gradient(gradient):
+    def loss(theta, slope):
+        z, info = fixed_point(
+            lambda theta, z: slope[:, None] * z + theta,
+            theta,
+            jnp.zeros((3, 4)),
+            forward=SolverConfig(method="picard", max_steps=30),
+            gradient=gradient,
+        )
+        return jnp.sum(z**2), info
+
+    theta = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)))
+    compute = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (value, info), slopes = compute(theta, jnp.array([0.5, 1e3, -0.5]))
+    _, undisturbed = compute(theta, jnp.array([0.5, 0.2, -0.5]))
+    assert info.diverged.tolist() == [False, True, False]
+    assert np.isfinite(value) and np.isfinite(slopes).all()
+    np.testing.assert_array_equal(slopes[::2], undisturbed[::2])
+
+
 # A full disk --------------------------------------------------------------------------------------
 
 
@@ -235,13 +262,11 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_space(place, undisturbed):
 # Processes that load data -------------------------------------------------------------------------
 
 
-def children(process):
-    """Numbers of the worker processes of a run."""
-    folder = f"/proc/{process.pid}/task/{process.pid}/children"
-    with open(folder) as file:
-        numbers = file.read().split()
-    lines = {int(number): open(f"/proc/{number}/cmdline").read() for number in numbers}
-    return [number for number, line in lines.items() if "spawn_main" in line]
+def workers_of(process):
+    """Numbers of the processes that load data for a run, whichever of its threads started them."""
+    threads = Path(f"/proc/{process.pid}/task").iterdir()
+    numbers = [int(n) for thread in threads for n in (thread / "children").read_text().split()]
+    return [n for n in numbers if "spawn_main" in Path(f"/proc/{n}/cmdline").read_text()]
 
 
 @pytest.mark.slow
@@ -250,7 +275,7 @@ def test_a_killed_worker_ends_the_run_and_the_same_command_goes_on(place, undist
     process = start(place, workdir, option)
     while steps_logged(workdir) < 6 and process.poll() is None:
         time.sleep(0.001)
-    os.kill(children(process)[1], signal.SIGKILL)
+    os.kill(workers_of(process)[1], signal.SIGKILL)
     begin = time.monotonic()
     code, out, error = finish(process)
     assert time.monotonic() - begin < 60
@@ -268,7 +293,7 @@ def test_workers_end_with_a_run_that_is_killed(place, tmp_path):
     process = start(place, tmp_path, "--config.data.num_workers=2")
     while steps_logged(tmp_path) < 2 and process.poll() is None:
         time.sleep(0.001)
-    workers = children(process)
+    workers = workers_of(process)
     process.kill()
     finish(process)
     end = time.monotonic() + 30
