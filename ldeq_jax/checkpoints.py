@@ -8,7 +8,6 @@ A checkpoint gets its final name when it is complete, so a run may be killed at 
 """
 
 import contextlib
-import fcntl
 import json
 import operator
 import os
@@ -24,6 +23,11 @@ import tensorstore
 from ldeq_jax.config import Config, from_mapping, to_mapping
 from ldeq_jax.model import variable_shapes
 from ldeq_jax.training import TrainState
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None
 
 # What may change between a run and its continuation: it does not touch the weights.
 _FREE = {
@@ -41,7 +45,8 @@ _FREE = {
 def only_run_in(workdir: str | Path) -> Iterator[None]:
     """Keeps other runs out of a directory; the lock dies with its process, however that ends.
 
-    Of several hosts the first holds it. Where a file system has no locks, nothing is kept out.
+    Of several hosts the first holds it. Where a file system or Windows has no such locks, nothing
+    is kept out.
 
     Args:
         workdir: the run's directory, created when missing.
@@ -49,7 +54,7 @@ def only_run_in(workdir: str | Path) -> Iterator[None]:
     Raises:
         BlockingIOError: another run is using the directory; the message names its process.
     """
-    if jax.process_index() > 0:
+    if jax.process_index() > 0 or fcntl is None:
         yield
         return
     Path(workdir).mkdir(parents=True, exist_ok=True)

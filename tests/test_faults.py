@@ -207,7 +207,12 @@ def small_files():
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("part", "told_by"),
-    [("save", "check"), ("save_best", "check"), ("save", "save"), ("save_best", "exit")],
+    [
+        ("save", "check"),
+        ("save_best", "exit"),
+        pytest.param("save_best", "check", marks=pytest.mark.slow),
+        pytest.param("save", "save", marks=pytest.mark.slow),
+    ],
 )
 def test_a_write_that_fails_is_told_and_costs_nothing(state, tmp_path, small_files, part, told_by):
     def write(saved, step):
