@@ -277,6 +277,14 @@ def workers_of(process):
     return [n for n in numbers if "spawn_main" in Path(f"/proc/{n}/cmdline").read_text()]
 
 
+def alive(number):
+    """Whether there is a process of a number that is no zombie."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.slow
 def test_a_killed_worker_ends_the_run_and_the_same_command_goes_on(place, undisturbed):
     workdir, option = place / "worker", "--config.data.num_workers=2"
@@ -305,11 +313,13 @@ def test_workers_end_with_a_run_that_is_killed(place, tmp_path):
         time.sleep(0.001)
     workers = workers_of(process)
     process.kill()
-    finish(process)
     end = time.monotonic() + 30
-    while any(os.path.exists(f"/proc/{n}") for n in workers) and time.monotonic() < end:
+    while (left := [n for n in workers if alive(n)]) and time.monotonic() < end:
         time.sleep(0.1)
-    assert len(workers) == 2 and not any(os.path.exists(f"/proc/{n}") for n in workers)
+    for number in left:
+        os.kill(number, signal.SIGKILL)
+    finish(process)
+    assert len(workers) == 2 and not left
 
 
 # The clock ----------------------------------------------------------------------------------------
@@ -424,8 +434,10 @@ def test_a_second_run_is_refused_and_the_first_goes_on(place, undisturbed):
     while steps_logged(workdir) < 1 and first.poll() is None:
         time.sleep(0.001)
     first.send_signal(signal.SIGSTOP)  # so that it is still there
-    code, out, error = finish(start(place, workdir))
-    first.send_signal(signal.SIGCONT)
+    try:
+        code, out, error = finish(start(place, workdir))
+    finally:
+        first.send_signal(signal.SIGCONT)
     assert code == 1 and not out
     assert error.startswith(f"train.py: another run is using {workdir}: process {first.pid} on ")
     assert error.count("\n") == 1
