@@ -35,6 +35,7 @@ from test_training import (
 from test_videos import SIZE, ToyVideos
 from test_videos import data_dir as video_dir
 
+import train
 from ldeq_jax import training
 from ldeq_jax.checkpoints import Checkpoints, only_run_in
 from ldeq_jax.data import DataConfig, FaceSource, eval_batches, kind_of
@@ -265,6 +266,25 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_space(place, undisturbed):
     code, out, error = finish(start(place, workdir))
     assert code == 0 and "going on after step" in out
     assert_as_undisturbed(place, workdir, undisturbed)
+
+
+def test_a_line_of_the_log_that_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(OSError, match="No space left on device"):
+        with train.Log(tmp_path, 0, CONFIG) as log:
+            log.write(1, {"loss": 1.0, "lost": np.nan})
+            log._file.close()
+            log._file = open("/dev/full", "a")
+            log.write(2, {"loss": 1.0})
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "loss": 1.0}\n'
+
+
+@pytest.mark.slow
+def test_a_run_whose_log_cannot_be_written_tells_what_to_do(place, tmp_path):
+    (tmp_path / "config.json").symlink_to("/dev/full")
+    code, out, error = finish(start(place, tmp_path))
+    assert code == 1 and "Traceback" not in error
+    told = f"train.py: {tmp_path}: [Errno 28] No space left on device; make space, then"
+    assert error.splitlines()[-1].startswith(told)
 
 
 # Processes that load data -------------------------------------------------------------------------
