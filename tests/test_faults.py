@@ -222,6 +222,7 @@ def test_a_write_that_fails_is_told_and_costs_nothing(state, tmp_path, small_fil
 
     with Checkpoints(tmp_path, CONFIG) as saved:
         write(saved, 1)
+    told = "at once"  # by the very call, as it may happen
     words = rf"could be written to {tmp_path} \(File too large.*\); .* same command again"
     with pytest.raises(OSError, match=words):
         with Checkpoints(tmp_path, CONFIG) as saved:
@@ -238,7 +239,7 @@ def test_a_write_that_fails_is_told_and_costs_nothing(state, tmp_path, small_fil
                 told = told_by
                 raise
             told = "exit"
-    assert told == told_by
+    assert told in (told_by, "at once")
     small_files(resource.RLIM_INFINITY)
     gc.collect()
     with Checkpoints(tmp_path, CONFIG) as saved:
