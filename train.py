@@ -22,6 +22,7 @@ All devices of a machine are used. On a TPU pod or a cluster, start the same com
 """
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -57,6 +58,9 @@ _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several hosts of a TPU pod, a Slurm or a Kubernetes job."
 )
 
+# A run whose steps are all skipped would not come to life again: its weights do not change.
+SKIPPED_AT_MOST = 10
+
 
 def main(argv: list[str]) -> int | None:
     """Trains, or draws a contact sheet; returns the exit code."""
@@ -76,7 +80,8 @@ def main(argv: list[str]) -> int | None:
     schema = get_schema(config.data.schema or source.schema)
     config = config.for_schema(schema)
     if not _CONTACT_SHEET.value:
-        return train(config, schema, len(source), Path(_WORKDIR.value))
+        with checkpoints.only_run_in(_WORKDIR.value):
+            return train(config, schema, len(source), Path(_WORKDIR.value))
     draw_contact_sheet(config, schema, Path(_CONTACT_SHEET.value))
 
 
@@ -140,6 +145,7 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
             if not (log_due or eval_due or save_due or stopping):
                 continue
             numbers, line = read(step, measured), {}
+            saved.check()
             if log_due:
                 line = {
                     name if name == "lr" else f"train/{name}": numbers[name] for name in numbers
@@ -208,14 +214,15 @@ def read(step: int, measured: dict[str, jax.Array]) -> dict[str, float]:
     """The numbers of a step, waited for.
 
     Raises:
-        FloatingPointError: the loss or its gradient is not finite, so that the weights are lost.
+        FloatingPointError: too many steps in a row had no finite loss and gradient.
     """
     numbers = {name: float(value) for name, value in jax.device_get(measured).items()}
-    if not math.isfinite(numbers["loss"] + numbers["grad_norm"]):
+    if numbers["skipped_in_a_row"] >= SKIPPED_AT_MOST:
         raise FloatingPointError(
-            f"step {step} has loss {numbers['loss']} and gradient norm {numbers['grad_norm']}; "
-            "what is saved is from before it. Look at train/grad_norm and train/residual in "
-            "metrics.jsonl, lower optimizer.learning_rate or optimizer.clip_at, and start anew"
+            f"step {step} has loss {numbers['loss']} and gradient norm {numbers['grad_norm']}, and "
+            f"so it was for {SKIPPED_AT_MOST} steps, which were skipped. Look at train/grad_norm "
+            "and train/residual in metrics.jsonl, lower optimizer.learning_rate or "
+            "optimizer.clip_at, and start anew"
         )
     return numbers
 
@@ -282,20 +289,25 @@ class Log:
         kept.write_text("".join(f"{line}\n" for line in lines if _is_of(line, start)))
         kept.replace(path)
         self._file = path.open("a")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+        # Its thread dies of a full disk, and a queue of limited length would then be waited for.
+        board = str(workdir / "tensorboard")
+        self._board = SummaryWriter(board, purge_step=start + 1, max_queue=0)
 
     def __enter__(self) -> "Log":
         return self
 
     def __exit__(self, *_) -> None:
         if self._file is not None:
-            self._file.close()
-            self._board.close()
+            with contextlib.suppress(OSError):  # `write` has told, and the board repeats the lines
+                self._file.close()
+            with contextlib.suppress(OSError):
+                self._board.close()
 
     def write(self, step: int, numbers: dict[str, float]) -> None:
-        """Adds one line."""
+        """Adds one line, without the numbers that are not finite: JSON has none."""
         if self._file is None:
             return
+        numbers = {name: value for name, value in numbers.items() if math.isfinite(value)}
         self._file.write(json.dumps({"step": step} | numbers) + "\n")
         self._file.flush()
         for name, value in numbers.items():
@@ -329,7 +341,11 @@ if __name__ == "__main__":
     flags.mark_flag_as_required("config")
     try:
         app.run(main, flags_parser=parse_flags)
-    except (FileNotFoundError, FloatingPointError, ValueError) as error:
+    except (FloatingPointError, OSError, ValueError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            sys.exit(
+                f"train.py: {_WORKDIR.value}: {error}; make space, then give the command again"
+            )
         if not is_told_plainly(error):
             raise
         sys.exit(f"train.py: {error}")

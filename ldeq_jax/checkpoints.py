@@ -7,8 +7,12 @@ optimiser, is also what a released model looks like; `load_model` reads either.
 A checkpoint gets its final name when it is complete, so a run may be killed at any time.
 """
 
+import contextlib
 import json
 import operator
+import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,11 @@ import tensorstore
 from ldeq_jax.config import Config, from_mapping, to_mapping
 from ldeq_jax.model import variable_shapes
 from ldeq_jax.training import TrainState
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None
 
 # What may change between a run and its continuation: it does not touch the weights.
 _FREE = {
@@ -32,8 +41,44 @@ _FREE = {
 }
 
 
+@contextlib.contextmanager
+def only_run_in(workdir: str | Path) -> Iterator[None]:
+    """Keeps other runs out of a directory; the lock dies with its process, however that ends.
+
+    Of several hosts the first holds it. Where a file system or Windows has no such locks, nothing
+    is kept out.
+
+    Args:
+        workdir: the run's directory, created when missing.
+
+    Raises:
+        BlockingIOError: another run is using the directory; the message names its process.
+    """
+    if jax.process_index() > 0 or fcntl is None:
+        yield
+        return
+    Path(workdir).mkdir(parents=True, exist_ok=True)
+    with (Path(workdir) / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise BlockingIOError(
+                f"another run is using {workdir}: {file.read() or 'its process is not known'}. "
+                "Wait for it, end it, or use another --workdir"
+            ) from error
+        except OSError:
+            pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
 class Checkpoints:
     """Writes and reads the checkpoints of one run; leaving the context waits for writes.
+
+    Writes go on in the background, and what fails there is told by the next call of a method.
 
     Args:
         workdir: the run's directory, created when missing; one that all hosts see.
@@ -41,10 +86,11 @@ class Checkpoints:
 
     Raises:
         ValueError: the directory holds a run with another config, or its best model is damaged.
+        OSError: from any method that writes: a checkpoint could not be written.
     """
 
     def __init__(self, workdir: str | Path, config: Config):
-        workdir = Path(workdir).resolve()
+        self._workdir = workdir = Path(workdir).resolve()
         self._config = to_mapping(config)
         newest = max(_steps(workdir / "checkpoints"), default=None)
         best = _best_step(workdir / "best")
@@ -74,27 +120,47 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_) -> None:
-        self._latest.close()
-        self._best.close()
+        with self._writing(), contextlib.closing(self._best), contextlib.closing(self._latest):
+            pass
+
+    @contextlib.contextmanager
+    def _writing(self):
+        try:
+            yield
+        except Exception as error:  # orbax and its storage layer raise many kinds
+            reason = str(error).splitlines()[0].rpartition(": ")[2][:200]
+            raise OSError(
+                f"no checkpoint could be written to {self._workdir} ({reason}); those from before "
+                "are whole. If the disk is full, make space; then give the same command again"
+            ) from error
 
     def save(self, state: TrainState) -> None:
         """Writes a full state in the background; a write under way is waited for first."""
         step = int(state.step)
-        if step in self._latest.all_steps():
-            return
-        self._latest.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                about=ocp.args.JsonSave({"config": self._config}),
-            ),
-        )
+        with self._writing():
+            if step in self._latest.all_steps():
+                return
+            self._latest.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    about=ocp.args.JsonSave({"config": self._config}),
+                ),
+            )
 
     def save_best(self, state: TrainState, metrics: dict[str, float]) -> None:
         """Writes the weights if `metrics["nme"]` is the lowest so far, in place of the best."""
         if metrics["nme"] < self.best_nme:
             self.best_nme = metrics["nme"]
-            _save_weights(self._best, state, self._config, metrics)
+            with self._writing():
+                _save_weights(self._best, state, self._config, metrics)
+
+    def check(self) -> None:
+        """Tells of a write that failed since; does not wait."""
+        with self._writing():
+            for manager in (self._latest, self._best):
+                if not manager.is_saving_in_progress():
+                    manager.wait_until_finished()  # its own check_for_errors misses them
 
     def restore(self, fresh: TrainState) -> TrainState:
         """Reads the newest checkpoint onto the devices of `fresh`; `fresh` itself if there is none.

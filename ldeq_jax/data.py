@@ -7,8 +7,10 @@ normalises them there.
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import re
+import threading
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
@@ -21,6 +23,8 @@ from absl import flags
 from ldeq_jax import geometry
 from ldeq_jax.augment import AugmentConfig, augment_face
 from ldeq_jax.schema import LandmarkSchema, get_schema
+
+_BUILD_AGAIN = "build it again with datasets/build.py --overwrite"
 
 Crop = Literal["box", "extent", "landmarks", "none"]
 
@@ -94,8 +98,9 @@ def kind_of(name: str, data_dir: str = "") -> str:
 
     Raises:
         FileNotFoundError: the data set has not been built.
+        ValueError: its description is damaged.
     """
-    return _kind(tfds.builder_from_directory(_newest_version(name, data_dir)))
+    return _kind(_builder(name, data_dir))
 
 
 def _kind(builder):
@@ -112,19 +117,21 @@ class ExampleSource:
 
     Raises:
         FileNotFoundError: the data set has not been built.
-        ValueError: no such split, nothing in it, or the data set holds the other kind of examples.
+        ValueError: no such split, nothing in it, the data set holds the other kind of examples, or
+            its description is damaged.
     """
 
     kind: ClassVar[str]
 
     def __init__(self, name: str, split: str, data_dir: str = ""):
-        builder = tfds.builder_from_directory(_newest_version(name, data_dir))
+        builder = _builder(name, data_dir)
         kind = _kind(builder)
         if kind != self.kind:
             reader = {"faces": "FaceSource", "videos": "VideoSource"}[kind]
             raise ValueError(f"{name} holds {kind}, not {self.kind}: read it with {reader}")
         sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
         self.where = f"{name}:{split}"
+        self._folder = builder.data_path
         self.schema: str = builder.info.metadata["schema"]
         self.attribute_names: list[str] = list(builder.info.metadata["attribute_names"])
         try:
@@ -141,6 +148,21 @@ class ExampleSource:
     def __len__(self) -> int:
         return len(self._examples)
 
+    def _example(self, index: int) -> dict[str, Any]:
+        """The fields of an example as they are stored."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.where} has examples 0 to {len(self) - 1}, no {index}")
+        try:
+            example = dict(self._examples[index])
+            if lost := [field for field, value in example.items() if value is None]:
+                raise ValueError(f"without {', '.join(lost)}")
+        except Exception as error:  # what reads the records raises many kinds, none of its own
+            raise ValueError(
+                f"{self.kind[:-1]} {index} of {self.where} cannot be read from {self._folder} "
+                f"({_first_line(error)}): its files are damaged; {_BUILD_AGAIN}"
+            ) from error
+        return example
+
 
 class FaceSource(ExampleSource):
     """The faces of one split, by number."""
@@ -155,7 +177,8 @@ class FaceSource(ExampleSource):
             picture pixels; attributes: (A,) bool.
 
         Raises:
-            ValueError: a landmark is not finite.
+            IndexError: there is no such face.
+            ValueError: a landmark is not finite, or the data set's files are damaged.
         """
         return self._face(index)[0]
 
@@ -163,7 +186,9 @@ class FaceSource(ExampleSource):
         """Face ``index``: its annotation, and image: (H, W, 3) uint8 RGB.
 
         Raises:
-            ValueError: a landmark is not finite, or the picture cannot be decoded.
+            IndexError: there is no such face.
+            ValueError: a landmark is not finite, the picture cannot be decoded, or the data set's
+                files are damaged.
         """
         face, data = self._face(index)
         # EXIF turns are ignored: landmarks refer to the pixels as stored.
@@ -176,7 +201,7 @@ class FaceSource(ExampleSource):
         return face
 
     def _face(self, index):
-        face = dict(self._examples[index])
+        face = self._example(index)
         face["name"] = face["name"].decode()
         if not np.isfinite(face["landmarks"]).all():
             raise ValueError(
@@ -347,12 +372,16 @@ def shard_rows(config: DataConfig, shard_index: int, shard_count: int) -> slice:
 
 
 def in_workers(batches: grain.IterDataset, config: DataConfig, ahead: int) -> grain.IterDataset:
-    """Have ``config.num_workers`` processes make batches, each up to ``ahead`` of them early."""
+    """Have ``config.num_workers`` processes make batches, each up to ``ahead`` of them early.
+
+    Raises:
+        ChildProcessError: while iterating: one of the processes was killed.
+    """
     if not flags.FLAGS.is_parsed():
         # Grain's workers read absl flags, which a notebook or a test never parses.
         flags.FLAGS.mark_as_parsed()
     workers = grain.MultiprocessingOptions(config.num_workers, per_worker_buffer_size=ahead)
-    return batches.mp_prefetch(workers, worker_init_fn=_start_worker)
+    return _OfWorkers(batches.mp_prefetch(workers, worker_init_fn=_start_worker))
 
 
 def _batches(rows, config, shard_index, shard_count):
@@ -365,8 +394,59 @@ def _batches(rows, config, shard_index, shard_count):
     return in_workers(batches.to_iter_dataset(alone), config, ahead=2)
 
 
+class _OfWorkers(grain.IterDataset):
+    """Tells in words of our own that a worker process has died."""
+
+    def __iter__(self):
+        return _IteratorOfWorkers(iter(self._parent))
+
+
+class _IteratorOfWorkers(grain.DatasetIterator):
+    def __next__(self):
+        try:
+            return next(self._parent)
+        except RuntimeError as error:  # grain looks after its workers once a second
+            if "Worker process was terminated" not in str(error):
+                raise
+            raise ChildProcessError(
+                f"a process that loads data is gone ({str(error).partition('. ')[0]}). If memory "
+                "ran out, set a smaller data.num_workers, or 0 for threads; then give the command "
+                "again"
+            ) from error
+
+    def get_state(self):
+        return self._parent.get_state()
+
+    def set_state(self, state):
+        self._parent.set_state(state)
+
+
 def _start_worker(worker_index, worker_count):
     cv2.setNumThreads(0)
+    # Grain's workers outlive a parent that is killed, with all that they hold.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _builder(name, data_dir):
+    folder = _newest_version(name, data_dir)
+    try:
+        builder = tfds.builder_from_directory(folder)
+        if not {"schema", "attribute_names"} <= set(builder.info.metadata or ()):
+            raise ValueError("no schema or attribute_names in metadata.json")
+    except Exception as error:  # a file cut short or missing, of several formats
+        raise ValueError(
+            f"{folder} does not describe a data set ({_first_line(error)}): {_BUILD_AGAIN}"
+        ) from error
+    return builder
+
+
+def _first_line(error):
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def _newest_version(name, data_dir):

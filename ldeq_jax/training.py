@@ -121,11 +121,13 @@ class TrainState:
     """All that changes during training; arrays only.
 
     Attributes:
-        step: () int32, optimiser steps taken, also the number of batches used.
+        step: () int32, batches used, also the number of optimiser steps but for those skipped.
         params: parameters.
         batch_stats: running averages of BatchNorm; empty without it.
         opt_state: optimiser state.
         ema: averaged parameters; empty when there is no average.
+        skipped: () int32, steps of which nothing came, as their loss or gradient was not finite.
+        skipped_in_a_row: () int32, of them, those since the last that was not.
     """
 
     step: jax.Array
@@ -133,6 +135,8 @@ class TrainState:
     batch_stats: Any
     opt_state: Any
     ema: Any
+    skipped: jax.Array = np.int32(0)
+    skipped_in_a_row: jax.Array = np.int32(0)
 
     def variables(self) -> dict[str, Any]:
         """What `LDEQ.apply` needs to predict: averaged parameters where they are kept."""
@@ -189,6 +193,8 @@ def create_state(
             batch_stats=variables.get("batch_stats", {}),
             opt_state=make_optimizer(optimizer, train.num_steps).init(params),
             ema=jax.tree.map(jnp.copy, params) if optimizer.ema_decay else {},
+            skipped=jnp.int32(0),
+            skipped_in_a_row=jnp.int32(0),
         )
 
     # XLA would optimise each random draw of this program, which runs once, for a second on a CPU.
@@ -236,10 +242,15 @@ def make_train_step(
     gradients are those of the whole batch, so the number of devices changes nothing beyond
     rounding.
 
+    A face whose solve diverges counts with its best iterate. Where the loss or the gradient is
+    still not finite, the step is skipped: it uses up its batch, and weights, averages and optimiser
+    stay as they are. Leaving out the face alone would take a second pass, for what is not finite
+    within a row makes the gradient of every weight NaN, whatever weight the row has in the loss.
+
     Returns:
         `step(state, batch) -> state, metrics`. It consumes the state it is given. The metrics are:
         loss, nme (percent), spread (percent of the crop), solver_steps, residual, converged and
-        diverged (shares of faces), grad_norm, lr.
+        diverged (shares of faces), grad_norm, lr, and the state's skipped and skipped_in_a_row.
 
     Raises:
         ValueError: `train.min_budget` exceeds the largest budget.
@@ -304,8 +315,21 @@ def make_train_step(
             # The average is short while the weights still move fast.
             decay = jnp.minimum(optimizer.ema_decay, (1 + state.step) / (10 + state.step))
             ema = optax.incremental_update(params, ema, 1 - decay)
-        metrics |= {"grad_norm": optax.tree.norm(gradient), "lr": schedule(state.step)}
-        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+        grad_norm = optax.tree.norm(gradient)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
+        new = state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema)
+        new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state).replace(
+            step=state.step + 1,
+            skipped=state.skipped + ~finite,
+            skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),
+        )
+        metrics |= {
+            "grad_norm": grad_norm,
+            "lr": schedule(state.step - state.skipped),
+            "skipped": new.skipped,
+            "skipped_in_a_row": new.skipped_in_a_row,
+        }
+        return new, metrics
 
     everywhere = replicated(mesh)
     return jax.jit(

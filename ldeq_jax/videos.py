@@ -62,7 +62,9 @@ class VideoSource(ExampleSource):
             (T,) bool, True for frames whose labels count; fps: float; attributes: (A,) bool.
 
         Raises:
-            ValueError: the fields disagree about the number of frames.
+            IndexError: there is no such video.
+            ValueError: the fields disagree about the number of frames, or the data set's files are
+                damaged.
         """
         return self._video(index)[0]
 
@@ -73,7 +75,9 @@ class VideoSource(ExampleSource):
             (H, W, 3) uint8 RGB, as many as there are labels.
 
         Raises:
-            ValueError: the video cannot be decoded, or is shorter than its labels.
+            IndexError: there is no such video.
+            ValueError: the video cannot be decoded, is shorter than its labels, or the data set's
+                files are damaged.
         """
         video, data = self._video(index)
         length = len(video["mask"])
@@ -95,7 +99,7 @@ class VideoSource(ExampleSource):
             capture.release()
 
     def _video(self, index):
-        video = dict(self._examples[index])
+        video = self._example(index)
         video["name"] = video["name"].decode()
         lengths = {field: len(video[field]) for field in ("landmarks", "boxes", "mask")}
         if len(set(lengths.values())) > 1:

@@ -224,6 +224,40 @@ def test_masked_rows_do_not_count_whatever_they_hold(two):
     np.testing.assert_allclose(measured["loss"], np.mean(others), rtol=1e-5)
 
 
+def test_a_step_that_is_not_finite_is_skipped_and_the_next_is_not(one, two):
+    batch = make_batch()
+    lost = batch._replace(landmarks=batch.landmarks.copy())
+    lost.landmarks[2] = np.nan
+    ends = []
+    for run in (one, two):
+        before, _ = run(run.state, make_batch(1))
+        skipped, measured = run(before, lost)
+        assert not np.isfinite(measured["loss"])
+        counted = {"step": 2, "skipped": 1, "skipped_in_a_row": 1}
+        jax.tree.map(np.testing.assert_array_equal, skipped, before.replace(**counted))
+        assert (measured["skipped"], measured["skipped_in_a_row"]) == (1, 1)
+        skipped, measured = run(skipped, lost)
+        assert (measured["skipped"], measured["skipped_in_a_row"]) == (2, 2)
+        # Then the run goes on as one that is at this step and was never disturbed.
+        after, measured = run(skipped, batch)
+        assert (measured["skipped"], measured["skipped_in_a_row"]) == (2, 0)
+        expected, undisturbed = run(before.replace(step=skipped.step), batch)
+        assert measured["loss"] == undisturbed["loss"]
+        jax.tree.map(np.testing.assert_array_equal, after, expected.replace(skipped=2))
+        assert not np.array_equal(*(jax.tree.leaves(s.params)[0] for s in (before, after)))
+        ends.append(after.skipped)
+    assert ends == [2, 2]
+
+
+def test_an_infinite_loss_with_a_finite_gradient_is_skipped_too(two):
+    lost = make_batch()
+    lost.landmarks[0, 0, 0] = np.inf  # the slope of |d| is 1 all the way
+    after, measured = two(two.state, lost)
+    assert np.isposinf(measured["loss"]) and np.isfinite(measured["grad_norm"])
+    jax.tree.map(np.testing.assert_array_equal, after.params, two.state.params)
+    assert after.skipped == 1
+
+
 def test_batch_statistics_move_and_are_what_a_prediction_uses(two):
     state, batch = two.state, make_batch()
     after, _ = two(state, batch)
@@ -554,23 +588,25 @@ def test_a_bug_is_not_told_in_a_line():
 # The loop in this process -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lost", ["loss", "grad_norm"])
-def test_a_step_that_is_not_finite_is_an_error(lost):
-    measured = {"loss": jnp.float32(1), "grad_norm": jnp.float32(2), "lr": jnp.float32(3)}
-    assert train.read(7, measured) == {"loss": 1, "grad_norm": 2, "lr": 3}
-    with pytest.raises(FloatingPointError, match=f"step 7 has .*{lost.split('_')[0]}.* nan"):
-        train.read(7, measured | {lost: jnp.float32(jnp.nan)})
+def test_too_many_skipped_steps_are_an_error():
+    measured = {"loss": jnp.nan, "grad_norm": jnp.nan, "skipped_in_a_row": jnp.int32(9)}
+    assert train.read(7, measured)["skipped_in_a_row"] == 9
+    with pytest.raises(FloatingPointError, match="step 7 has loss nan .* for 10 steps"):
+        train.read(7, measured | {"skipped_in_a_row": jnp.int32(10)})
 
 
-def test_a_run_that_explodes_saves_nothing_of_it(place, tmp_path):
+def test_a_run_that_explodes_ends_with_what_it_had_before(place, tmp_path):
     changes = {"optimizer.learning_rate": 1e30, "train.checkpoint_every": 1}
     options = [f"--config.{name}={value}" for name, value in changes.items()]
     code, out, error = finish(start(place, tmp_path, *options))
     assert code == 1 and "Traceback" not in error
-    assert error.splitlines()[-1].startswith("train.py: step 2 has loss nan")
+    assert error.splitlines()[-1].startswith("train.py: step 11 has loss nan")
+    assert [line.get("train/loss") is None for line in read_log(tmp_path)] == [False] + 9 * [True]
+    assert [line["train/skipped"] for line in read_log(tmp_path)] == list(range(10))
     config = read_config(place, **changes)
     state = final_state(config, tmp_path)
-    assert state.step == 1
+    # So the same command ends at once, and not after ten steps more.
+    assert (state.step, state.skipped, state.skipped_in_a_row) == (10, 9, 9)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
