@@ -56,7 +56,9 @@ class Checkpoints:
         self._latest = ocp.CheckpointManager(
             workdir / "checkpoints",
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=config.train.keep, cleanup_tmp_directories=True
+                max_to_keep=config.train.keep,
+                cleanup_tmp_directories=True,
+                multiprocessing_options=_meeting_places("checkpoints"),
             ),
         )
         self._best = _best_manager(workdir / "best")
@@ -158,8 +160,14 @@ def _best_manager(directory):
         best_fn=operator.itemgetter("nme"),
         best_mode="min",
         cleanup_tmp_directories=True,
+        multiprocessing_options=_meeting_places("best"),
     )
     return ocp.CheckpointManager(directory, options=options)
+
+
+def _meeting_places(name):
+    """Hosts wait for each other by name: two managers that write at the same time need their own."""
+    return ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
 
 
 def _save_weights(manager, state, config, metrics):
