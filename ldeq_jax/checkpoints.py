@@ -20,7 +20,8 @@ from ldeq_jax.config import Config, from_mapping, to_mapping
 from ldeq_jax.model import variable_shapes
 from ldeq_jax.training import TrainState
 
-# What may change between a run and its continuation: it does not touch the weights.
+# What may change between a run and its continuation: it does not touch the weights, or by rounding
+# alone.
 _FREE = {
     "config.data.data_dir",
     "config.data.num_workers",
@@ -28,6 +29,7 @@ _FREE = {
     "config.train.eval_every",
     "config.train.checkpoint_every",
     "config.train.keep",
+    "config.train.shard_params",
     "config.rwr",
 }
 
@@ -166,7 +168,7 @@ def _best_manager(directory):
 
 
 def _meeting_places(name):
-    """Hosts wait for each other by name: two managers that write at the same time need their own."""
+    """Hosts meet under names: two managers that write at the same time need names of their own."""
     return ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
 
 
