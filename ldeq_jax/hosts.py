@@ -44,8 +44,8 @@ def join(distributed: bool, timeout: int, *, preemptible: bool) -> bool:
     """
     if not (distributed or os.environ.get("JAX_COORDINATOR_ADDRESS")):
         return False
-    jax.config.update("jax_enable_preemption_service", preemptible)
     number, place = (_number(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+    jax.config.update("jax_enable_preemption_service", preemptible)
     try:
         jax.distributed.initialize(
             num_processes=number, process_id=place, heartbeat_timeout_seconds=timeout
