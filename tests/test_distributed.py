@@ -42,7 +42,7 @@ def place(tmp_path_factory):
 class Job:
     """A script on several hosts, each a process with one CPU device."""
 
-    def __init__(self, place, number, script, *options, only_on_last=()):
+    def __init__(self, place, number, script, *options, only_on_last=(), slurm=False):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
@@ -53,12 +53,18 @@ class Job:
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "XLA_FLAGS": "--xla_backend_optimization_level=0",
             "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
-            "JAX_NUM_PROCESSES": str(number),
         }
+        if slurm:  # which JAX knows by itself
+            options += ("--distributed",)
+            shared |= {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost"}
+            shared |= {"SLURM_NTASKS": str(number), "SLURM_LOCALID": "0"}
+        else:
+            shared |= {"JAX_NUM_PROCESSES": str(number)}
+        place_of = "SLURM_PROCID" if slurm else "JAX_PROCESS_ID"
         self.processes = [
             subprocess.Popen(
                 [sys.executable, script, *options, *(only_on_last if host == number - 1 else ())],
-                env=shared | {"JAX_PROCESS_ID": str(host)},
+                env=shared | {place_of: str(host)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -229,7 +235,7 @@ def test_hosts_write_many_checkpoints_of_both_kinds_at_the_same_time(place):
     workdir = place / "often"
     changes = {"eval_every": 1, "checkpoint_every": 1, "log_every": 1}
     options = [f"--config.train.{name}={value}" for name, value in changes.items()]
-    codes, outs, errors = train_job(place, 2, workdir, *options, steps=40).finish()
+    codes, outs, errors = train_job(place, 2, workdir, *options, steps=40, slurm=True).finish()
     assert codes == (0, 0), errors
     assert sorted(int(f.name) for f in (workdir / "checkpoints").iterdir()) == [39, 40]
     assert not [f.name for f in workdir.glob("*/*tmp*")]
