@@ -16,6 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 import tensorstore
 
+from ldeq_jax import hosts
 from ldeq_jax.config import Config, from_mapping, to_mapping
 from ldeq_jax.model import variable_shapes
 from ldeq_jax.training import TrainState
@@ -42,7 +43,8 @@ class Checkpoints:
         config: the run's config, written into every checkpoint.
 
     Raises:
-        ValueError: the directory holds a run with another config, or its best model is damaged.
+        ValueError: the directory holds a run with another config, its best model is damaged, or
+            other hosts see other checkpoints.
     """
 
     def __init__(self, workdir: str | Path, config: Config):
@@ -64,6 +66,13 @@ class Checkpoints:
             ),
         )
         self._best = _best_manager(workdir / "best")
+        # Hosts that went on from different steps would wait for each other in vain, or learn apart.
+        seen = hosts.gathered((self._latest.latest_step(), best))
+        if len(set(seen)) > 1:
+            raise ValueError(
+                f"the hosts see different checkpoints in {workdir}, the steps (latest, best) "
+                f"{seen}: it must be one directory that all of them share"
+            )
 
     def _refuse_changes(self, directory):
         now = json.loads(json.dumps(self._config))  # JSON turns tuples into lists

@@ -254,7 +254,7 @@ def test_a_killed_host_ends_the_others_and_any_number_goes_on(
     workdir = place / f"killed_{number}_{victim}"
     options = [f"--config.train.shard_params={shard_params}"]
     job = train_job(place, number, workdir, *options)
-    wait_for(lambda: logged(workdir) >= 6, job)
+    wait_for((workdir / "checkpoints" / "4").is_dir, job)
     job.processes[victim].kill()
     start = time.monotonic()
     codes, outs, errors = job.finish()
@@ -268,7 +268,7 @@ def test_a_killed_host_ends_the_others_and_any_number_goes_on(
 
     codes, outs, errors = train_job(place, then, workdir).finish()
     assert codes == (0,) * then, errors
-    assert "going on after step 4" in outs[0]
+    assert "going on after step " in outs[0]
     assert_same_log(workdir, alone, list(range(1, STEPS + 1)))
 
 
@@ -276,12 +276,12 @@ def test_a_killed_host_ends_the_others_and_any_number_goes_on(
 def test_one_host_s_checkpoint_goes_on_on_four(place, alone):
     workdir = place / "one_four"
     job = train_job(place, 1, workdir)
-    wait_for(lambda: logged(workdir) >= 6, job)
+    wait_for((workdir / "checkpoints" / "4").is_dir, job)
     job.processes[0].kill()
     assert list(job.finish())[0] == (-signal.SIGKILL,)
     job = train_job(place, 4, workdir, "--config.train.shard_params=True")
     codes, outs, errors = job.finish()
-    assert codes == (0,) * 4 and "going on after step 4" in outs[0], errors
+    assert codes == (0,) * 4 and "going on after step " in outs[0], errors
     assert_same_log(workdir, alone, list(range(1, STEPS + 1)))
 
 
@@ -328,6 +328,15 @@ def test_a_host_that_fails_alone_says_why_and_ends_the_others(place):
     assert codes[1] == 1 and codes[0] in ABORTED, errors
     assert "train.py: no data set 'ibug_300w' in /nowhere" in errors[1]
     assert time.monotonic() - start < 60
+
+
+@pytest.mark.slow
+def test_hosts_that_share_no_directory_are_told_so(place, alone):
+    other = [f"--workdir={place / 'another'}"]
+    codes, outs, errors = train_job(place, 2, alone, only_on_last=other).finish()
+    assert set(codes) <= {1, *ABORTED} and 1 in codes, errors
+    told = "the hosts see different checkpoints", "one directory that all of them share"
+    assert any(all(words in error for words in told) for error in errors), errors
 
 
 @pytest.mark.slow
