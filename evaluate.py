@@ -28,6 +28,9 @@ the frames alone can be measured. The output directory gets table.md, metrics.js
 (every setting on both splits), videos.csv (each video), trade_off.png (error against flicker),
 flicker/ (over time, of --show) and, with --overlays, overlays/ (videos with landmarks, side by
 side). docs/video.md tells more.
+
+On several hosts start the same command on each, like train.py's, see docs/pods.md: they divide the
+faces or videos, and the first of them writes the results.
 """
 
 import csv
@@ -49,6 +52,7 @@ from ldeq_jax import (
     checkpoints,
     data,
     geometry,
+    hosts,
     inference,
     metrics,
     report,
@@ -59,6 +63,7 @@ from ldeq_jax import (
     videos,
 )
 from ldeq_jax.config import Config
+from ldeq_jax.hosts import say
 from ldeq_jax.schema import LandmarkSchema, get_schema
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -166,8 +171,13 @@ _CHUNK_FRAMES = flags.DEFINE_integer(
 _NUM_WORKERS = flags.DEFINE_integer(
     "num_workers", None, "Processes that load data. As trained if unset.", lower_bound=0
 )
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several hosts, as in train.py.")
+_HOST_TIMEOUT = flags.DEFINE_integer(
+    "host_timeout", 60, "Seconds without a sign of life after which a host counts as lost."
+)
 
 
+@hosts.ending_soon()
 def main(argv: list[str]) -> None:
     """Evaluates; what the user can mend is told in a line."""
     logging.set_verbosity(logging.ERROR)  # orbax tells of every file it reads
@@ -178,6 +188,8 @@ def main(argv: list[str]) -> None:
     budgets = sorted({int(budget) for budget in _BUDGETS.value})
     penalties, follows = numbers(_PENALTIES), numbers(_FOLLOWS)
     try:
+        if not hosts.join(_DISTRIBUTED.value, _HOST_TIMEOUT.value, preemptible=False):
+            inference.use_all_cores()
         config, variables, step = checkpoints.load_model(_CHECKPOINT.value)
         config = with_flags(config)
         about = {"checkpoint": _CHECKPOINT.value, "step": step}
@@ -295,7 +307,7 @@ def evaluate_videos(
         "dtype": config.model.dtype,
         "command": shlex.join(["python", *sys.argv]),
     }
-    print(
+    say(
         f"{config.data.name}, tuning on {tuning_split}, reporting {config.data.eval_split}; crop "
         f"{config.data.crop} x {config.data.crop_scale}, model of step {about['step']}, on "
         f"{jax.device_count()} {jax.default_backend()} device(s)"
@@ -333,7 +345,7 @@ def evaluate(
     about: dict[str, Any],
     output: Path,
 ) -> None:
-    """Runs the model, prints the table and writes the results.
+    """Runs the model on all hosts; on the first, prints the table and writes the results.
 
     Args:
         config: the model's, with data and solver as wanted.
@@ -344,15 +356,16 @@ def evaluate(
         output: directory of the results.
     """
     forward, schema = config.model.forward, get_schema(config.data.schema)
-    print(
+    say(
         f"{len(source)} faces of {source.where}, crop {config.data.crop} x "
         f"{config.data.crop_scale}, model of step {about['step']}, {forward.method} for at most "
         f"{forward.max_steps} steps or to {forward.tol:g}, on {jax.device_count()} "
         f"{jax.default_backend()} device(s)"
     )
-    output.mkdir(parents=True, exist_ok=True)
-    for sometimes in ("budgets.png", "faces.png"):
-        (output / sometimes).unlink(missing_ok=True)  # an earlier evaluation's
+    if hosts.is_first():
+        output.mkdir(parents=True, exist_ok=True)
+        for sometimes in ("budgets.png", "faces.png"):
+            (output / sometimes).unlink(missing_ok=True)  # an earlier evaluation's
     labels = [source.annotation(index) for index in range(len(source))]
     subsets = subsets_of(labels, source.attribute_names)
     # Compiled for the longest budget, as shorter ones need no compilation of their own.
@@ -362,10 +375,12 @@ def evaluate(
     numbers = {name: summary(result, members) for name, members in subsets.items()}
     tables = [subset_table(numbers)]
     by_budget = {}
-    for budget in tqdm(budgets, unit="budget", disable=not budgets):
+    for budget in tqdm(budgets, unit="budget", disable=not (budgets and hosts.is_first())):
         known = budget == forward.max_steps
         this = result if known else run(predictor, labels, schema, budget, progress=False)
         by_budget[budget] = {name: summary(this, members) for name, members in subsets.items()}
+    if not hosts.is_first():
+        return
     if budgets:
         tables.append(budget_table(by_budget))
         plots = [
@@ -421,7 +436,9 @@ def run(
     """Result of `Predictor.batches` over the evaluation split, with nme (N,) as fractions."""
     config = predictor.config
     size = config.model.image_size
-    batches = data.eval_batches(config.data, config.data.eval_split, size)
+    shard = {"shard_index": jax.process_index(), "shard_count": jax.process_count()}
+    batches = data.eval_batches(config.data, config.data.eval_split, size, **shard)
+    progress = progress and hosts.is_first()
     total = math.ceil(len(labels) / config.data.batch_size) if progress else None
     result = predictor.batches(batches, total, budget)
     # In pixels of the picture, where the labels were made, whatever the crop does to them.
@@ -515,5 +532,4 @@ class Crops:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["checkpoint", "output"])
-    inference.use_all_cores()
     app.run(main)

@@ -18,7 +18,10 @@ To see what the model will be shown, without training:
   python train.py --config=configs/ibug_300w_small.py --contact_sheet=sheet.png
 
 All devices of a machine are used. On a TPU pod or a cluster, start the same command with
---distributed on every host, with data and --workdir where all of them see them.
+--distributed on every host, with data and --workdir where all of them see them: docs/pods.md.
+
+Exit codes: 0 the run is complete, 143 stopped by SIGTERM (130 by Ctrl-C) and saved, 134 another
+host is gone, 1 an error.
 """
 
 import contextlib
@@ -40,8 +43,9 @@ from ml_collections import config_flags
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from ldeq_jax import checkpoints, data, inference, metrics, report, training
+from ldeq_jax import checkpoints, data, hosts, inference, metrics, report, training
 from ldeq_jax.config import Config, check_field, from_mapping, to_mapping
+from ldeq_jax.hosts import say
 from ldeq_jax.schema import LandmarkSchema, get_schema
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -55,13 +59,20 @@ _CONTACT_SHEET = flags.DEFINE_string(
     "contact_sheet", None, "Draw the first augmented training faces to this PNG and stop."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One of several hosts of a TPU pod, a Slurm or a Kubernetes job."
+    "distributed",
+    False,
+    "One of several hosts of a TPU pod, a Slurm or a Kubernetes job, or of those that the "
+    "environment variables in docs/pods.md tell of, which imply it.",
+)
+_HOST_TIMEOUT = flags.DEFINE_integer(
+    "host_timeout", 60, "Seconds without a sign of life after which a host counts as lost."
 )
 
 # A run whose steps are all skipped would not come to life again: its weights do not change.
 SKIPPED_AT_MOST = 10
 
 
+@hosts.ending_soon()
 def main(argv: list[str]) -> int | None:
     """Trains, or draws a contact sheet; returns the exit code."""
     logging.set_verbosity(logging.ERROR)  # orbax tells of every file it writes
@@ -73,9 +84,8 @@ def main(argv: list[str]) -> int | None:
     config = from_mapping(_CONFIG.value)
     if not (_WORKDIR.value or _CONTACT_SHEET.value):
         raise app.UsageError("--workdir is needed to train")
-    inference.use_all_cores(config.data.batch_size)
-    if _DISTRIBUTED.value:
-        jax.distributed.initialize()
+    if not hosts.join(_DISTRIBUTED.value, _HOST_TIMEOUT.value, preemptible=True):
+        inference.use_all_cores(config.data.batch_size)
     source = data.FaceSource(config.data.name, config.data.train_split, config.data.data_dir)
     schema = get_schema(config.data.schema or source.schema)
     config = config.for_schema(schema)
@@ -92,7 +102,7 @@ def draw_contact_sheet(config: Config, schema: LandmarkSchema, path: Path) -> No
         faces = [next(batches) for _ in range(math.ceil(number / config.data.batch_size))]
     images = np.concatenate([batch.image for batch in faces])[:number]
     points = np.concatenate([batch.landmarks for batch in faces])[:number] * size
-    if jax.process_index() == 0:
+    if hosts.is_first():
         report.write_image(path, report.contact_sheet(images, points, schema))
     say(f"wrote {path}")
 
@@ -125,6 +135,7 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
         stack.enter_context(contextlib.closing(batches))
         log = stack.enter_context(Log(workdir, start, config))
         stop = stack.enter_context(StopRequest())
+        stack.enter_context(hosts.ending_soon())  # before the others are closed
         bar = stack.enter_context(progress_bar(start, total))
         step, previous = start, None
         for step in range(start + 1, total + 1):
@@ -176,7 +187,7 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
     if stop.received is not None and step < total:
         say(f"stopped by {stop.received.name} after step {step}, saved; the same command goes on")
         return 128 + stop.received
-    if start < total and jax.process_index() == 0:
+    if start < total and hosts.is_first():
         report.training_curves(workdir / "metrics.jsonl", workdir / "curves.png")
     return 0
 
@@ -192,12 +203,6 @@ def describe(config: Config, state: training.TrainState, num_faces: int) -> str:
     )
 
 
-def say(text: str) -> None:
-    """Prints, once for all hosts."""
-    if jax.process_index() == 0:
-        print(text, flush=True)
-
-
 def progress_bar(start: int, total: int) -> tqdm:
     """A bar of the run's steps, on the first host."""
     return tqdm(
@@ -206,7 +211,7 @@ def progress_bar(start: int, total: int) -> tqdm:
         unit="step",
         dynamic_ncols=True,
         smoothing=0.05,
-        disable=jax.process_index() > 0,
+        disable=not hosts.is_first(),
     )
 
 
@@ -281,7 +286,7 @@ class Log:
 
     def __init__(self, workdir: Path, start: int, config: Config):
         self._file = None
-        if jax.process_index() > 0:
+        if not hosts.is_first():
             return
         (workdir / "config.json").write_text(json.dumps(to_mapping(config), indent=1))
         path, kept = workdir / "metrics.jsonl", workdir / "metrics.jsonl.tmp"

@@ -20,6 +20,7 @@ import jax
 import orbax.checkpoint as ocp
 import tensorstore
 
+from ldeq_jax import hosts
 from ldeq_jax.config import Config, from_mapping, to_mapping
 from ldeq_jax.model import variable_shapes
 from ldeq_jax.training import TrainState
@@ -29,7 +30,8 @@ try:
 except ImportError:  # Windows has none
     fcntl = None
 
-# What may change between a run and its continuation: it does not touch the weights.
+# What may change between a run and its continuation: it does not touch the weights, or by rounding
+# alone.
 _FREE = {
     "config.data.data_dir",
     "config.data.num_workers",
@@ -37,6 +39,7 @@ _FREE = {
     "config.train.eval_every",
     "config.train.checkpoint_every",
     "config.train.keep",
+    "config.train.shard_params",
     "config.rwr",
 }
 
@@ -85,7 +88,8 @@ class Checkpoints:
         config: the run's config, written into every checkpoint.
 
     Raises:
-        ValueError: the directory holds a run with another config, or its best model is damaged.
+        ValueError: the directory holds a run with another config, its best model is damaged, or
+            other hosts see other checkpoints.
         OSError: from any method that writes: a checkpoint could not be written.
     """
 
@@ -102,10 +106,19 @@ class Checkpoints:
         self._latest = ocp.CheckpointManager(
             workdir / "checkpoints",
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=config.train.keep, cleanup_tmp_directories=True
+                max_to_keep=config.train.keep,
+                cleanup_tmp_directories=True,
+                multiprocessing_options=_meeting_places("checkpoints"),
             ),
         )
         self._best = _best_manager(workdir / "best")
+        # Hosts that went on from different steps would wait for each other in vain, or learn apart.
+        seen = hosts.gathered((self._latest.latest_step(), best))
+        if len(set(seen)) > 1:
+            raise ValueError(
+                f"the hosts see different checkpoints in {workdir}, the steps (latest, best) "
+                f"{seen}: it must be one directory that all of them share"
+            )
 
     def _refuse_changes(self, directory):
         now = json.loads(json.dumps(self._config))  # JSON turns tuples into lists
@@ -224,8 +237,14 @@ def _best_manager(directory):
         best_fn=operator.itemgetter("nme"),
         best_mode="min",
         cleanup_tmp_directories=True,
+        multiprocessing_options=_meeting_places("best"),
     )
     return ocp.CheckpointManager(directory, options=options)
+
+
+def _meeting_places(name):
+    """Hosts meet under names: two managers that write at the same time need names of their own."""
+    return ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
 
 
 def _save_weights(manager, state, config, metrics):

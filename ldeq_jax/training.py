@@ -1,6 +1,7 @@
 """Training: state, optimiser, and one step that runs on every device of a mesh at once."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
@@ -17,6 +18,8 @@ from ldeq_jax.model import LDEQ, ModelConfig, normalise_image
 OptimizerName = Literal["adam", "adamw", "nadam", "radam"]
 Decay = Literal["cosine", "step", "none"]
 Clip = Literal["value", "norm", "none"]
+
+_SMALL = 1024  # elements; to divide fewer saves nothing worth the talk
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,9 @@ class TrainConfig:
             landmarks, in normalised coordinates. The loss of the coordinates alone lets heatmaps be
             broad or have several peaks, which then cannot be moved with a face on video.
         spread_target: spread that costs nothing, in normalised coordinates.
+        shard_params: whether the devices divide parameters, their average and the optimiser's
+            state among them, which takes less memory of each and more talk between them; if not,
+            each has all of it. The results are the same but for rounding.
         start_from: directory of a model whose weights the run starts from; "" starts from random
             ones.
         seed: of the initial weights and of all randomness of a step.
@@ -96,6 +102,7 @@ class TrainConfig:
     jacobian_weight: float = 0.0
     spread_weight: float = 0.0
     spread_target: float = 0.03
+    shard_params: bool = False
     start_from: str = ""
     seed: int = 0
     log_every: int = 20
@@ -181,27 +188,49 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
 def create_state(
     model: ModelConfig, optimizer: OptimizerConfig, train: TrainConfig, mesh: jax.sharding.Mesh
 ) -> TrainState:
-    """A fresh state, the same on every device; the same for the same seed on any mesh."""
-
-    def create() -> TrainState:
-        image = jnp.zeros((1, model.image_size, model.image_size, 3), jnp.dtype(model.dtype))
-        variables = LDEQ(model).init(jax.random.key(train.seed), image)
-        params = variables["params"]
-        return TrainState(
-            step=jnp.int32(0),
-            params=params,
-            batch_stats=variables.get("batch_stats", {}),
-            opt_state=make_optimizer(optimizer, train.num_steps).init(params),
-            ema=jax.tree.map(jnp.copy, params) if optimizer.ema_decay else {},
-            skipped=jnp.int32(0),
-            skipped_in_a_row=jnp.int32(0),
-        )
-
+    """A fresh state where `state_shardings` says; the same for the same seed on any mesh."""
+    create = functools.partial(_initial_state, model, optimizer, train)
     # XLA would optimise each random draw of this program, which runs once, for a second on a CPU.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     options = {"xla_backend_optimization_level": 0} if on_cpu else None
-    lowered = jax.jit(create, out_shardings=replicated(mesh)).lower()
+    shardings = state_shardings(model, optimizer, train, mesh)
+    lowered = jax.jit(create, out_shardings=shardings).lower()
     return lowered.compile(compiler_options=options)()
+
+
+def state_shardings(
+    model: ModelConfig, optimizer: OptimizerConfig, train: TrainConfig, mesh: jax.sharding.Mesh
+) -> TrainState:
+    """Where each array of a state lies, as a TrainState of shardings.
+
+    With `train.shard_params` each array is divided along the largest of the axes that the devices
+    divide. Small ones, and those without such an axis, are on every device, as are all without it.
+    """
+
+    def place(leaf):
+        axes = [axis for axis, length in enumerate(leaf.shape) if length % mesh.size == 0]
+        if not train.shard_params or leaf.size < _SMALL or not axes:
+            return replicated(mesh)
+        axis = max(axes, key=lambda axis: leaf.shape[axis])
+        return jax.NamedSharding(mesh, jax.P(*[None] * axis, "batch"))
+
+    create = functools.partial(_initial_state, model, optimizer, train)
+    return jax.tree.map(place, jax.eval_shape(create))
+
+
+def _initial_state(model, optimizer, train):
+    image = jnp.zeros((1, model.image_size, model.image_size, 3), jnp.dtype(model.dtype))
+    variables = LDEQ(model).init(jax.random.key(train.seed), image)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=make_optimizer(optimizer, train.num_steps).init(params),
+        ema=jax.tree.map(jnp.copy, params) if optimizer.ema_decay else {},
+        skipped=jnp.int32(0),
+        skipped_in_a_row=jnp.int32(0),
+    )
 
 
 def with_weights(state: TrainState, variables: dict[str, Any]) -> TrainState:
@@ -238,9 +267,9 @@ def make_train_step(
 ) -> Callable[[TrainState, LandmarkBatch], tuple[TrainState, dict[str, jax.Array]]]:
     """The jitted training step.
 
-    The batch is divided over the mesh and the state is on every device; norms, losses and
-    gradients are those of the whole batch, so the number of devices changes nothing beyond
-    rounding.
+    The batch is divided over the mesh and the state lies where `state_shardings` says; norms,
+    losses and gradients are those of the whole batch, so the number of devices changes nothing
+    beyond rounding.
 
     A face whose solve diverges counts with its best iterate. Where the loss or the gradient is
     still not finite, the step is skipped: it uses up its batch, and weights, averages and optimiser
@@ -264,6 +293,8 @@ def make_train_step(
     transform = make_optimizer(optimizer, train.num_steps)
     schedule = make_schedule(optimizer, train.num_steps)
     left, right = eye_corners
+    everywhere = replicated(mesh)
+    shardings = state_shardings(model, optimizer, train, mesh)
 
     def loss_fn(params, batch_stats, batch, key):
         budget_key, jacobian_key = jax.random.split(key)
@@ -305,9 +336,12 @@ def make_train_step(
     def step(state: TrainState, batch: LandmarkBatch):
         # The key is a function of the step alone, so a resumed run draws what the first would have.
         key = jax.random.fold_in(jax.random.key(train.seed), state.step)
+        # Divided parameters are put together once, not in every iteration of the solver.
+        whole = jax.lax.with_sharding_constraint(state.params, everywhere)
         gradient, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(
-            state.params, state.batch_stats, batch, key
+            whole, state.batch_stats, batch, key
         )
+        gradient = jax.lax.with_sharding_constraint(gradient, shardings.params)
         updates, opt_state = transform.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
@@ -331,11 +365,10 @@ def make_train_step(
         }
         return new, metrics
 
-    everywhere = replicated(mesh)
     return jax.jit(
         step,
-        in_shardings=(everywhere, divided(mesh)),
-        out_shardings=everywhere,
+        in_shardings=(shardings, divided(mesh)),
+        out_shardings=(shardings, everywhere),
         donate_argnums=0,
     )
 

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from ldeq_jax import metrics, video_report
+from ldeq_jax import hosts, metrics, video_report
 from ldeq_jax.config import Config
 from ldeq_jax.schema import LandmarkSchema
 from ldeq_jax.video_evaluation import (
@@ -45,6 +46,8 @@ def evaluate(
 ) -> None:
     """Chooses settings on the tuning videos, measures them on the others, writes the results.
 
+    Of several hosts each measures a part of the videos, and the first one writes.
+
     Args:
         config: the model's, with data and solver as wanted; `config.data.eval_split` is reported.
         variables: of the model.
@@ -65,12 +68,16 @@ def evaluate(
     comparison = dataclasses.replace(comparison, shown=shown_names(comparison.shown, splits[1]))
     # Rows beyond the videos there are would cost as much as the others.
     rows = min(config.data.batch_size, max(len(split.videos) for split in splits))
+    rows = -(-rows // jax.process_count()) * jax.process_count()
     data = dataclasses.replace(config.data, batch_size=rows)
     config = dataclasses.replace(config, data=data)
-    output.mkdir(parents=True, exist_ok=True)
+    if hosts.is_first():
+        output.mkdir(parents=True, exist_ok=True)
 
     tuning = measure(config, variables, splits[0], comparison, labels)
     reported = measure(config, variables, splits[1], comparison, tuning.labels)
+    if not hosts.is_first():
+        return
     choice = choose(tuning.scores, comparison.slack)
     text = tables(tuning, reported, choice, comparison.slack)
     (output / "table.md").write_text(text, encoding="utf-8")

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
-from ldeq_jax import metrics, report
+from ldeq_jax import hosts, metrics, report
 from ldeq_jax.config import Config
 from ldeq_jax.data import DataConfig
 from ldeq_jax.filters import FILTERS, smooth
@@ -178,7 +179,8 @@ class Measured(NamedTuple):
         indices: (V,) numbers of those that count, ascending.
         labels: how they are scored.
         scores: by setting.
-        frames_per_second: of the settings that evaluate the map; NaN where not measured.
+        frames_per_second: of the settings that evaluate the map, of all hosts together; NaN where
+            not measured.
         jitter: (V,) NMF that the labels' own jitter is estimated to add; NaN where unknown.
         tracks: name of each video to be shown to its landmarks (T, K', 2) by setting, frame pixels.
     """
@@ -230,8 +232,9 @@ def measure(
 ) -> Measured:
     """Runs every setting over the videos of a split and scores it.
 
-    Memory holds the scores, and the landmarks of the videos under way and of those to be shown;
-    those of all videos while an offset is measured.
+    Each host has a part of the videos and waits for no other until it is done with them. Memory
+    holds the scores, and the landmarks of the videos under way and of those to be shown; those of
+    all videos while an offset is measured.
 
     Args:
         config: the model's, with data and solver as wanted.
@@ -241,7 +244,7 @@ def measure(
         labels: how to score; its offset is measured here if it has none and one is wanted.
 
     Returns:
-        Measured.
+        Measured, the same on every host.
 
     Raises:
         ValueError: no video counts.
@@ -252,14 +255,22 @@ def measure(
         settings |= {Setting(family, values): member for values, member in members.items()}
     clocks = {setting: Clock() for setting in settings}
     frames = comparison.chunk_frames
-    chunks = video_chunks(data, split.name, config.model.image_size, chunk_frames=frames)
-    total = split.num_chunks(data.batch_size, frames)
-    chunks = tqdm(chunks, total=total, unit="chunk", desc=split.source.where)
+    chunks = video_chunks(
+        data,
+        split.name,
+        config.model.image_size,
+        chunk_frames=frames,
+        shard_index=jax.process_index(),
+        shard_count=jax.process_count(),
+    )
+    total, quiet = split.num_chunks(data.batch_size, frames), not hosts.is_first()
+    chunks = tqdm(chunks, total=total, unit="chunk", desc=split.source.where, disable=quiet)
 
     found = compare(config, variables, settings, chunks, clocks)
     if comparison.remove_offset and labels.offset is None:
         found = list(found)
-        pairs = [(tracks[ALONE].landmarks, videos[index]) for index, tracks in found]
+        alone = everywhere({index: tracks[ALONE].landmarks for index, tracks in found})
+        pairs = [(alone[index], video) for index, video in enumerate(videos)]
         labels = dataclasses.replace(labels, offset=offset(pairs, labels))
     rows: dict[int, dict[Setting, Scores]] = {}
     shown = {}
@@ -275,6 +286,7 @@ def measure(
         }
         if video["name"] in comparison.shown:
             shown[video["name"]] = landmarks
+    rows, shown = everywhere(rows), everywhere(shown)
 
     alone = np.array([[rows[i][ALONE].nme, rows[i][ALONE].nmf] for i in range(len(videos))])
     indices = np.flatnonzero(np.isfinite(alone).all(axis=1))
@@ -291,8 +303,14 @@ def measure(
         metrics.label_jitter(v["landmarks"][None], v["mask"][None], landmarks=labels.counted)[0]
         for v in (videos[index] for index in indices)
     ]
-    speeds = {setting: clock.frames_per_second for setting, clock in clocks.items()}
+    speeds = hosts.gathered({name: clock.frames_per_second for name, clock in clocks.items()})
+    speeds = {setting: sum(of[setting] for of in speeds) for setting in settings}
     return Measured(split, indices, labels, scores, speeds, np.array(jitter), shown)
+
+
+def everywhere(part: dict) -> dict:
+    """What each host knows of its part of the videos, put together."""
+    return {key: value for known in hosts.gathered(part) for key, value in known.items()}
 
 
 def filtered(landmarks: np.ndarray, fps: float) -> dict[Setting, np.ndarray]:

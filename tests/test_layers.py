@@ -12,7 +12,17 @@ PACKAGE = "ldeq_jax"
 # From the bottom up; every module stands in one layer. A module imports from the layers below its
 # own, and from the modules named before it in its own.
 LAYERS = (
-    ("solver", "heatmap", "hourglass", "geometry", "schema", "losses", "metrics", "filters"),
+    (
+        "solver",
+        "heatmap",
+        "hourglass",
+        "geometry",
+        "schema",
+        "losses",
+        "metrics",
+        "filters",
+        "hosts",
+    ),
     ("model",),
     ("augment", "data", "videos", "training", "rwr", "released"),
     ("config",),

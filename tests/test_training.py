@@ -5,7 +5,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -519,31 +518,6 @@ def test_one_core_trains_like_two(place, undisturbed):
     np.testing.assert_allclose(*lines, rtol=1e-3)
     for folder in (workdir, undisturbed):
         load_model(folder)
-
-
-@pytest.mark.slow
-@pytest.mark.xfail(reason="orbax's commit barrier can time out between two processes", strict=False)
-def test_two_hosts_train_like_one(place, undisturbed):
-    workdir = place / "hosts"
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    slurm = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
-    slurm |= {"SLURM_LOCALID": "0", "JAX_COORDINATOR_ADDRESS": f"localhost:{port}"}
-    options = ["--distributed", "--config.train.eval_every=40"]
-    hosts = [
-        start(
-            place, workdir, *options, **slurm, SLURM_PROCID=str(host), JAX_COMPILATION_CACHE_DIR=""
-        )
-        for host in range(2)
-    ]
-    results = [finish(host) for host in hosts]
-    assert [code for code, *_ in results] == [0, 0], results
-    assert "10 faces" in results[0][1] and not results[1][1]
-    losses = [[line["train/loss"] for line in read_log(f)] for f in (workdir, undisturbed)]
-    np.testing.assert_allclose(*losses, rtol=1e-3)
-    scores = [read_log(folder)[-1]["eval/nme"] for folder in (workdir, undisturbed)]
-    np.testing.assert_allclose(*scores, rtol=1e-3)
 
 
 def test_a_run_starts_from_another_once(place, undisturbed, tmp_path):
