@@ -51,8 +51,8 @@ from ldeq_jax.data import LandmarkBatch  # noqa: E402
 from ldeq_jax.model import variable_shapes  # noqa: E402
 from ldeq_jax.schema import WFLW_98  # noqa: E402
 
-FRAMES = 8
 CONFIGS = {"train": "configs/wflw.py", "video": "configs/wflw_v.py"}
+FRAMES = 8  # of a video
 
 
 class Chip(NamedTuple):
@@ -114,23 +114,23 @@ def main() -> None:
         default=[None],
         help="budget of training, both ways, or of a frame of video; the config's if not given",
     )
-    add("--no_cost", action="store_true", help="memory and collectives alone: half the time")
+    add("--no_cost", action="store_true", help="memory and collectives alone, in half the time")
+    add("--bodies", action="store_true", help="the bodies of its loops instead of the program")
     add("--output", type=Path, help="add the results to this JSON file")
-    add("--hlo", type=Path, help="write the compiled programs to this directory")
     given = parser.parse_args()
-    if given.hlo:
-        given.hlo.mkdir(parents=True, exist_ok=True)
     records = []
     for name, dtype, steps, rows, topology in itertools.product(
         given.program, given.dtype, given.max_steps, given.rows, given.topology
     ):
         config = from_mapping(runpy.run_path(given.config or CONFIGS[name])["get_config"]())
         config = configured(config, dtype, steps)
-        records.append(compiled(name, config, rows, topology, not given.no_cost, given.hlo))
-        print(json.dumps(records[-1]), flush=True)
-        if given.output:
-            before = json.loads(given.output.read_text()) if given.output.exists() else []
-            given.output.write_text(json.dumps([*before, records[-1]], indent=1))
+        what = name, config, rows, topology
+        for record in bodies(*what) if given.bodies else whole(*what, not given.no_cost):
+            records.append(record)
+            print(json.dumps(record), flush=True)
+            if given.output:
+                before = json.loads(given.output.read_text()) if given.output.exists() else []
+                given.output.write_text(json.dumps([*before, record], indent=1))
     print(f"\nMemory of a device, and what it exchanges\n\n{memory_table(records)}")
     print(f"Cost for a device (an estimate: no TPU was used)\n\n{cost_table(records)}")
 
@@ -198,50 +198,77 @@ def video_program(config: Config, rows: int, mesh: jax.sharding.Mesh) -> Program
     return Program(function, arguments, [int(config.rwr.budget)], rows * frames)
 
 
-def compiled(
-    name: str, config: Config, rows: int, topology: str, with_cost: bool, hlo: Path | None
-) -> dict[str, Any]:
-    """Compiles a program for a topology and says what the compiler knows of it."""
-    make = {"train": train_program, "video": video_program}[name]
-    chips = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-    program = make(config, rows, training.make_mesh(len(chips), chips))
-    budget = config.model.forward.max_steps if name == "train" else int(config.rwr.budget)
-    record = {
+PROGRAMS = {"train": train_program, "video": video_program}
+
+
+def described(name: str, config: Config, rows: int, topology: str) -> dict[str, Any]:
+    """The head of a record."""
+    return {
         "program": name,
         "topology": topology,
-        "devices": len(chips),
         "dtype": config.model.dtype,
         "rows": rows,
-        "budget": budget,
+        "budget": config.model.forward.max_steps if name == "train" else int(config.rwr.budget),
     }
+
+
+def whole(
+    name: str, config: Config, rows: int, topology: str, with_cost: bool
+) -> Iterator[dict[str, Any]]:
+    """Compiles a program for all devices of a topology and says what the compiler knows of it."""
+    chips = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    program = PROGRAMS[name](config, rows, training.make_mesh(len(chips), chips))
+    record = described(name, config, rows, topology)
+    executable, memory = memory_of(program.function.lower(*program.arguments))
+    if with_cost and executable:
+        jaxpr, trips = one_device(name, config, rows, chips)
+        parts = parts_of(name, cost_of(executable), jaxpr, trips, chips[0])
+        record |= estimates(parts, topology, len(chips), memory["collectives"], program.images)
+    yield record | memory
+
+
+def bodies(name: str, config: Config, rows: int, topology: str) -> Iterator[dict[str, Any]]:
+    """The same of the bodies of its loops, each a program of its own for one device."""
+    chips = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    jaxpr, trips = one_device(name, config, rows, chips)
+    for number, loop in enumerate(loops(jaxpr.jaxpr), 1):
+        record = described(name, config, rows, topology) | {"program": f"{name}, loop {number}"}
+        executable, memory = memory_of(lowered_body(loop, chips[0]))
+        if loop.length is None:
+            next(trips)
+        if executable:
+            once = cost_of(executable)
+            parts = parts_of(record["program"], once, loop.body, trips, chips[0])
+            record |= estimates(parts, topology, 1, [], rows)
+        yield record | memory
+
+
+def one_device(name, config, rows, chips) -> tuple[ClosedJaxpr, Iterator[int]]:
+    """A program for one device, and how often its open loops turn."""
+    program = PROGRAMS[name](config, rows, training.make_mesh(1, chips[:1]))
+    return program.function.trace(*program.arguments).jaxpr, iter(program.trips)
+
+
+def memory_of(lowered) -> tuple[Any, dict[str, Any]]:
+    """Compiles; returns the executable, None if it does not fit, and what memory it needs."""
     start = time.perf_counter()
     try:
-        executable = program.function.lower(*program.arguments).compile()
+        executable = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         used = re.search(r"Used \S+ of \S+ hbm", str(error))
-        return record | {"fits": False, "refusal": used.group() if used else str(error)[:300]}
-    text = executable.as_text()
+        return None, {"fits": False, "refusal": used.group() if used else str(error)[:300]}
     memory = executable.memory_analysis()
-    record |= {
+    return executable, {
         "fits": True,
         "compile_seconds": round(time.perf_counter() - start),
         "temporary_bytes": memory.temp_size_in_bytes,
         "argument_bytes": memory.argument_size_in_bytes,
+        "new_output_bytes": memory.output_size_in_bytes - memory.alias_size_in_bytes,
         "peak_bytes": memory.peak_memory_in_bytes,
-        "output_bytes": memory.output_size_in_bytes - memory.alias_size_in_bytes,
-        "collectives": collectives(text),
+        "collectives": collectives(executable.as_text()),
     }
-    if hlo:
-        file = f"{name}-{topology.replace(':', '-')}-{config.model.dtype}-{rows}-{budget}.txt"
-        (hlo / file).write_text(text)
-    if with_cost:
-        one = make(config, rows, training.make_mesh(1, chips[:1]))
-        jaxpr = one.function.trace(*one.arguments).jaxpr
-        parts = parts_of(name, cost_of(executable), jaxpr, iter(one.trips), chips[0])
-        record |= estimates(parts, CHIPS[topology.partition(":")[0]], record, program.images)
-    return record
 
 
 class Loop(NamedTuple):
@@ -267,27 +294,27 @@ def loops(jaxpr) -> Iterator[Loop]:
                 yield from loops(inner)
 
 
-def parts_of(name, whole: Cost, jaxpr: ClosedJaxpr, trips: Iterator[int], chip) -> list[Part]:
+def parts_of(name, once: Cost, jaxpr: ClosedJaxpr, trips: Iterator[int], chip) -> list[Part]:
     """A program without its loops, and the loops' bodies in turn.
 
     Args:
         name: of the program.
-        whole: its cost with the body of every loop counted once, as the compiler counts.
+        once: its cost with the body of every loop counted once, as the compiler counts.
         jaxpr: the program for one device.
         trips: how often its open loops turn.
         chip: that device.
     """
-    own, inner = list(whole), []
+    own, inner = list(once), []
     for number, loop in enumerate(loops(jaxpr.jaxpr), 1):
         times = next(trips) if loop.length is None else loop.length
-        body = cost_of(compile_body(loop, chip))
-        own = [total - once for total, once in zip(own, body, strict=True)]
+        body = cost_of(lowered_body(loop, chip).compile())
+        own = [rest - part for rest, part in zip(own, body, strict=True)]
         parts = parts_of(f"{name}, loop {number}", body, loop.body, trips, chip)
         inner += [part._replace(times=times * part.times) for part in parts]
     return [Part(name, 1, Cost(*own)), *inner]
 
 
-def compile_body(loop: Loop, chip):
+def lowered_body(loop: Loop, chip):
     """A loop's body as a program of its own, which may overwrite what it carries."""
     layout = Format(Layout.AUTO, jax.sharding.SingleDeviceSharding(chip))
     first = loop.num_constants
@@ -297,7 +324,7 @@ def compile_body(loop: Loop, chip):
         out_shardings=layout,
         donate_argnums=tuple(range(first, first + loop.num_carried)),
     )
-    return body.lower(*loop.body.in_avals).compile()
+    return body.lower(*loop.body.in_avals)
 
 
 def cost_of(executable) -> Cost:
@@ -307,16 +334,18 @@ def cost_of(executable) -> Cost:
     return Cost(cost["flops"], cost["bytes accessed"], sum(map(int, cycles)))
 
 
-def estimates(parts: list[Part], chip: Chip, record, images: int) -> dict[str, Any]:
-    """Costs of a whole program, and how fast a chip can be at the most."""
+def estimates(
+    parts: list[Part], topology: str, devices: int, exchanged: list[dict[str, Any]], images: int
+) -> dict[str, Any]:
+    """Costs of a program for one device, and how fast it can be at the most."""
+    chip = CHIPS[topology.partition(":")[0]]
     total = Cost(*(sum(part.times * part.cost[i] for part in parts) for i in range(3)))
     bound = sum(
         part.times * max(part.cost.flops / chip.flops, part.cost.bytes / chip.bandwidth)
         for part in parts
     )
-    devices = record["devices"]
     # A byte to be summed leaves a chip twice, but for the chip's own share.
-    exchange = 2 * (devices - 1) / devices * _all_reduced(record) / chip.interconnect
+    exchange = 2 * (devices - 1) / devices * _all_reduced(exchanged) / chip.interconnect
     cycles = total.cycles * chip.flops_per_cycle / chip.flops
     return {
         "parts": [{"name": p.name, "times": p.times} | p.cost._asdict() for p in parts],
@@ -379,7 +408,7 @@ def memory_table(records: list[dict[str, Any]]) -> str:
             row |= {
                 "temporaries (GB)": f"{record['temporary_bytes'] / 1e9:.2f}",
                 "arguments (GB)": f"{record['argument_bytes'] / 1e9:.2f}",
-                "all-reduced (MB)": f"{_all_reduced(record) / 1e6:.1f}",
+                "all-reduced (MB)": f"{_all_reduced(record['collectives']) / 1e6:.1f}",
             }
         row["compiler"] = f"{record['compile_seconds']} s" if record["fits"] else record["refusal"]
         rows.append(row)
@@ -409,8 +438,8 @@ def _head(record):
     return {name: str(record[name]) for name in ("program", "topology", "dtype", "rows", "budget")}
 
 
-def _all_reduced(record):
-    return sum(c["bytes"] for c in record["collectives"] if c["kind"] == "all-reduce")
+def _all_reduced(exchanged):
+    return sum(c["bytes"] for c in exchanged if c["kind"] == "all-reduce")
 
 
 if __name__ == "__main__":
