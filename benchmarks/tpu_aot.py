@@ -40,6 +40,7 @@ os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nor a cloud machine that wou
 os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nothing is used that could be shared
 
 import jax  # noqa: E402  (reads the environment when imported)
+import jax.export  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
 from jax.experimental.layout import Format, Layout  # noqa: E402
@@ -116,6 +117,7 @@ def main() -> None:
     )
     add("--no_cost", action="store_true", help="memory and collectives alone, in half the time")
     add("--bodies", action="store_true", help="the bodies of its loops instead of the program")
+    add("--lower", action="store_true", help="only lower it, for GPUs as well")
     add("--output", type=Path, help="add the results to this JSON file")
     given = parser.parse_args()
     records = []
@@ -125,12 +127,17 @@ def main() -> None:
         config = from_mapping(runpy.run_path(given.config or CONFIGS[name])["get_config"]())
         config = configured(config, dtype, steps)
         what = name, config, rows, topology
+        if given.lower:
+            print(f"{name}, {dtype}: {lowered(name, config, rows)}", flush=True)
+            continue
         for record in bodies(*what) if given.bodies else whole(*what, not given.no_cost):
             records.append(record)
             print(json.dumps(record), flush=True)
             if given.output:
                 before = json.loads(given.output.read_text()) if given.output.exists() else []
                 given.output.write_text(json.dumps([*before, record], indent=1))
+    if given.lower:
+        return
     print(f"\nMemory of a device, and what it exchanges\n\n{memory_table(records)}")
     print(f"Cost for a device (an estimate: no TPU was used)\n\n{cost_table(records)}")
 
@@ -241,6 +248,15 @@ def bodies(name: str, config: Config, rows: int, topology: str) -> Iterator[dict
             parts = parts_of(record["program"], once, loop.body, trips, chips[0])
             record |= estimates(parts, topology, 1, [], rows)
         yield record | memory
+
+
+def lowered(name: str, config: Config, rows: int) -> str:
+    """Lowers a program for GPUs and TPUs, and says what it asks of libraries there."""
+    program = PROGRAMS[name](config, rows, training.make_mesh(1, jax.devices()[:1]))
+    exported = jax.export.export(program.function, platforms=["cuda", "tpu"])(*program.arguments)
+    calls = sorted(set(re.findall(r"custom_call @([\w.]+)", exported.mlir_module())))
+    effects = [*exported.ordered_effects, *exported.unordered_effects]
+    return f"lowered for cuda and tpu; calls {calls or 'none'}, host callbacks {effects or 'none'}"
 
 
 def one_device(name, config, rows, chips) -> tuple[ClosedJaxpr, Iterator[int]]:
