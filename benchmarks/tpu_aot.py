@@ -33,7 +33,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # libtpu compiles, but there is no TPU to be found
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nor a cloud machine that would describe it
@@ -51,6 +51,7 @@ from ldeq_jax.config import Config, from_mapping  # noqa: E402
 from ldeq_jax.data import LandmarkBatch  # noqa: E402
 from ldeq_jax.model import variable_shapes  # noqa: E402
 from ldeq_jax.schema import WFLW_98  # noqa: E402
+from ldeq_jax.solver import Gradient  # noqa: E402
 
 CONFIGS = {"train": "configs/wflw.py", "video": "configs/wflw_v.py"}
 FRAMES = 8  # of a video
@@ -115,6 +116,7 @@ def main() -> None:
         default=[None],
         help="budget of training, both ways, or of a frame of video; the config's if not given",
     )
+    add("--gradient", choices=get_args(Gradient), help="of training, instead of the config's")
     add("--no_cost", action="store_true", help="memory and collectives alone, in half the time")
     add("--bodies", action="store_true", help="the bodies of its loops instead of the program")
     add("--lower", action="store_true", help="only lower it, for GPUs as well")
@@ -125,7 +127,7 @@ def main() -> None:
         given.program, given.dtype, given.max_steps, given.rows, given.topology
     ):
         config = from_mapping(runpy.run_path(given.config or CONFIGS[name])["get_config"]())
-        config = configured(config, dtype, steps)
+        config = configured(config, dtype, steps, given.gradient)
         what = name, config, rows, topology
         if given.lower:
             print(f"{name}, {dtype}: {lowered(name, config, rows)}", flush=True)
@@ -142,10 +144,14 @@ def main() -> None:
     print(f"Cost for a device (an estimate: no TPU was used)\n\n{cost_table(records)}")
 
 
-def configured(config: Config, dtype: str, steps: int | None) -> Config:
-    """The config with 98 landmarks, a precision and a budget."""
+def configured(config: Config, dtype: str, steps: int | None, gradient: str | None) -> Config:
+    """The config with 98 landmarks, a precision, a budget and a gradient."""
     config = config.for_schema(WFLW_98)
-    model, recurrence = dataclasses.replace(config.model, dtype=dtype), config.rwr
+    gradient = gradient or config.model.gradient
+    model, recurrence = (
+        dataclasses.replace(config.model, dtype=dtype, gradient=gradient),
+        config.rwr,
+    )
     if steps is not None:
         recurrence = dataclasses.replace(recurrence, budget=steps)
         solvers = {
