@@ -1,7 +1,7 @@
 r"""Training and video compiled for TPUs, on a machine that has none: memory, cost, collectives.
 
   pip install -e '.[aot]'
-  python benchmarks/tpu_aot.py --topology=v5e:2x2 --program=train --rows=16 --output=aot.json
+  python benchmarks/tpu_aot.py --topology v5e:2x2 --program train --rows 16 --output=aot.json
 
 Compiles ahead of time, with the compiler of a TPU machine, the very step that train.py runs and the
 scan over frames that video prediction runs, divided over all devices of a topology. Nothing is
@@ -279,8 +279,7 @@ def memory_of(lowered) -> tuple[Any, dict[str, Any]]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        used = re.search(r"Used \S+ of \S+ hbm", str(error))
-        return None, {"fits": False, "refusal": used.group() if used else str(error)[:300]}
+        return None, {"fits": False, "refusal": str(error).splitlines()[0]}
     memory = executable.memory_analysis()
     return executable, {
         "fits": True,
@@ -290,6 +289,7 @@ def memory_of(lowered) -> tuple[Any, dict[str, Any]]:
         "new_output_bytes": memory.output_size_in_bytes - memory.alias_size_in_bytes,
         "peak_bytes": memory.peak_memory_in_bytes,
         "collectives": collectives(executable.as_text()),
+        "once": cost_of(executable)._asdict(),
     }
 
 
