@@ -35,23 +35,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # libtpu compiles, but there is no TPU to be found
-os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nor a cloud machine that would describe it
-os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nothing is used that could be shared
+import jax
+import jax.export
+import jax.numpy as jnp
+from jax.experimental import topologies
+from jax.experimental.layout import Format, Layout
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun, jaxprs_in_params
 
-import jax  # noqa: E402  (reads the environment when imported)
-import jax.export  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-from jax.experimental import topologies  # noqa: E402
-from jax.experimental.layout import Format, Layout  # noqa: E402
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun, jaxprs_in_params  # noqa: E402
-
-from ldeq_jax import report, rwr, training  # noqa: E402
-from ldeq_jax.config import Config, from_mapping  # noqa: E402
-from ldeq_jax.data import LandmarkBatch  # noqa: E402
-from ldeq_jax.model import variable_shapes  # noqa: E402
-from ldeq_jax.schema import WFLW_98  # noqa: E402
-from ldeq_jax.solver import Gradient  # noqa: E402
+from ldeq_jax import report, rwr, training
+from ldeq_jax.config import Config, from_mapping
+from ldeq_jax.data import LandmarkBatch
+from ldeq_jax.model import variable_shapes
+from ldeq_jax.schema import WFLW_98
+from ldeq_jax.solver import Gradient
 
 CONFIGS = {"train": "configs/wflw.py", "video": "configs/wflw_v.py"}
 FRAMES = 8  # of a video
@@ -122,6 +118,9 @@ def main() -> None:
     add("--lower", action="store_true", help="only lower it, for GPUs as well")
     add("--output", type=Path, help="add the results to this JSON file")
     given = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")  # libtpu compiles, but there is no TPU to be found,
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nor a cloud machine that would describe it
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # and nothing that others could need
     records = []
     for name, dtype, steps, rows, topology in itertools.product(
         given.program, given.dtype, given.max_steps, given.rows, given.topology
