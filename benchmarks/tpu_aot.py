@@ -289,6 +289,7 @@ def memory_of(lowered) -> tuple[Any, dict[str, Any]]:
         "peak_bytes": memory.peak_memory_in_bytes,
         "collectives": collectives(executable.as_text()),
         "once": cost_of(executable)._asdict(),
+        "cycles_in_loops": cycles(executable.as_text())[1],
     }
 
 
@@ -351,8 +352,7 @@ def lowered_body(loop: Loop, chip):
 def cost_of(executable) -> Cost:
     """What the compiler counts."""
     cost = executable.cost_analysis()
-    cycles = re.findall(r'"estimated_cycles":"(\d+)"', executable.as_text())
-    return Cost(cost["flops"], cost["bytes accessed"], sum(map(int, cycles)))
+    return Cost(cost["flops"], cost["bytes accessed"], sum(cycles(executable.as_text())))
 
 
 def estimates(
@@ -367,7 +367,7 @@ def estimates(
     )
     # A byte to be summed leaves a chip twice, but for the chip's own share.
     exchange = 2 * (devices - 1) / devices * _all_reduced(exchanged) / chip.interconnect
-    cycles = total.cycles * chip.flops_per_cycle / chip.flops
+    expected = total.cycles * chip.flops_per_cycle / chip.flops
     return {
         "parts": [{"name": p.name, "times": p.times} | p.cost._asdict() for p in parts],
         "flops": total.flops,
@@ -375,11 +375,11 @@ def estimates(
         "flops_seconds": total.flops / chip.flops,
         "bytes_seconds": total.bytes / chip.bandwidth,
         "bound_seconds": bound,
-        "cycles_seconds": cycles,
+        "cycles_seconds": expected,
         "all_reduce_seconds": exchange,
         "bound_images_per_second": images / (bound + exchange),
-        "cycles_images_per_second": images / (cycles + exchange),
-        "cycles_share_of_peak": total.flops / chip.flops / (cycles + exchange),
+        "cycles_images_per_second": images / (expected + exchange),
+        "cycles_share_of_peak": total.flops / chip.flops / (expected + exchange),
     }
 
 
@@ -390,6 +390,24 @@ _COLLECTIVE = re.compile(
 _ARRAY = re.compile(r"\b(pred|[suf]\d+|bf16)\[([\d,]*)\]")
 
 
+def instructions(text: str) -> Iterator[tuple[bool, str]]:
+    """The lines of a compiled program, and whether each is part of a loop."""
+    loops = set(re.findall(r"(?:body|condition)=%([\w.-]+)", text))
+    where = ""
+    for line in text.splitlines():
+        if header := re.match(r"(?:ENTRY )?%([\w.-]+) \(.*\{$", line):
+            where = header.group(1)
+        yield where in loops, line
+
+
+def cycles(text: str) -> list[int]:
+    """Cycles that the compiler expects of a program's fusions, outside loops and in them, once."""
+    total = [0, 0]
+    for looped, line in instructions(text):
+        total[looped] += sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', line)))
+    return total
+
+
 def collectives(text: str) -> list[dict[str, Any]]:
     """What a compiled program exchanges between devices, largest first.
 
@@ -397,14 +415,10 @@ def collectives(text: str) -> list[dict[str, Any]]:
         text: the program. Started operations are taken at their start, whose tuple holds operands
             as well, so they count double at the most.
     """
-    looped = set(re.findall(r"(?:body|condition)=%([\w.-]+)", text))
-    counts, sizes, where = Counter(), Counter(), ""
-    for line in text.splitlines():
-        header = re.match(r"(?:ENTRY )?%([\w.-]+) \(.*\{$", line)
-        if header:
-            where = header.group(1)
+    counts, sizes = Counter(), Counter()
+    for looped, line in instructions(text):
         if found := _COLLECTIVE.search(line):
-            key = found["kind"], where in looped
+            key = found["kind"], looped
             counts[key] += 1
             for dtype, shape in _ARRAY.findall(found["shape"]):
                 number = 1
