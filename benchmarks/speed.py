@@ -1,7 +1,7 @@
 """Speed against PyTorch on a CPU, iterations against accuracy, and time to the first landmark.
 
     pip install -e '.[bench]'
-    JAX_PLATFORMS=cpu python benchmarks/speed.py --data_dir=DATA
+    JAX_PLATFORMS=cpu python -m benchmarks.speed --data_dir=DATA
 
 prints all tables; --tables=video,train prints some. PyTorch runs the same layers
 (benchmarks/torch_reference.py), the same evaluations of the map and all cores; of its two memory
@@ -142,7 +142,7 @@ def torch_train(model: ModelConfig) -> Callable:
         loss.backward()
         torch.nn.utils.clip_grad_value_(network.parameters(), 1.0)
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
     return run
 

@@ -48,8 +48,9 @@ class ModelConfig:
         forward: solver of the equilibrium.
         backward: solver of the adjoint equation, for the implicit gradient.
         gradient: "implicit", "one_step", "phantom" or "unrolled".
-        remat: keep none of the map's inner activations for the gradient; compute them again each
-            time they are needed: less memory, more time.
+        remat: keep none of the map's inner activations for the gradient, but compute them again
+            when they are needed. It saves "unrolled" most of its memory, at the cost of time;
+            "implicit" keeps those of one evaluation alone and gains nothing.
     """
 
     num_landmarks: int = 98
