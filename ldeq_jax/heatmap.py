@@ -66,7 +66,7 @@ def move(heatmap: jax.Array, to_from: jax.Array) -> jax.Array:
         (B, h, w, K); equal to `heatmap` where `to_from` is the identity.
     """
     rows, h, w, num_landmarks = heatmap.shape
-    from_to = jnp.linalg.inv(to_from)
+    from_to = inverse(to_from)
     x, y = jnp.meshgrid(jnp.arange(w), jnp.arange(h))
     points = jnp.stack([x, y, jnp.ones_like(x)]).reshape(1, 3, -1).astype(heatmap.dtype)
     source = jnp.matmul(from_to, points, precision="highest")[:, :2]
@@ -84,6 +84,18 @@ def move(heatmap: jax.Array, to_from: jax.Array) -> jax.Array:
     upper = (1 - fx) * at(y, x) + fx * at(y, x + 1)
     lower = (1 - fx) * at(y + 1, x) + fx * at(y + 1, x + 1)
     return ((1 - fy) * upper + fy * lower).reshape(heatmap.shape)
+
+
+def inverse(to_from: jax.Array) -> jax.Array:
+    """`from_to` of (B, 3, 3) affine maps of the plane, in closed form.
+
+    A library's is a decomposition that compilers do not divide over devices.
+    """
+    (a, b, x), (c, d, y) = (jnp.unstack(row, axis=1) for row in jnp.unstack(to_from[:, :2], axis=1))
+    linear = jnp.stack([jnp.stack([d, -b], -1), jnp.stack([-c, a], -1)], axis=1)
+    linear /= (a * d - b * c)[:, None, None]
+    shift = -jnp.sum(linear * jnp.stack([x, y], -1)[:, None], axis=2, keepdims=True)
+    return jnp.concatenate([jnp.concatenate([linear, shift], axis=2), to_from[:, 2:]], axis=1)
 
 
 def released_spread(heatmap: jax.Array) -> jax.Array:

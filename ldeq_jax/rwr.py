@@ -327,9 +327,11 @@ def _penalties(config, previous):
 def _crop_motion(frame_from_before, frame_from_now):
     """(B, 3, 3) now_from_before, in heatmap pixels, of a point that rests in the frame."""
     crop_from_heatmap = jnp.diag(jnp.array([4, 4, 1], frame_from_now.dtype))[None]
-    return jnp.linalg.solve(
-        _product(frame_from_now, crop_from_heatmap), _product(frame_from_before, crop_from_heatmap)
+    now, before = (
+        _product(frame_from_crop, crop_from_heatmap)
+        for frame_from_crop in (frame_from_now, frame_from_before)
     )
+    return _product(heatmap.inverse(now), before)
 
 
 def _moved_on(state, rest):

@@ -380,8 +380,8 @@ def _anderson(config):
         differences = values - states
         gram = _product("bmn,bkn->bmk", differences, differences)
         gram += jnp.diag(jnp.where(filled, config.ridge, 1).astype(gram.dtype))[None]
-        ones = jnp.broadcast_to(filled.astype(gram.dtype)[None, :, None], (*gram.shape[:2], 1))
-        weights = jnp.linalg.solve(gram, ones)[..., 0]
+        ones = jnp.broadcast_to(filled.astype(gram.dtype)[None], gram.shape[:2])
+        weights = _solve_systems(gram, ones)
         weights = weights / weights.sum(axis=1, keepdims=True)
         z = _mix(
             _product("bm,bmn->bn", weights, values),
@@ -429,6 +429,20 @@ _METHODS = {"picard": _picard, "anderson": _anderson, "broyden": _broyden}
 # In full precision: TPUs and some GPUs would round the factors by default, but an accelerated step
 # is made of small differences.
 _product = functools.partial(jnp.einsum, precision="highest")
+
+
+def _solve_systems(matrices, vectors):
+    """Solves small positive definite systems, (B, M, M) and (B, M), by elimination.
+
+    They need no pivots. A library's LU decomposition is a call that compilers do not divide over
+    devices, so that each of these would solve the systems of all rows.
+    """
+    systems = jnp.concatenate([matrices, vectors[..., None]], axis=2)
+    for k in range(matrices.shape[1]):
+        pivot = systems[:, k] / systems[:, k, k : k + 1]
+        systems = systems - systems[:, :, k : k + 1] * pivot[:, None]
+        systems = systems.at[:, k].set(pivot)
+    return systems[..., -1]
 
 
 def _apply(f, theta, z):

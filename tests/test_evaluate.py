@@ -41,7 +41,11 @@ PORTRAIT = {"evaluate": [], "predict": [ROOT / "examples" / "portrait_1.jpg"]}
 
 @contextlib.contextmanager
 def script(name, *arguments):
-    """A script with its command line parsed. Both define --checkpoint, so flags are taken back."""
+    """A script with its command line parsed. They share names of flags, so flags are taken back."""
+    # Those of train.py, which other tests import.
+    aside = {name: flags.FLAGS[name] for name in {"distributed", "host_timeout"} & set(flags.FLAGS)}
+    for flag in aside:
+        delattr(flags.FLAGS, flag)
     before = set(flags.FLAGS)
     spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
@@ -52,6 +56,8 @@ def script(name, *arguments):
     finally:
         for flag in set(flags.FLAGS) - before:
             delattr(flags.FLAGS, flag)
+        for flag, value in aside.items():
+            flags.FLAGS[flag] = value
 
 
 def call(name, *arguments):

@@ -117,6 +117,14 @@ def test_a_first_frame_is_the_models_still(variables):
     assert np.all(np.isnan(prediction.distance))
 
 
+def test_the_inverse_of_an_affine_map_undoes_it():
+    rng = np.random.default_rng(0)
+    maps = np.tile(np.eye(3), (9, 1, 1))
+    maps[:, :2] += rng.normal(0, 2, (9, 2, 3))
+    inverses = heatmap.inverse(jnp.asarray(maps))
+    np.testing.assert_allclose(inverses, np.linalg.inv(maps), rtol=1e-9, atol=1e-12)
+
+
 def test_the_readout_offset_moves_landmarks_and_nothing_else(variables):
     clip, config = noisy_clip(), rwr.RwRConfig()
     shifted = run(variables, config, clip, dataclasses.replace(MODEL, readout_offset=0.375))

@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ldeq_jax.solver import SolverConfig, fixed_point, jacobian_penalty, spectral_radius
+from ldeq_jax.solver import (
+    SolverConfig,
+    _solve_systems,
+    fixed_point,
+    jacobian_penalty,
+    spectral_radius,
+)
 
 METHODS = ("picard", "anderson", "broyden")
 pytestmark = pytest.mark.usefixtures("x64")
@@ -54,6 +60,15 @@ def test_affine_map_has_its_closed_form(method, rng):
     np.testing.assert_allclose(z, np.broadcast_to(exact, (3, 12)), rtol=1e-9)
     assert info.converged.all() and not info.diverged.any()
     assert (info.residual < 1e-13).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 6, 20])
+def test_small_systems_are_solved(size, rng):
+    factors = rng.standard_normal((5, size, size + 2))
+    matrices = jnp.asarray(factors @ factors.transpose(0, 2, 1))
+    vectors = jnp.asarray(rng.standard_normal((5, size)))
+    expected = np.linalg.solve(matrices, vectors[..., None])[..., 0]
+    np.testing.assert_allclose(_solve_systems(matrices, vectors), expected, rtol=1e-8)
 
 
 @pytest.mark.parametrize("method", METHODS)
