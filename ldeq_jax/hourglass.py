@@ -44,7 +44,7 @@ class GroupNorm(nn.Module):
     """Normalisation over pixels and over the channels of each group, then a scale and a shift.
 
     The same as flax's, but sums are taken over pixels first and the rest is done on (B, C), so that
-    one pass over the pixels applies everything: on a CPU it takes about half the time.
+    one pass over the pixels applies everything, which takes less time on a CPU.
 
     Attributes:
         groups: number of groups; it divides the channels.
