@@ -311,6 +311,8 @@ def loops(jaxpr) -> Iterator[Loop]:
             yield Loop(body, constants, len(body.in_avals) - constants, None)
         elif equation.primitive.name == "scan":
             yield Loop(given["jaxpr"], given["num_consts"], given["num_carry"], given["length"])
+        elif given.get("branches_platforms"):  # all but the last are for other platforms
+            yield from loops(given["branches"][-1].jaxpr)
         else:
             for inner in jaxprs_in_params(given):
                 yield from loops(inner)

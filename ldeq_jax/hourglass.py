@@ -3,7 +3,6 @@
 Layout is NHWC. The convolution unit is `conv -> LeakyReLU -> norm`, activation before the norm.
 """
 
-import functools
 import math
 from typing import Literal
 
@@ -12,32 +11,35 @@ import jax
 import jax.numpy as jnp
 
 from ldeq_jax import heatmap
+from ldeq_jax.convolution import convolve
 
 Norm = Literal["batch", "group"]
 NORM_EPSILON = 1e-5
 
 
-class SameConv(nn.Module):
-    """`kernel x kernel` convolution with bias that keeps the size, fast to differentiate in loops.
+class Conv(nn.Module):
+    """`kernel x kernel` convolution with bias, padded with (kernel - 1) / 2 zeros on every side.
 
     Attributes:
         features: output channels.
         kernel: odd kernel size.
+        stride: step of the convolution.
         dtype: precision; None is the input's.
     """
 
     features: int
     kernel: int
+    stride: int = 1
     dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (B, H, W, C) to (B, H, W, features)."""
+        """Maps (B, H, W, C) to (B, H / stride, W / stride, features)."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return _convolve(x, kernel) + bias.reshape(1, 1, 1, -1)
+        return convolve(x, kernel, self.stride) + bias.reshape(1, 1, 1, -1)
 
 
 class GroupNorm(nn.Module):
@@ -138,18 +140,8 @@ class ConvUnit(nn.Module):
         if self.kernel == 1:
             # The same product as a 1x1 convolution, several times faster on a CPU.
             x = nn.Dense(self.features, dtype=self.dtype, name="conv")(x)
-        elif self.stride == 1:
-            x = SameConv(self.features, self.kernel, self.dtype, name="conv")(x)
         else:
-            pad = (self.kernel - 1) // 2
-            x = nn.Conv(
-                self.features,
-                (self.kernel, self.kernel),
-                strides=self.stride,
-                padding=((pad, pad), (pad, pad)),
-                dtype=self.dtype,
-                name="conv",
-            )(x)
+            x = Conv(self.features, self.kernel, self.stride, self.dtype, name="conv")(x)
         x = nn.leaky_relu(x, 0.01)
         if self.norm == "group":
             return GroupNorm(self.groups, dtype=self.dtype, name="norm")(x)
@@ -296,34 +288,6 @@ class HourglassMap(nn.Module):
         return heatmap.normalise(
             logits, jnp.exp(self.log_temperature) if learnt else self.temperature
         )
-
-
-def _plain_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """NHWC by HWIO convolution of stride 1 that keeps the size."""
-    pad = (kernel.shape[0] - 1) // 2
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), ((pad, pad), (pad, pad)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
-_convolve = jax.custom_vjp(_plain_convolve)
-
-
-def _convolve_forward(x, kernel):
-    return _convolve(x, kernel), (x, kernel)
-
-
-def _convolve_backward(saved, g):
-    x, kernel = saved
-    # The same product as JAX's own rule, but the turned kernel is laid out anew. Without that, XLA
-    # takes a slow path for it on a CPU inside a loop, such as the adjoint solve
-    # (benchmarks/convolution.py). The price is that forward-mode derivatives are not defined.
-    turned = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
-    _, pull_kernel = jax.vjp(functools.partial(_plain_convolve, x), kernel)
-    return _convolve(g, turned), pull_kernel(g)[0]
-
-
-_convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 def _halve(x: jax.Array) -> jax.Array:

@@ -1,5 +1,7 @@
 """What benchmarks/tpu_aot.py makes of a compiled program; on the CPU, so libtpu is not needed."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -29,6 +31,18 @@ def test_cost_of_open_and_nested_loops_is_that_of_their_steps():
     assert [part.times for part in parts] == [1, 5, 10]
     flops = sum(part.times * part.cost.flops for part in parts)
     assert flops == pytest.approx((1 + 5 * (1 + 2)) * product, rel=0.01)
+
+
+def test_loops_of_other_platforms_are_not_counted():
+    def repeated(times, x):
+        return jax.lax.fori_loop(0, times, lambda _, x: jnp.sin(x), x)
+
+    def program(x):
+        ways = {"cpu": functools.partial(repeated, 2), "default": functools.partial(repeated, 3)}
+        return jax.lax.platform_dependent(x, **ways)
+
+    (loop,) = tpu_aot.loops(jax.make_jaxpr(program)(1.0).jaxpr)
+    assert loop.length == 3
 
 
 def test_collectives_are_counted_with_their_bytes():

@@ -1,0 +1,121 @@
+"""The convolution is the library's, by whatever way it is computed."""
+
+import functools
+import re
+
+import flax.linen as nn
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ldeq_jax import training, winograd
+from ldeq_jax.convolution import convolve
+from ldeq_jax.hourglass import Conv
+
+
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape))
+
+
+def library(x, kernel, stride=1):
+    pad = (len(kernel) - 1) // 2
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 7])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+@pytest.mark.parametrize("shape", [(12, 24), (11, 8)], ids=["whole blocks", "odd"])
+def test_value_and_gradients_are_the_library_ones(size, stride, shape, x64):
+    x, kernel = normal(0, 2, *shape, 3), normal(1, size, size, 3, 4)
+    y, pullback = jax.vjp(functools.partial(library, stride=stride), x, kernel)
+    found, our_pullback = jax.vjp(functools.partial(convolve, stride=stride), x, kernel)
+    assert found.shape == y.shape
+    np.testing.assert_allclose(found, y, atol=1e-12)
+    for a, b in zip(our_pullback(jnp.sin(y)), pullback(jnp.sin(y)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("size", "height", "channels"), [(3, 6, 3), (5, 6, 3), (5, 16, 128)], ids=["3", "5", "wide"]
+)
+def test_gradient_of_a_gradient_is_the_library_one(size, height, channels, x64):
+    """As the Jacobian penalty takes it."""
+    x = normal(0, 1, height, 16, channels)
+    ours, theirs = Conv(128, size), nn.Conv(128, (size, size), padding="SAME")
+    params = ours.init(jax.random.key(0), x)
+    assert winograd.suits(x, params["params"]["kernel"]) == (channels == 128)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def gradients(module, x, params):
+        def penalty(x, params):
+            inner = jax.grad(lambda x: jnp.sum(jnp.sin(module.apply(params, x))))(x)
+            return jnp.sum(jnp.square(inner))
+
+        return jax.value_and_grad(penalty, argnums=(0, 1))(x, params)
+
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-9),
+        gradients(ours, x, params),
+        gradients(theirs, x, params),
+    )
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_a_wide_layer_and_its_gradients_are_the_library_ones(size, x64):
+    x, kernel, g = normal(0, 1, 32, 32, 128), normal(1, size, size, 128, 136), 0.1
+    assert winograd.suits(x, kernel)
+
+    def run(way, x, kernel):
+        y, pullback = jax.vjp(way, x, kernel)
+        return y, pullback(g * y)
+
+    found, expected = (
+        jax.jit(functools.partial(run, way))(x, kernel) for way in (convolve, library)
+    )
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-8), found, expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "channels", "on_cpu"),
+    [(5, 1, 128, 0), (7, 2, 3, 3)],
+    ids=["wide", "strided"],
+)
+def test_only_cpus_have_ways_of_their_own(size, stride, channels, on_cpu):
+    x, kernel = jnp.zeros((1, 32, 32, channels)), jnp.zeros((size, size, channels, 128))
+
+    def lowered(way, platform):
+        def run(x, kernel):
+            y, pullback = jax.vjp(functools.partial(way, stride=stride), x, kernel)
+            return pullback(y)
+
+        exported = jax.export.export(jax.jit(run), platforms=[platform])(x, kernel)
+        return exported.mlir_module()
+
+    def strides(module):
+        return re.findall(r"stablehlo.convolution.*?window = {([^}]*)}", module)
+
+    for platform in ("tpu", "cuda"):
+        assert sorted(strides(lowered(convolve, platform))) == sorted(
+            strides(lowered(library, platform))
+        )
+    assert len(strides(lowered(convolve, "cpu"))) == on_cpu
+
+
+def test_devices_share_a_wide_layer_without_talking(x64):
+    x, kernel = normal(0, 2, 16, 16, 128), normal(1, 5, 5, 128, 128)
+    mesh = training.make_mesh(2)
+    assert mesh.size == 2
+    shardings = training.divided(mesh), training.replicated(mesh)
+    function = jax.jit(convolve, in_shardings=shardings)
+    assert "all-" not in function.lower(x, kernel).compile().as_text()
+    np.testing.assert_allclose(function(x, kernel), library(x, kernel), atol=1e-10)
