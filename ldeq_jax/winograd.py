@@ -20,7 +20,7 @@ import numpy as np
 # these two round least with them.
 _POINTS = {3: (0, 1, -1), 5: (0, 1, -1, 2, -1 / 2)}
 _TILE = 2  # outputs each way
-_CHANNELS = 128  # from which the transforms cost less than they save
+_CHANNELS = {3: 64, 5: 128}  # from which the transforms cost less than they save
 _PIXELS = {3: 1024, 5: 256}  # of a batch, for the same reason
 _STRIP = 2048  # pixels of a batch that are worked on at a time
 
@@ -36,7 +36,7 @@ def suits(x: jax.Array, kernel: jax.Array) -> bool:
     return (
         len(kernel) in _POINTS
         and x.dtype in (jnp.float32, jnp.float64)
-        and min(channels, kernel.shape[-1]) >= _CHANNELS
+        and min(channels, kernel.shape[-1]) >= _CHANNELS[len(kernel)]
         and batch * height * width >= _PIXELS[len(kernel)]
         and height % _TILE == width % _TILE == 0
     )

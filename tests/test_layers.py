@@ -15,6 +15,8 @@ LAYERS = (
     (
         "solver",
         "heatmap",
+        "winograd",
+        "convolution",
         "hourglass",
         "geometry",
         "schema",
