@@ -90,22 +90,29 @@ def kernel_gradient(x: jax.Array, g: jax.Array, size: int) -> jax.Array:
     )
 
 
-def _in_strips(x, kernel, of_kernel, product):
-    """A strip of each image after another, so that what is in work stays in the cache."""
+def _in_strips(x, kernel, of_kernel, pattern):
+    """A strip of each image after another, so that what is in work stays in the cache.
+
+    Args:
+        x: (B, H, W, channels).
+        kernel: (k, k, C, features).
+        of_kernel: its transform, (k + 1, k).
+        pattern: of the product of tiles and kernel at all points, as in `jnp.einsum`.
+    """
     batch, height, width, _ = x.shape
     size = len(kernel)
+    features = kernel.shape[2] if pattern.endswith("c") else kernel.shape[3]
     outputs, _, of_tiles = _matrices(size)
     # In a loop whose kernel is always the same, XLA does this once, before it.
     factors = _of_all_points(np.kron(of_kernel, of_kernel), kernel)
 
     def strip_of_outputs(strip):
         tiles = _both_ways(of_tiles, _shifted(strip, size + 1))
-        products = _product(product, _stacked(tiles), factors)
+        products = _product(pattern, _stacked(tiles), factors)
         products = products.reshape(size + 1, size + 1, batch, -1, width // _TILE, features)
         y = jnp.stack([jnp.stack(row, axis=3) for row in _both_ways(outputs, products)], axis=2)
         return y.reshape(batch, -1, width, features)
 
-    features = kernel.shape["cf".index(product[-1]) + 2]
     rows = _rows_of_a_strip(height, batch * width)
     padded = _padded(x, size)
     starts = range(0, height, rows)

@@ -32,7 +32,7 @@ def library(x, kernel, stride=1):
 
 @pytest.mark.parametrize("size", [1, 3, 5, 7])
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
-@pytest.mark.parametrize("shape", [(12, 24), (11, 8)], ids=["whole blocks", "odd"])
+@pytest.mark.parametrize("shape", [(12, 24), (11, 8), (8, 11)], ids=["whole", "high", "wide"])
 def test_value_and_gradients_are_the_library_ones(size, stride, shape, x64):
     x, kernel = normal(0, 2, *shape, 3), normal(1, size, size, 3, 4)
     y, pullback = jax.vjp(functools.partial(library, stride=stride), x, kernel)
