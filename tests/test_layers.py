@@ -1,10 +1,13 @@
-"""The package's modules import downwards only, and the data sets know nothing of the package."""
+"""The package's modules import downwards only, and the data sets use its media alone."""
 
 import ast
 import pathlib
+import subprocess
 import sys
 
 import pytest
+
+import ldeq_jax
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = "ldeq_jax"
@@ -13,6 +16,8 @@ PACKAGE = "ldeq_jax"
 # own, and from the modules named before it in its own.
 LAYERS = (
     (
+        "media.pictures",
+        "media.video",
         "solver",
         "heatmap",
         "winograd",
@@ -48,7 +53,11 @@ ALLOWED = {
     for level, layer in enumerate(LAYERS)
     for place, module in enumerate(layer)
 }
-MODULES = {path.stem: path for path in sorted((ROOT / PACKAGE).glob("*.py"))}
+MODULES = {path.stem: path for path in sorted((ROOT / PACKAGE).glob("*.py"))} | {
+    f"media.{path.stem}": path
+    for path in sorted((ROOT / PACKAGE / "media").glob("*.py"))
+    if path.stem != "__init__"
+}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 
 
@@ -72,7 +81,8 @@ def roots(path):
 def test_every_module_stands_in_one_layer():
     assert MODULES
     assert len(ORDER) == len(set(ORDER))
-    assert not list((ROOT / PACKAGE).glob("*/*.py")), "the package is flat"
+    inner = {path.parent.name for path in (ROOT / PACKAGE).glob("*/*.py")}
+    assert inner <= {"media"}, "the package is flat but for media"
     assert set(MODULES) <= set(ORDER), "add the new module to LAYERS"
 
 
@@ -80,10 +90,13 @@ def test_every_module_stands_in_one_layer():
 def test_imports_go_downwards(module):
     inside = [name.split(".") for name in imports(MODULES[module]) if name.startswith(PACKAGE)]
     for _, *rest in inside:
-        assert rest and rest[0] in ALLOWED[module], f"{module} imports {'.'.join(rest) or PACKAGE}"
+        name = ".".join(rest[:2]) if rest[:1] == ["media"] else ".".join(rest[:1])
+        assert name in ALLOWED[module], f"{module} imports {'.'.join(rest) or PACKAGE}"
 
 
-@pytest.mark.parametrize("module", ["geometry", "schema", "metrics", "filters"])
+@pytest.mark.parametrize(
+    "module", ["geometry", "schema", "metrics", "filters", "media.pictures", "media.video"]
+)
 def test_numpy_modules_import_no_jax(module):
     if module in MODULES:
         assert not roots(MODULES[module]) & JAX
@@ -93,7 +106,7 @@ def test_the_solver_can_be_lifted_out():
     assert roots(MODULES["solver"]) - set(sys.stdlib_module_names) == {"jax"}
 
 
-def test_package_and_data_sets_share_files_on_disk_alone():
+def test_data_sets_use_only_the_media_of_the_package():
     folder = ROOT / "datasets"
     names = {path.stem for path in folder.glob("*.py")} | {
         path.name for path in folder.iterdir() if path.is_dir()
@@ -101,5 +114,20 @@ def test_package_and_data_sets_share_files_on_disk_alone():
     for path in MODULES.values():
         assert not roots(path) & (names | {"datasets"}), path.name
     for path in folder.rglob("*.py"):
-        assert PACKAGE not in roots(path), path.name
+        inside = [name for name in imports(path) if name.partition(".")[0] == PACKAGE]
+        assert all(name.startswith(f"{PACKAGE}.media.") for name in inside), path.name
     assert not (folder / "__init__.py").exists(), "it would shadow the package named datasets"
+
+
+def test_importing_media_loads_no_jax():
+    code = (
+        "import sys, ldeq_jax.media; "
+        "assert not {'jax', 'flax', 'tensorflow_datasets', 'grain'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("name", ldeq_jax.__all__)
+def test_public_names_are_loaded_when_used(name):
+    assert name in dir(ldeq_jax)
+    assert getattr(ldeq_jax, name) is not None
