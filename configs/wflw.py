@@ -41,6 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
         solver.tol = 1e-4
         solver.history_size = 6
         solver.ridge = 1e-4
+        solver.ridge_scale = "absolute"  # as the released model
         solver.mixing = 1.0
     config.model.temperature = 0.3
     config.model.gradient = "implicit"

@@ -193,6 +193,7 @@ def _model_config(state_dict, settings):
         stop=settings["stop_mode"],
         history_size=settings["anderson_m"],
         ridge=settings["anderson_lam"],
+        ridge_scale="absolute" if method == "anderson" else "trace",
         mixing=settings["anderson_beta"] if method == "anderson" else 1.0,
         best_iterate=method != "fpi",
         final_evaluation=not settings["take_one_less_inference_step"],

@@ -76,8 +76,12 @@ class RwRConfig:
                 raise ValueError(f"{name} must not be negative, got {values}")
         if isinstance(self.follow, int | float) and not 0 < self.follow <= 1:
             raise ValueError(f"follow must be in (0, 1], not {self.follow}")
-        if isinstance(self.budget, int) and not self.budget and not self.final_evaluation:
-            raise ValueError("a budget of 0 needs the final evaluation: the frame is not looked at")
+        for name, budget in (("budget", self.budget), ("first_budget", self.first_budget)):
+            if isinstance(budget, int) and not budget and not self.final_evaluation:
+                raise ValueError(
+                    f"a {name} of 0 needs final_evaluation: without it the model never sees the "
+                    "frame"
+                )
 
 
 jax.tree_util.register_dataclass(
@@ -191,7 +195,8 @@ def step(
     forward = dataclasses.replace(model.forward, final_evaluation=False)
     z, info = fixed_point(f, theta, z0, forward=forward, budget=budget)
     residual = info.residual
-    evaluations = forward.start_evaluations + info.num_steps + config.final_evaluation
+    start_evaluations = jnp.where(budget > 0, forward.start_evaluations, 0)
+    evaluations = start_evaluations + info.num_steps + config.final_evaluation
     if config.final_evaluation:
         value = f(theta, z)
         residual = _norm(value - z) / (1e-5 + _norm(value))

@@ -191,6 +191,16 @@ def test_more_iterations_come_nearer_to_the_equilibrium(variables):
     assert errors[0] > 2 * errors[1] > 4 * errors[2] > 0
 
 
+@pytest.mark.parametrize("method", ["anderson", "broyden"])
+def test_a_frame_without_a_budget_costs_one_evaluation(method, variables):
+    model = dataclasses.replace(MODEL, forward=SolverConfig(method=method, max_steps=2, tol=0.0))
+    start = model.forward.start_evaluations
+    mask = np.array([[True, True, True], [True, False, True]])
+    prediction = run(variables, rwr.RwRConfig(), noisy_clip(frames=3), model, mask=mask)
+    first = start + 2 + 1
+    assert prediction.num_evaluations.tolist() == [[first, 1, 1], [first, 0, first]]
+
+
 def test_warm_start_saves_iterations(variables):
     clip = noisy_clip(noise=1e-4)
     cold = rwr.RwRConfig(penalty=0.0, budget=60, warm_start=False)
@@ -442,6 +452,10 @@ def test_moved_heatmaps_move_their_landmarks():
         ({"align": "eyes"}, "align must be one of"),
         ({"weighting": "depth"}, "weighting must be one of"),
         ({"budget": 0, "final_evaluation": False}, "a budget of 0 needs"),
+        (
+            {"budget": 1, "first_budget": 0, "final_evaluation": False},
+            "a first_budget of 0 needs",
+        ),
     ],
 )
 def test_a_config_that_makes_no_sense(fields, message):

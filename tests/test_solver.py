@@ -407,6 +407,273 @@ def test_spectral_radius_of_real_and_complex_spectra(rng):
         np.testing.assert_allclose(estimate, np.full(3, radius), rtol=0.02, atol=1e-12)
 
 
+@pytest.mark.parametrize("ratio", [1e3, np.inf])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_row_at_rest_has_not_diverged(method, ratio, rng):
+    """Residuals of 0, and the rounding that follows them, are no growth."""
+    vector = jnp.asarray(rng.standard_normal((4, 3)), jnp.float32)
+    forward = SolverConfig(method=method, max_steps=30, tol=0.0, divergence_ratio=ratio)
+    z, info = fixed_point(lambda b, z: 0.5 * z + b, vector, jnp.zeros_like(vector), forward=forward)
+    assert not info.diverged.any() and (info.num_steps == 30).all()
+    np.testing.assert_allclose(z, 2 * vector, rtol=1e-6)
+
+
+@pytest.mark.parametrize("final", [True, False])
+@pytest.mark.parametrize("method", METHODS)
+def test_no_budget_costs_the_final_evaluation_alone(method, final):
+    calls = []
+
+    @jax.jit
+    def solve(z0, budget):
+        def counted(theta, z):
+            jax.debug.callback(lambda: calls.append(1))
+            return 0.5 * z + 1
+
+        forward = config(method, max_steps=3, tol=0.0, final_evaluation=final)
+        return fixed_point(counted, None, z0, forward=forward, budget=budget)
+
+    for budget, evaluations in ((0, 0), (2, 2 + config(method).start_evaluations)):
+        calls.clear()
+        jax.block_until_ready(solve(jnp.zeros((2, 1)), budget))
+        jax.effects_barrier()
+        assert len(calls) == evaluations + final
+
+
+@pytest.mark.parametrize("stop", ["rel", "abs"])
+@pytest.mark.parametrize("gradient", ["implicit", "phantom", "unrolled"])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_residual_is_that_of_the_state_before_the_final_evaluation(method, gradient, stop, rng):
+    theta = contraction(rng, 6, 0.9)
+    options = {"max_steps": 3, "tol": 0.5, "stop": stop}
+    before, _ = fixed_point(
+        affine, theta, jnp.ones((2, 6)), forward=config(method, **options, final_evaluation=False)
+    )
+    _, info = fixed_point(
+        affine, theta, jnp.ones((2, 6)), forward=config(method, **options), gradient=gradient
+    )
+    value = affine(theta, before)
+    residual = np.linalg.norm(value - before, axis=1)
+    residual /= 1e-5 + np.linalg.norm(value, axis=1) if stop == "rel" else 1
+    np.testing.assert_allclose(info.residual, residual, rtol=1e-9)
+    np.testing.assert_array_equal(info.converged, residual < 0.5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_iterates_are_those_of_the_scaled_map(method, rng):
+    """`c f(z / c)` from `c z0`: in float32 from tiny to huge."""
+    matrix, vector = (a.astype(jnp.float32) for a in contraction(rng, 64, 0.8))
+    forward = SolverConfig(method=method, max_steps=8, tol=0.0, best_iterate=False)
+
+    def solve(c):
+        scaled = lambda theta, z: c * tanh_map(theta, z / c)  # noqa: E731
+        z0 = jnp.full((2, 64), 0.1 * c, jnp.float32)
+        return fixed_point(scaled, (matrix, vector), z0, forward=forward)
+
+    expected, _ = solve(1.0)
+    for c in (2.0**-12, 2.0**14):  # powers of two, so that nothing is rounded otherwise
+        z, info = solve(c)
+        assert not info.diverged.any()
+        np.testing.assert_allclose(z / c, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("ridge_scale", ["trace", "absolute"])
+def test_anderson_survives_a_singular_system(ridge_scale):
+    """All residuals of this map are multiples of one vector, and large."""
+    forward = SolverConfig(method="anderson", max_steps=30, tol=1e-6, ridge_scale=ridge_scale)
+
+    def solve(theta):
+        return fixed_point(
+            lambda t, z: t * z + 1000, theta, jnp.zeros((3, 2), jnp.float32), forward=forward
+        )
+
+    z, info = solve(jnp.float32(0.5))
+    assert info.converged.all() and not info.diverged.any()
+    np.testing.assert_allclose(z, 2000.0, rtol=1e-5)
+    gradient = jax.grad(lambda theta: solve(theta)[0][0, 0])(jnp.float32(0.5))
+    np.testing.assert_allclose(gradient, 1000 / (1 - 0.5) ** 2, rtol=1e-3)
+
+
+def test_anderson_is_faster_than_plain_iteration_where_that_is_slow(rng):
+    basis = np.linalg.qr(rng.standard_normal((128, 128)))[0]
+    matrix = jnp.asarray(basis * np.linspace(-0.95, 0.95, 128) @ basis.T, jnp.float32)
+    theta = matrix, jnp.asarray(rng.standard_normal(128), jnp.float32)
+    steps = {
+        method: fixed_point(
+            affine,
+            theta,
+            jnp.zeros((4, 128), jnp.float32),
+            forward=SolverConfig(method=method, max_steps=300, tol=1e-6),
+        )[1].num_steps.max()
+        for method in ("picard", "anderson")
+    }
+    assert steps["anderson"] < steps["picard"] / 2 < 150
+
+
+def test_an_absolute_ridge_is_not_relative_to_the_residuals(rng):
+    theta = contraction(rng, 6, 0.9)
+    z0 = jnp.zeros((1, 6))
+    options = {"max_steps": 5, "tol": 0.0, "best_iterate": False, "ridge": 0.1}
+    first = affine(theta, z0) - z0
+    second = affine(theta, z0 + first) - z0 - first
+    residuals = np.stack([first[0], second[0]])
+    gram = residuals @ residuals.T
+    values = np.stack([first[0], affine(theta, first)[0]])
+    for ridge_scale, unit in (("absolute", 1.0), ("trace", np.trace(gram))):
+        weights = np.linalg.solve(gram + 0.1 * unit * np.eye(2), np.ones(2))
+        expected = weights / weights.sum() @ values
+        forward = config("anderson", **options, ridge_scale=ridge_scale, final_evaluation=False)
+        z, _ = fixed_point(affine, theta, z0, forward=forward, budget=1)
+        np.testing.assert_allclose(z[0], expected, rtol=1e-9)
+
+
+def test_anderson_without_history_is_damped_iteration(rng):
+    theta = contraction(rng, 5, 0.8)
+    anderson = config(
+        "anderson", max_steps=3, tol=0.0, history_size=1, mixing=0.3, best_iterate=False
+    )
+    z = affine(theta, jnp.ones((2, 5)))  # the second point is f(z0), undamped
+    for _ in range(3):
+        z = 0.3 * affine(theta, z) + 0.7 * z
+    solved, _ = fixed_point(
+        affine,
+        theta,
+        jnp.ones((2, 5)),
+        forward=dataclasses.replace(anderson, final_evaluation=False),
+    )
+    np.testing.assert_allclose(solved, z, rtol=1e-12)
+
+
+def test_phantom_gradient_of_an_affine_map_has_its_closed_form():
+    slope = 0.8
+
+    def loss(theta, **options):
+        return fixed_point(
+            lambda t, z: slope * z + t,
+            theta,
+            jnp.zeros((1, 1)),
+            forward=config(),
+            gradient="phantom",
+            **options,
+        )[0].sum()
+
+    def closed_form(steps, mixing):
+        return (1 - (mixing * slope + 1 - mixing) ** steps) / (1 - slope)
+
+    options = {"phantom_steps": 3, "phantom_mixing": 0.25}
+    np.testing.assert_allclose(jax.grad(loss)(1.0, **options), closed_form(3, 0.25), rtol=1e-9)
+    np.testing.assert_allclose(jax.grad(loss)(1.0), closed_form(5, 0.5), rtol=1e-9)
+
+
+@pytest.mark.parametrize("gradient", ["implicit", "one_step", "phantom", "unrolled"])
+def test_second_derivatives_are_those_of_the_gradient_or_raise(gradient):
+    forward = config(max_steps=80)
+
+    def loss(theta):
+        z0 = jnp.full((1, 1), 0.3)
+        f = lambda t, z: jnp.tanh(0.5 * t * z) + t  # noqa: E731
+        return fixed_point(f, theta, z0, forward=forward, gradient=gradient)[0].sum()
+
+    first = jax.grad(loss)
+    difference = (first(1.0 + 1e-5) - first(1.0 - 1e-5)) / 2e-5
+    _, second = jax.jvp(first, (1.0,), (1.0,))
+    np.testing.assert_allclose(second, difference, rtol=1e-6)
+    if gradient == "unrolled":
+        np.testing.assert_allclose(jax.grad(first)(1.0), difference, rtol=1e-6)
+    else:
+        with pytest.raises(ValueError, match="while_loop"):
+            jax.grad(first)(1.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_unrolled_gradient_of_a_diverged_row_is_that_of_its_sound_steps(method):
+    """Beyond a limit the map is not finite, and its state multiplies theta."""
+
+    def breaks(theta, z):
+        limit = jnp.array([3.5, 1e9])[:, None]
+        return jnp.where(z > limit, jnp.nan, theta * z + 1)
+
+    forward = config(method, max_steps=12, tol=0.0, final_evaluation=False)
+
+    def solve(theta, **options):
+        return fixed_point(breaks, theta, jnp.zeros((2, 1)), forward=forward, **options)
+
+    z, info = solve(0.9, gradient="unrolled")
+    plain, plain_info = solve(0.9)
+    assert info.diverged.tolist() == [True, False]
+    np.testing.assert_array_equal(z, plain)
+    jax.tree.map(np.testing.assert_array_equal, info, plain_info)
+    for row in range(2):
+        value = lambda theta, row=row: solve(theta, gradient="unrolled")[0][row, 0]  # noqa: E731
+        difference = (value(0.9 + 1e-6) - value(0.9 - 1e-6)) / 2e-6
+        np.testing.assert_allclose(jax.grad(value)(0.9), difference, rtol=1e-4, atol=1e-6)
+
+
+def test_the_unrolled_gradient_of_a_state_at_rest_is_finite():
+    forward = config(max_steps=4, tol=0.0)
+    loss = lambda t: fixed_point(  # noqa: E731
+        lambda t, z: t * z, t, jnp.zeros((2, 3)), forward=forward, gradient="unrolled"
+    )[0].sum()
+    assert jax.grad(loss)(0.5) == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_batches_without_rows_or_numbers(method):
+    for shape in ((0, 3), (0,), (2, 0), (2,)):
+        z, info = fixed_point(
+            lambda t, z: 0.5 * z + t, 1.0, jnp.zeros(shape), forward=config(method)
+        )
+        assert z.shape == shape and info.residual.shape == shape[:1]
+    np.testing.assert_allclose(z, 2.0, rtol=1e-9)
+
+
+def test_states_that_are_no_real_arrays_are_refused():
+    half = lambda _, z: 0.5 * z  # noqa: E731
+    for wrong, error, words in (
+        ([1.0, 2.0], TypeError, "one array"),
+        (jnp.float64(1.0), ValueError, "scalar"),
+        (jnp.ones((2, 3), complex), TypeError, "complex"),
+    ):
+        with pytest.raises(error, match=words):
+            fixed_point(half, None, wrong, forward=config())
+    with pytest.raises(TypeError, match="complex"):
+        fixed_point(lambda _, z: z * 1j, None, jnp.ones((2, 3)), forward=config())
+    z, _ = fixed_point(half, None, np.ones((2, 3), np.int32), forward=config())
+    np.testing.assert_allclose(z, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("gradient", ["implicit", "one_step", "phantom", "unrolled"])
+@pytest.mark.parametrize("method", METHODS)
+def test_shards_are_solved_as_the_whole(method, gradient, rng):
+    """Under `shard_map` with its check on: rows are divided, parameters are shared."""
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows, shared = jax.sharding.PartitionSpec("rows"), jax.sharding.PartitionSpec()
+    matrix, _ = contraction(rng, 4, 0.6)
+    injection = jnp.asarray(rng.standard_normal((4, 4)))
+    forward = config(method, max_steps=20, tol=1e-9)
+
+    def solve(matrix, injection):
+        f = lambda theta, z: jnp.tanh(z @ theta[0].T) + theta[1]  # noqa: E731
+        z0 = jnp.zeros(injection.shape)
+        return fixed_point(f, (matrix, injection), z0, forward=forward, gradient=gradient)
+
+    def loss(matrix, injection):
+        return jnp.sum(solve(matrix, injection)[0] ** 2)
+
+    def sharded(matrix, injection):
+        return jax.lax.psum(loss(matrix, injection), "rows")
+
+    in_specs = shared, rows
+    z = jax.jit(
+        jax.shard_map(lambda *a: solve(*a)[0], mesh=mesh, in_specs=in_specs, out_specs=rows)
+    )(matrix, injection)
+    np.testing.assert_allclose(z, solve(matrix, injection)[0], rtol=1e-9)
+    sharded = jax.shard_map(sharded, mesh=mesh, in_specs=in_specs, out_specs=shared)
+    ours = jax.jit(jax.grad(sharded, argnums=(0, 1)))(matrix, injection)
+    whole = jax.grad(loss, argnums=(0, 1))(matrix, injection)
+    for a, b in zip(ours, whole, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
+
+
 def test_low_precision_maps_are_solved_in_float32():
     def half(theta, z):
         return (0.5 * z.astype(jnp.bfloat16) + theta).astype(jnp.bfloat16)
@@ -429,6 +696,8 @@ def test_wrong_settings_are_refused():
         {"history_size": 0},
         {"mixing": 0.0},
         {"tol": -1.0},
+        {"ridge": -1.0},
+        {"ridge_scale": "norm"},
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             SolverConfig(**wrong)
