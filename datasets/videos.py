@@ -34,10 +34,10 @@ def video_info(
 
     Returns:
         The info, with `schema` and `attribute_names` as metadata. All fields with an axis T have
-        one row for each frame of the video, those that cannot be decoded included. Landmarks (T, K, 2) and boxes (T, 4),
-        x1 y1 x2 y2, are frame pixels, (x, y), the centre of the top-left pixel at (0, 0); pixels
-        are as stored, be they square or not, and turned as the file says. A row of NaN stands for a frame without labels or without a face; `mask` (T,) is True where the
-        labels count.
+        one row for each frame of the video, those that cannot be decoded included. Landmarks
+        (T, K, 2) and boxes (T, 4), x1 y1 x2 y2, are frame pixels, (x, y), the centre of the
+        top-left pixel at (0, 0); pixels are as stored, be they square or not. A row of NaN stands
+        for a frame without labels or without a face; `mask` (T,) is True where the labels count.
     """
     tensor = tfds.features.Tensor
     features = tfds.features.FeaturesDict(
