@@ -346,8 +346,8 @@ def write_still(
         ValueError: there is no such frame, or the methods differ in their number of frames.
     """
     length, window = _clip(predictions, target, margin)
-    shown = itertools.islice(_shown(frames), index, None)
-    frame = next(shown, None) if 0 <= index < length else None
+    known = 0 <= index < length
+    frame = next(itertools.islice(_shown(frames), index, None), None) if known else None
     if frame is None:
         raise ValueError(f"there is no frame {index} in a clip of {length} frames")
     picture = side_by_side(

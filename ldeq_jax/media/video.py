@@ -300,7 +300,8 @@ def constant_rate(times: ArrayLike, fps: float) -> tuple[float, np.ndarray]:
     usual = float(np.median(steps))
     rate, slots = _writable(fps), _slots(times, _writable(fps))
     if (np.diff(slots) < 1).any() or rate * usual > 1.5:
-        rate = _writable(min(1 / np.percentile(steps, 5), max(60.0, 1 / usual)))
+        quick = np.percentile(steps, 5, method="lower")
+        rate = _writable(min(1 / quick, max(60.0, 1 / usual)))
         slots = _slots(times, rate)
     last = max(1, round(usual * rate))
     shown = np.append(np.diff(slots), last)
