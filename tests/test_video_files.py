@@ -162,8 +162,10 @@ def test_frames_can_come_from_elsewhere():
     found, readable = reader.times()
     np.testing.assert_allclose(found, [0, 0.1, 0.4, 0.4 + 1 / reader.fps])
     assert reader.fps == pytest.approx(10) and readable.tolist() == [True, True, False, True]
-    with pytest.raises(ValueError, match=r"a\.gif has no frame"):
-        VideoReader(lambda: iter(()), name="a.gif")
+    assert VideoReader(lambda: [(None, 0.0), (images[0], 0.1)]).width == SIZE[0]
+    for nothing in ([], [(None, 0.0)]):
+        with pytest.raises(ValueError, match=r"a\.gif has no frame"):
+            VideoReader(lambda found=nothing: iter(found), name="a.gif")
 
 
 # Times.

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 Path = str | os.PathLike[str]
-Decoder = Callable[[], Iterable[tuple[np.ndarray, float]]]
+Decoder = Callable[[], Iterable[tuple[np.ndarray | None, float]]]
 
 _USUAL_FPS = 25.0  # where a file says nothing
 _MOST_FPS = 1000.0
@@ -33,6 +33,7 @@ _TRIES = 1000
 # A read fails where the packet is, its frame is missing where it would be shown: up to 16 frames
 # later in H.264 and HEVC.
 _REORDERED = 32
+_LOOK_AHEAD = 32  # frames that tell the rate where something else decodes
 _MOST_STRETCHED = 8.0  # of pixels; a sample aspect beyond that is taken for an error
 _LONGEST_PAUSE = 60.0  # seconds that a written video stands still at most
 
@@ -92,12 +93,13 @@ class VideoReader:
         self.name = name or (str(source) if known else "video")
         self.aspect, self.header_frames = 1.0, 0
         if callable(source):
-            first = list(itertools.islice(source(), _REORDERED))
-            if not first:
-                raise ValueError(f"{self.name} has no frames")
-            steps = np.diff([time for _, time in first])
-            self.header_fps = _known_fps(1 / np.median(steps)) if (steps > 0).any() else 0.0
-            image = first[0][0]
+            first = list(itertools.islice(source(), _LOOK_AHEAD))
+            image = next((image for image, _ in first if image is not None), None)
+            if image is None:
+                raise ValueError(f"{self.name} has no frame that can be decoded")
+            steps = [later - time for (_, time), (_, later) in itertools.pairwise(first)]
+            usual = statistics.median(steps) if steps else 0.0
+            self.header_fps = _known_fps(1 / usual) if usual > 0 else 0.0
         else:
             with self._capture() as capture:
                 image = self._look_at(capture)
