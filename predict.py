@@ -308,6 +308,7 @@ def predict_video(path: Path, checkpoint: str, output: Path) -> None:
         raise ValueError("--still is without RwR: leave it out, or --compare and RwR's flags")
     chosen = {flag.name: flag.value for flag in _RECURRENCE if flag.value is not None}
     rwr.RwRConfig(**chosen)  # what cannot be is told before anything is written
+    outputs = outputs_of(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(output.parent, os.W_OK):
         raise PermissionError(f"cannot write to the folder {output.parent}")
@@ -336,10 +337,16 @@ def predict_video(path: Path, checkpoint: str, output: Path) -> None:
     times: list[float] = []
     tracks = tracking.follow(trackers, *in_step(reader, boxes, times))
     warn_of_losses(tracks, found_again=_BOXES.value is not None)
-    failed = write(output, reader, np.array(times), tracks, get_schema(config.data.schema))
+    failed = write(outputs, reader, np.array(times), tracks, get_schema(config.data.schema))
     print("\n" + summary(tracks), end="")
     if failed:
         raise OSError("; ".join(failed))
+
+
+def outputs_of(output: Path) -> list[Path]:
+    """What is written with a drawn video: the numbers, itself, and the still if wanted."""
+    still = [] if _STILL_FRAME.value is None else [output.with_name(f"{output.stem}_frame.png")]
+    return [output.with_suffix(".npz"), output, *still]
 
 
 def in_step(
@@ -433,13 +440,20 @@ def warn_of_losses(tracks: dict[str, tracking.FaceTrack], found_again: bool) -> 
 
 
 def write(
-    output: Path,
+    outputs: list[Path],
     reader: VideoReader,
     times: np.ndarray,
     tracks: dict[str, tracking.FaceTrack],
     schema: LandmarkSchema,
 ) -> list[str]:
-    """Writes the numbers, then the still if wanted and the drawn video.
+    """Writes the numbers, then the drawn video and the still if wanted.
+
+    Args:
+        outputs: as `outputs_of` gives them.
+        reader: the video.
+        times: (T,) seconds of its frames.
+        tracks: by the method.
+        schema: of the landmarks.
 
     Returns:
         What of the pictures could not be written, and why.
@@ -453,7 +467,7 @@ def write(
             prefix + "box": track.box,
             prefix + "ok": track.ok,
         }
-    numbers = output.with_suffix(".npz")
+    numbers, *drawings = outputs
     with replacing(numbers) as partial:
         np.savez_compressed(partial, **arrays)
     written, failed = [numbers], []
@@ -473,10 +487,7 @@ def write(
         options = {"times": times, "margin": margin, "codec": _CODEC.value}
         video_report.write_overlay(path, frames, landmarks, schema, reader.fps, **options)
 
-    drawings = {output: draw_video}
-    if _STILL_FRAME.value is not None:
-        drawings = {output.with_name(f"{output.stem}_frame.png"): draw_still} | drawings
-    for path, draw in drawings.items():
+    for path, draw in zip(drawings, (draw_video, draw_still), strict=False):
         try:
             draw(path)
             written.append(path)
