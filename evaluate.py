@@ -177,6 +177,7 @@ _HOST_TIMEOUT = flags.DEFINE_integer(
 )
 
 
+@hosts.ending_on_sigterm()
 @hosts.ending_soon()
 def main(argv: list[str]) -> None:
     """Evaluates; what the user can mend is told in a line."""

@@ -36,25 +36,34 @@ Recurrence (RwR) holds the landmarks of a frame near those of the frame before, 
 --penalty says how firmly, and --follow how much of a sudden common motion is believed. --still
 finds them in each frame by itself, and --compare shows one beside the other.
 
-The numbers go to the same name with .npz: landmarks (T, K, 2) and spread (T, K) in frame pixels,
-box (T, 4) of each crop, NaN in frames without a face, ok (T,), fps and schema; with --compare, the
-same of the frames by themselves, named alone_landmarks and so on.
+The numbers go to the same name with .npz, before anything is drawn: landmarks (T, K, 2) and spread
+(T, K) in frame pixels, box (T, 4) of each crop, NaN in frames without a face, ok (T,), time (T,) of
+each frame in seconds, fps by the video's header, and schema; with --compare, the same of the frames
+by themselves, named alone_landmarks and so on.
+
+A frame that cannot be decoded is one without a face, and the video goes on after it. Frames whose
+pixels are not square are enlarged first, and boxes have to be of the enlarged frames. The drawn
+video has a constant frame rate and keeps the times: frames are repeated or left out for that.
+
+Exit codes: 0 all is written, 1 something is not (a line says what), 143 stopped by SIGTERM.
 """
 
 import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import cv2
 import numpy as np
 from absl import app, flags, logging
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from ldeq_jax import checkpoints, inference, report, rwr, tracking, video_report
+from ldeq_jax import checkpoints, hosts, inference, report, rwr, tracking, video_report
+from ldeq_jax.media.video import VideoReader, replacing
 from ldeq_jax.schema import LandmarkSchema, get_schema
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -124,6 +133,7 @@ _RECURRENCE = [_PENALTY, _FOLLOW, _BUDGET, _ALIGN]
 _OF_VIDEOS = [_BOXES, _CROP_AT_BOXES, _COMPARE, _STILL, _STILL_FRAME, _CODEC, *_RECURRENCE]
 
 
+@hosts.ending_on_sigterm()
 def main(argv: list[str]) -> None:
     """Predicts; what the user can mend is told in a line."""
     logging.set_verbosity(logging.ERROR)  # orbax tells of every file it reads
@@ -281,35 +291,42 @@ def check_output(output: Path, suffixes: tuple[str, ...], source: Path, kind: st
 
 
 def predict_video(path: Path, checkpoint: str, output: Path) -> None:
-    """Follows the face of a video, draws it and writes the numbers, as the flags say.
+    """Follows the face of a video, writes the numbers and draws it, as the flags say.
 
     Args:
         path: the video.
         checkpoint: directory of the model.
         output: video to write.
+
+    Raises:
+        OSError: a file cannot be read or written. The numbers are there all the same if it is the
+            drawn video or the still.
+        ValueError: the flags make no sense together or for this video, or it cannot be decoded.
     """
     check_output(output, (".mp4",), path, "video")
     if _STILL.value and (_COMPARE.value or any(flag.present for flag in _RECURRENCE)):
         raise ValueError("--still is without RwR: leave it out, or --compare and RwR's flags")
     chosen = {flag.name: flag.value for flag in _RECURRENCE if flag.value is not None}
     rwr.RwRConfig(**chosen)  # what cannot be is told before anything is written
+    outputs = outputs_of(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(output.parent, os.W_OK):
         raise PermissionError(f"cannot write to the folder {output.parent}")
-    clip = tracking.Clip.open(path)
-    if clip.length < clip.announced:
-        print(f"{path}: only {clip.length} of {clip.announced} frames can be decoded")
-    if _STILL_FRAME.value is not None and _STILL_FRAME.value >= clip.length:
-        raise ValueError(f"--still_frame={_STILL_FRAME.value}: {path} has {clip.length} frames")
-    boxes = read_boxes(clip)
+    reader = VideoReader(path)
+    boxes = read_boxes(reader)
     config, variables, step = checkpoints.load_model(checkpoint)
     recurrence = dataclasses.replace(config.rwr, **chosen)
     if recurrence.budget > config.model.forward.max_steps:
         raise ValueError(f"--budget can be at most {config.model.forward.max_steps}, as trained")
     print(
-        f"{path}: {clip.length} frames of {clip.width} x {clip.height} pixels, {clip.fps:g} a "
-        f"second; model of step {step}"
+        f"{path}: frames of {reader.width} x {reader.height} pixels, {reader.fps:g} a second; "
+        f"model of step {step}"
     )
+    if reader.aspect != 1:
+        print(
+            f"its pixels are not square ({reader.aspect:.4g} : 1): frames are enlarged until they "
+            "are, and landmarks and boxes are in pixels of the enlarged frames"
+        )
     methods = {_ALONE: None} if _STILL.value or _COMPARE.value else {}
     methods |= {} if _STILL.value else {_RECURRENT: recurrence}
     at_boxes = _CROP_AT_BOXES.value
@@ -317,15 +334,60 @@ def predict_video(path: Path, checkpoint: str, output: Path) -> None:
         name: tracking.FaceTracker(config, variables, method, crop_at_boxes=at_boxes)
         for name, method in methods.items()
     }
-    frames = tqdm(clip.frames(), total=clip.length, unit="frame", desc="following", leave=False)
-    tracks = tracking.follow(trackers, frames, boxes)
+    times: list[float] = []
+    tracks = tracking.follow(trackers, *in_step(reader, boxes, times))
     warn_of_losses(tracks, found_again=_BOXES.value is not None)
-    write(output, clip, tracks, get_schema(config.data.schema))
+    failed = write(outputs, reader, np.array(times), tracks, get_schema(config.data.schema))
     print("\n" + summary(tracks), end="")
+    if failed:
+        raise OSError("; ".join(failed))
 
 
-def read_boxes(clip: tracking.Clip) -> list[np.ndarray | None]:
-    """The face's box in every frame by the flags, None where they say nothing.
+def outputs_of(output: Path) -> list[Path]:
+    """What is written with a drawn video: the numbers, itself, and the still if wanted."""
+    still = [] if _STILL_FRAME.value is None else [output.with_name(f"{output.stem}_frame.png")]
+    return [output.with_suffix(".npz"), output, *still]
+
+
+def in_step(
+    reader: VideoReader, boxes: np.ndarray | list[np.ndarray], times: list[float]
+) -> tuple[Iterator[np.ndarray | None], Iterator[np.ndarray | None]]:
+    """Images of a video, under a progress bar, and the box of each, to be asked for in turn.
+
+    Args:
+        reader: the video.
+        boxes: as `read_boxes` returns them.
+        times: is filled with the times of the frames.
+    """
+    ended = False
+
+    def images():
+        nonlocal ended
+        total, missing = reader.header_frames or None, 0
+        frames = tqdm(reader.frames(), total=total, unit="frame", desc="following", leave=False)
+        for image, time in frames:
+            times.append(time)
+            missing += image is None
+            yield image
+        ended = True
+        if missing:
+            print(
+                f"{reader.name}: {missing} of {len(times)} frames cannot be decoded and count as "
+                "frames without a face"
+            )
+
+    def first_box():
+        yield boxes
+        while not ended:
+            yield None
+
+    return images(), iter(boxes) if isinstance(boxes, list) else first_box()
+
+
+def read_boxes(reader: VideoReader) -> np.ndarray | list[np.ndarray]:
+    """The face's boxes by the flags: of the first frame (4,), or a list of one for every frame.
+
+    With --boxes or --still_frame, it decodes the video to learn how many frames there are.
 
     Raises:
         ValueError: there is none, or one is not in its frame, or they are of another video.
@@ -335,23 +397,27 @@ def read_boxes(clip: tracking.Clip) -> list[np.ndarray | None]:
             "a video needs --box=x1,y1,x2,y2 of one face in its first frame, or --boxes with its "
             "box in every frame"
         )
+    shape, length = (reader.height, reader.width), 0
+    if _BOXES.value is not None or _STILL_FRAME.value is not None:
+        length = len(reader.times()[0])
+    if _STILL_FRAME.value is not None and _STILL_FRAME.value >= length:
+        raise ValueError(f"--still_frame={_STILL_FRAME.value}: {reader.name} has {length} frames")
     if _BOXES.value is None:
         if _CROP_AT_BOXES.value:
             raise ValueError("--crop_at_boxes needs --boxes, the face's box in every frame")
-        first = check_box(_BOX.value[0].split(","), (clip.height, clip.width), "by --box")
-        return [first, *[None] * (clip.length - 1)]
+        return check_box(_BOX.value[0].split(","), shape, "by --box")
     try:
         boxes = np.load(_BOXES.value, allow_pickle=False).astype(np.float64)
     except (ValueError, EOFError, TypeError, AttributeError) as error:
         raise ValueError(f"{_BOXES.value} is no .npy file of numbers ({error})") from error
-    if boxes.ndim != 2 or boxes.shape[1] < 4 or len(boxes) != clip.length:
+    if boxes.ndim != 2 or boxes.shape[1] < 4 or len(boxes) != length:
         raise ValueError(
-            f"{_BOXES.value} must hold x1 y1 x2 y2 in {clip.length} rows, one for each frame of "
-            f"{clip.path}; it holds an array of {boxes.shape}"
+            f"{_BOXES.value} must hold x1 y1 x2 y2 in {length} rows, one for each frame of "
+            f"{reader.name}; it holds an array of {boxes.shape}"
         )
     for t, box in enumerate(boxes[:, :4]):
         if np.isfinite(box).all():
-            check_box(box, (clip.height, clip.width), f"row {t} of {_BOXES.value}, counted from 0")
+            check_box(box, shape, f"row {t} of {_BOXES.value}, counted from 0")
     return list(boxes[:, :4])
 
 
@@ -374,23 +440,25 @@ def warn_of_losses(tracks: dict[str, tracking.FaceTrack], found_again: bool) -> 
 
 
 def write(
-    output: Path, clip: tracking.Clip, tracks: dict[str, tracking.FaceTrack], schema: LandmarkSchema
-) -> None:
-    """Writes the drawn video, its still if wanted, and the numbers."""
-    landmarks = {name: track.landmarks for name, track in tracks.items()}
-    margin = 0.4 if _COMPARE.value else None
-    frames = tqdm(clip.frames(), total=clip.length, unit="frame", desc="drawing", leave=False)
-    video_report.write_overlay(
-        output, frames, landmarks, schema, clip.fps, margin=margin, codec=_CODEC.value
-    )
-    written = [output]
-    if _STILL_FRAME.value is not None:
-        written.append(output.with_name(f"{output.stem}_frame.png"))
-        video_report.write_still(
-            written[-1], clip.frames(), landmarks, schema, _STILL_FRAME.value, margin=margin
-        )
-    written.append(output.with_suffix(".npz"))
-    arrays = {"fps": np.float32(clip.fps), "schema": np.array(schema.name)}
+    outputs: list[Path],
+    reader: VideoReader,
+    times: np.ndarray,
+    tracks: dict[str, tracking.FaceTrack],
+    schema: LandmarkSchema,
+) -> list[str]:
+    """Writes the numbers, then the drawn video and the still if wanted.
+
+    Args:
+        outputs: as `outputs_of` gives them.
+        reader: the video.
+        times: (T,) seconds of its frames.
+        tracks: by the method.
+        schema: of the landmarks.
+
+    Returns:
+        What of the pictures could not be written, and why.
+    """
+    arrays = {"time": times, "fps": np.float32(reader.fps), "schema": np.array(schema.name)}
     for name, track in tracks.items():
         prefix = "alone_" if name == _ALONE and len(tracks) > 1 else ""
         arrays |= {
@@ -399,13 +467,34 @@ def write(
             prefix + "box": track.box,
             prefix + "ok": track.ok,
         }
-    partial = output.with_suffix(".partial.npz")
-    try:
+    numbers, *drawings = outputs
+    with replacing(numbers) as partial:
         np.savez_compressed(partial, **arrays)
-        partial.replace(written[-1])
-    finally:
-        partial.unlink(missing_ok=True)
+    written, failed = [numbers], []
+    landmarks = {name: track.landmarks for name, track in tracks.items()}
+    margin = 0.4 if _COMPARE.value else None
+
+    def images(**progress):
+        return (frame.image for frame in tqdm(reader.frames(), **progress, leave=False))
+
+    def draw_still(path):
+        index = _STILL_FRAME.value
+        frames = images(disable=True)
+        video_report.write_still(path, frames, landmarks, schema, index, margin=margin)
+
+    def draw_video(path):
+        frames = images(total=len(times), unit="frame", desc="drawing")
+        options = {"times": times, "margin": margin, "codec": _CODEC.value}
+        video_report.write_overlay(path, frames, landmarks, schema, reader.fps, **options)
+
+    for path, draw in zip(drawings, (draw_video, draw_still), strict=False):
+        try:
+            draw(path)
+            written.append(path)
+        except (OSError, ValueError, cv2.error) as error:  # the numbers matter more
+            failed.append(f"{path} is not written: {error}")
     print(f"wrote {', '.join(map(str, written))}")
+    return failed
 
 
 def summary(tracks: dict[str, tracking.FaceTrack]) -> str:
@@ -427,4 +516,5 @@ def summary(tracks: dict[str, tracking.FaceTrack]) -> str:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["checkpoint", "output"])
+    sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
     app.run(main)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from problems import Problem
+
+from ldeq_jax.media.video import VideoReader
 
 
 def video_info(
@@ -35,10 +34,10 @@ def video_info(
 
     Returns:
         The info, with `schema` and `attribute_names` as metadata. All fields with an axis T have
-        one row for each frame that the video decodes to. Landmarks (T, K, 2) and boxes (T, 4),
-        x1 y1 x2 y2, are frame pixels, (x, y), the centre of the top-left pixel at (0, 0). A row of
-        NaN stands for a frame without labels or without a face; `mask` (T,) is True where the
-        labels count.
+        one row for each frame of the video, those that cannot be decoded included. Landmarks
+        (T, K, 2) and boxes (T, 4), x1 y1 x2 y2, are frame pixels, (x, y), the centre of the
+        top-left pixel at (0, 0); pixels are as stored, be they square or not. A row of NaN stands
+        for a frame without labels or without a face; `mask` (T,) is True where the labels count.
     """
     tensor = tfds.features.Tensor
     features = tfds.features.FeaturesDict(
@@ -64,48 +63,40 @@ class Video:
 
     Attributes:
         data: the file's own bytes.
-        num_frames: T, frames that it really decodes to.
-        size: (width, height), pixels.
+        readable: (T,) bool, False for frames that cannot be decoded.
+        size: (width, height), pixels as stored.
+        aspect: width by height of a pixel, 1 if it is square.
         fps: frames a second, finite and > 0.
-        announced: number of frames by the file's header, 0 where it says nothing.
     """
 
     data: bytes
-    num_frames: int
+    readable: np.ndarray
     size: tuple[int, int]
+    aspect: float
     fps: float
-    announced: int
 
 
 def read_video(path: Path) -> Video:
     """Reads and checks a video file.
 
     Raises:
-        Problem: the file is missing, no video, without frames, or without a frame rate.
+        Problem: the file is missing, is no readable video, or has no frame rate.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise Problem(path, "unreadable file", error.strerror or str(error)) from error
-    stream = io.BytesIO(data)  # must outlive release(), which frees its last owner outside the GIL
-    capture = cv2.VideoCapture(stream, cv2.CAP_FFMPEG, [])
     try:
-        if not capture.isOpened():
-            raise Problem(path, "not a video", "it cannot be opened; fetch it again")
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        announced = int(max(0, capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        first_is_there, first = capture.read()
-        if not first_is_there:
-            raise Problem(path, "video without frames", "no frame can be decoded; fetch it again")
-        num_frames = 1
-        while capture.grab():  # decodes, and spares the conversion to RGB
-            num_frames += 1
-    finally:
-        capture.release()
-    if not (math.isfinite(fps) and fps > 0):
-        detail = f"it says {fps:g} frames a second; write it anew, as by ffmpeg -r 25"
+        # As `ldeq_jax.videos` reads it when the data set is used.
+        reader = VideoReader(data, name=path.name, square_pixels=False, threads=1)
+        _, readable = reader.times()
+    except ValueError as error:
+        raise Problem(path, "unreadable video", f"{error}; fetch it again") from error
+    if not reader.header_fps:
+        detail = "its header has none that makes sense; give it one, as by ffmpeg -r 25"
         raise Problem(path, "video without frame rate", detail)
-    return Video(data, num_frames, first.shape[1::-1], fps, announced)
+    size = reader.width, reader.height
+    return Video(data, readable, size, reader.aspect, reader.header_fps)
 
 
 def read_array(path: Path) -> np.ndarray:

@@ -13,6 +13,7 @@ A process on CPUs has one device, or as many as JAX_NUM_CPU_DEVICES says.
 import contextlib
 import os
 import pickle
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 LOST = 134  # the exit code where another host is gone: that of abort(), by which JAX ends such runs
+_TERMINATED = 128 + signal.SIGTERM
 _CLOSING = 10  # seconds that a host which fails alone has to close its files
 
 
@@ -115,6 +117,33 @@ def ending_soon() -> Iterator[None]:
             end.daemon = True
             end.start()
         raise
+
+
+class _Terminated(SystemExit):
+    pass
+
+
+@contextlib.contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends what runs within as Ctrl-C does: unfinished files are removed on the way.
+
+    A line says so, and the exit code is 143. Of several hosts, one ends at once: what it closes
+    may wait for the others. Only for the main thread.
+    """
+
+    def end(*_):
+        if jax.distributed.is_initialized():
+            os._exit(_TERMINATED)
+        raise _Terminated(_TERMINATED)
+
+    former = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except _Terminated:
+        print(f"{os.path.basename(sys.argv[0])}: stopped by SIGTERM", file=sys.stderr, flush=True)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _loss(error):

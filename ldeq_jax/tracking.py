@@ -9,13 +9,10 @@ apart is a second look through another crop: a face stays in its place in the fr
 model imagines where there is none goes along with the crop.
 """
 
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
 from ldeq_jax.config import Config
@@ -270,72 +267,3 @@ def movement(landmarks: np.ndarray) -> float:
     size = np.sqrt(np.prod(np.ptp(points[1:], axis=1), axis=-1))
     there = np.isfinite(way) & np.isfinite(size)
     return float(np.mean(way[there] / size[there])) if there.any() else float("nan")
-
-
-class Clip(NamedTuple):
-    """A video file.
-
-    Attributes:
-        path: of the file.
-        length: number of frames that it really decodes to.
-        announced: number of frames by its header; may be wrong, or 0.
-        width: of its frames, pixels.
-        height: of its frames, pixels.
-        fps: frames a second; 25 where the file does not tell.
-    """
-
-    path: Path
-    length: int
-    announced: int
-    width: int
-    height: int
-    fps: float
-
-    @classmethod
-    def open(cls, path: Path) -> "Clip":
-        """Looks through a file.
-
-        Raises:
-            ValueError: OpenCV cannot decode it, or it has no frames.
-        """
-        capture = _capture(path)
-        try:
-            there, frame = capture.read()
-            if not there:
-                raise ValueError(f"{path} has no frame that can be decoded")
-            fps, announced = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-            length = 1
-            while capture.grab():
-                length += 1
-        finally:
-            capture.release()
-        height, width = frame.shape[:2]
-        return cls(path, length, int(announced), width, height, fps if 0 < fps < 1000 else 25.0)
-
-    def frames(self) -> Iterator[np.ndarray]:
-        """Decodes the video, frame after frame.
-
-        Yields:
-            (H, W, 3) uint8 RGB, `length` of them.
-
-        Raises:
-            ValueError: the file is not what it was.
-        """
-        capture = _capture(self.path)
-        try:
-            for t in range(self.length):
-                there, frame = capture.read()
-                if not there:
-                    raise ValueError(f"{self.path} has changed: frame {t} cannot be decoded again")
-                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        finally:
-            capture.release()
-
-
-def _capture(path):
-    capture = cv2.VideoCapture(os.fspath(path), cv2.CAP_FFMPEG)
-    if not capture.isOpened():
-        raise ValueError(
-            f"{path} cannot be decoded: it is no video that OpenCV knows, or is damaged"
-        )
-    return capture

@@ -1,8 +1,6 @@
 """Pictures and videos of landmarks in motion: error against flicker, methods side by side."""
 
 import itertools
-import os
-import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ldeq_jax.media.video import constant_rate, write_video
 from ldeq_jax.report import Path, clean_axes, draw_landmarks, palette, subplots, write_image
 from ldeq_jax.schema import LandmarkSchema
 
@@ -21,6 +20,7 @@ _FARTHEST = (1.3, 1.15)  # ends of the NME and of the NMF axis, in parts of the 
 _UNIT = "% of a pixel, 256-pixel face"
 _GAP = 4  # white pixels between methods, even like everything else in a video
 _INK = (20, 20, 20)
+_GREY = 128
 
 
 class Curve(NamedTuple):
@@ -266,11 +266,12 @@ def _captions(names: Sequence[str], height: int, width: int) -> list[np.ndarray]
 
 def write_overlay(
     path: Path,
-    frames: Iterable[np.ndarray],
+    frames: Iterable[np.ndarray | None],
     predictions: Mapping[str, np.ndarray],
     schema: LandmarkSchema,
     fps: float,
     *,
+    times: ArrayLike | None = None,
     target: np.ndarray | None = None,
     margin: float | None = 0.4,
     codec: str = "vp09",
@@ -282,62 +283,46 @@ def write_overlay(
 
     Args:
         path: file to write, its name ending in .mp4.
-        frames: T frames (H, W, 3) uint8 RGB, all of one size.
+        frames: T frames (H, W, 3) uint8 RGB, all of one size. For one that could not be decoded,
+            None, the frame before is shown again, or grey if there is none.
         predictions: method to its landmarks (T, K, 2) in frame pixels; those not finite, as where
             the face is lost, are left out.
         schema: schema of the landmarks.
         fps: frames per second.
+        times: (T,) seconds when each frame was. The video keeps them as `media.video.constant_rate`
+            does: it repeats frames or leaves some out. If None, each frame is written once.
         target: (T, K, 2) reference landmarks, drawn below in another colour.
         margin: of the window shown, which stands still, around all landmarks of the clip (see
             `face_window`); None for the whole frame.
-        codec: four letters. "vp09" (VP9) plays in web browsers, but takes some tenths of a second
-            a frame; "mp4v" (MPEG-4) is fifty times faster and plays in media players alone.
+        codec: "vp09" or "mp4v", see `media.video.write_video`.
 
     Raises:
         OSError: the file cannot be written, or this OpenCV has no such codec.
-        ValueError: the methods differ in their number of frames, there is none, or there are more
-            or fewer frames than landmarks.
+        ValueError: the methods differ in their number of frames, there is none, there are more or
+            fewer frames than landmarks or times, or times do not grow.
     """
-    if not fps > 0:
-        raise ValueError(f"fps must be greater than 0, got {fps}")
     length, window = _clip(predictions, target, margin)
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    writer = cv2.VideoWriter()
-    try:
-        for t, frame in enumerate(_exactly(length, frames)):
-            picture = side_by_side(
-                frame,
-                {method: track[t] for method, track in predictions.items()},
-                schema,
-                target=None if target is None else target[t],
-                window=window,
-            )
-            if t == 0:
-                size, code = picture.shape[1::-1], cv2.VideoWriter.fourcc(*codec)
-                if not writer.open(os.fspath(partial), cv2.CAP_FFMPEG, code, fps, size):
-                    raise OSError(
-                        f"cannot write {path}: use a name ending in .mp4 in a writable folder, "
-                        f"and codec mp4v where OpenCV cannot write {codec}"
-                    )
-            writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        writer.release()
-        # The writer tells of no failure, be it a full disk or a frame of another size.
-        if (written := _frame_count(partial)) != length:
-            raise OSError(
-                f"cannot write {path}: only {written} of {length} frames have arrived; "
-                "see that the disk is not full and all frames have one size"
-            )
-        partial.replace(path)
-    finally:
-        writer.release()
-        partial.unlink(missing_ok=True)
+    shown = None
+    if times is not None:
+        if len(times) != length:
+            raise ValueError(f"there are {len(times)} times for landmarks of {length} frames")
+        fps, shown = constant_rate(times, fps)
+    pictures = (
+        side_by_side(
+            frame,
+            {method: track[t] for method, track in predictions.items()},
+            schema,
+            target=None if target is None else target[t],
+            window=window,
+        )
+        for t, frame in enumerate(_exactly(length, _shown(frames)))
+    )
+    write_video(path, pictures, fps, shown=shown, codec=codec)
 
 
 def write_still(
     path: Path,
-    frames: Iterable[np.ndarray],
+    frames: Iterable[np.ndarray | None],
     predictions: Mapping[str, np.ndarray],
     schema: LandmarkSchema,
     index: int,
@@ -349,7 +334,7 @@ def write_still(
 
     Args:
         path: picture to write; its folder is made when missing.
-        frames: T frames (H, W, 3) uint8 RGB, read no further than needed.
+        frames: T frames (H, W, 3) uint8 RGB or None, read no further than needed.
         predictions: method to its landmarks (T, K, 2) in frame pixels.
         schema: schema of the landmarks.
         index: number of the frame.
@@ -361,7 +346,8 @@ def write_still(
         ValueError: there is no such frame, or the methods differ in their number of frames.
     """
     length, window = _clip(predictions, target, margin)
-    frame = next(itertools.islice(frames, index, None), None) if 0 <= index < length else None
+    known = 0 <= index < length
+    frame = next(itertools.islice(_shown(frames), index, None), None) if known else None
     if frame is None:
         raise ValueError(f"there is no frame {index} in a clip of {length} frames")
     picture = side_by_side(
@@ -397,9 +383,14 @@ def _exactly(length: int, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         )
 
 
-def _frame_count(video: pathlib.Path) -> int:
-    capture = cv2.VideoCapture(os.fspath(video), cv2.CAP_FFMPEG)
-    try:
-        return int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
-    finally:
-        capture.release()
+def _shown(frames: Iterable[np.ndarray | None]) -> Iterator[np.ndarray]:
+    """The frames, and for each that is None the one before; grey if there is none."""
+    last, missing = None, 0
+    for frame in frames:
+        if frame is None and last is None:
+            missing += 1
+            continue
+        if last is None:
+            yield from itertools.repeat(np.full_like(frame, _GREY), missing)
+        last = last if frame is None else frame
+        yield last

@@ -7,18 +7,18 @@ more is decoded at a time than chunks in flight. Who reads them carries on what 
 behind (a tracker's state, say) from a chunk to the next of its group.
 """
 
+import contextlib
 import dataclasses
-import io
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import cv2
 import grain
 import numpy as np
 
 from ldeq_jax import geometry
 from ldeq_jax.data import DataConfig, ExampleSource, face_crop, in_workers, shard_rows
+from ldeq_jax.media.video import VideoReader
 
 
 class VideoBatch(NamedTuple):
@@ -68,11 +68,12 @@ class VideoSource(ExampleSource):
         """
         return self._video(index)[0]
 
-    def frames(self, index: int) -> Iterator[np.ndarray]:
+    def frames(self, index: int) -> Iterator[np.ndarray | None]:
         """Decodes video ``index``, frame after frame.
 
         Yields:
-            (H, W, 3) uint8 RGB, as many as there are labels.
+            (H, W, 3) uint8 RGB, as many as there are labels; None for one that cannot be decoded.
+            Pixels are as stored, square or not, as labels are.
 
         Raises:
             IndexError: there is no such video.
@@ -81,22 +82,20 @@ class VideoSource(ExampleSource):
         """
         video, data = self._video(index)
         length = len(video["mask"])
-        # OpenCV reads on while it decodes, so the stream needs a name to live as long. One thread
-        # takes the least time a frame, and gives each frame as soon as it can be known.
-        stream = io.BytesIO(data)
-        settings = [cv2.CAP_PROP_N_THREADS, 1]
-        capture = cv2.VideoCapture(stream, cv2.CAP_FFMPEG, settings)
+        name, count = f"video {index} of {self.where}, {video['name']}", 0
+        # One thread takes the least time a frame, and gives each as soon as it can be known.
         try:
-            for t in range(length):
-                there, frame = capture.read()
-                if not there:
-                    raise ValueError(
-                        f"video {index} of {self.where}, {video['name']}: only {t} of {length} "
-                        "labelled frames can be decoded; build the data set again from whole files"
-                    )
-                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        finally:
-            capture.release()
+            reader = VideoReader(data, name=name, square_pixels=False, threads=1)
+        except ValueError as error:
+            raise ValueError(f"{error}; build the data set again from whole files") from error
+        for frame in itertools.islice(reader.frames(), length):
+            yield frame.image
+            count += 1
+        if count < length:
+            raise ValueError(
+                f"{name}: only {count} of {length} labelled frames can be decoded; build the data "
+                "set again from whole files"
+            )
 
     def _video(self, index):
         video = self._example(index)
@@ -204,13 +203,13 @@ class _ChunkReader(grain.experimental.FlatMapTransform):
         lost = True
         for t, frame in enumerate(self.source.frames(index)):
             reset = lost
-            try:
-                crop_from_frame = face_crop(
-                    self.config, size, frame, video["boxes"][t], video["landmarks"][t]
-                )
-                lost = False
-            except ValueError:
-                lost = True
+            crop_from_frame = None
+            if frame is not None:
+                with contextlib.suppress(ValueError):
+                    crop_from_frame = face_crop(
+                        self.config, size, frame, video["boxes"][t], video["landmarks"][t]
+                    )
+            lost = crop_from_frame is None
             if t < start:
                 continue
             if lost:

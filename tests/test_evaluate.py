@@ -5,9 +5,11 @@ import csv
 import dataclasses
 import importlib.util
 import json
+import os
 import pathlib
 import re
 import shutil
+import signal
 
 import cv2
 import numpy as np
@@ -111,6 +113,14 @@ def evaluated(model, tmp_path_factory):
 
 def numbers(output):
     return json.loads((output / "metrics.json").read_text())
+
+
+def test_sigterm_ends_an_evaluation_with_its_own_code(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(checkpoints, "load_model", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as ended:
+        call("evaluate", "--checkpoint=a", f"--output={tmp_path}")
+    assert ended.value.code == 143
+    assert capsys.readouterr().err.endswith(": stopped by SIGTERM\n")
 
 
 # Evaluation -----------------------------------------------------------------------------------

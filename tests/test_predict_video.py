@@ -1,7 +1,13 @@
 """Predicting on a video file: what is written is what the tracker says, whole or not at all."""
 
 import dataclasses
+import itertools
+import os
+import pathlib
 import re
+import shutil
+import signal
+import time
 
 import cv2
 import numpy as np
@@ -13,11 +19,13 @@ from test_tracking import Model, film, scene, square
 
 from ldeq_jax import checkpoints, inference, report, tracking, video_report
 from ldeq_jax.data import DataConfig
+from ldeq_jax.media.video import VideoReader
 from ldeq_jax.rwr import RwRConfig
 
 PATH = np.array([(40, 30), (43, 32), (46, 34), (49, 36), (52, 38)])
 SIDE = 40
 BOX = "--box=38,31,80,70"
+WIDE = pathlib.Path(__file__).parent / "videos" / "wide_pixels.mp4"
 CORNERS = slice(0, 4)  # the landmarks at the corners of the square
 
 
@@ -80,7 +88,7 @@ def predict(model, clip, *options):
 
 
 def decoded(path):
-    return list(tracking.Clip.open(path).frames())
+    return [image for image, _ in VideoReader(path).frames()]
 
 
 def at_square(corner):
@@ -222,7 +230,7 @@ def test_the_drawing_shows_the_landmarks_of_each_frame(model, clip, steady):
     top = still.shape[0] - 4 * 120
     for x, y in np.round((found["landmarks"][2] + 0.5) * 4 - 0.5).astype(int) + [0, top]:
         np.testing.assert_allclose(still[y, x], report.PREDICTED_RGB, atol=2)
-    assert tracking.Clip.open(clip.with_name("out.mp4")).fps == 12.5
+    assert VideoReader(clip.with_name("out.mp4")).fps == 12.5
 
 
 def test_an_interrupted_run_leaves_what_was_there(model, clip, steady, monkeypatch):
@@ -247,11 +255,106 @@ def test_an_interrupted_run_leaves_what_was_there(model, clip, steady, monkeypat
         patch.setattr(video_report, "side_by_side", interrupted)
         assert "interrupted" in complaint("predict", *arguments)
     assert len(drawn) == 3
-    assert {path.name: path.read_bytes() for path in clip.parent.iterdir()} == kept
+    left = {path.name: path.read_bytes() for path in clip.parent.iterdir()}
+    assert left.pop("out.npz") != kept.pop("out.npz"), "the numbers are whole"
+    assert left == kept
+    clip.with_name("out.npz").write_bytes(b"older")
     monkeypatch.setattr(np, "savez_compressed", torn)
     assert "interrupted" in complaint("predict", *arguments)
     left = {path.name: path.read_bytes() for path in clip.parent.iterdir()}
-    assert left | {"out.mp4": b"older"} == kept  # the video is whole
+    assert left == kept | {"out.npz": b"older"}
+
+
+def test_sigterm_ends_it_like_an_interrupt(model, clip, steady, monkeypatch, capsys):
+    former = signal.getsignal(signal.SIGTERM)
+
+    def stopped(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+        raise AssertionError("it goes on")
+
+    monkeypatch.setattr(video_report, "side_by_side", stopped)
+    arguments = f"--checkpoint={model}", f"--output={clip.with_name('out.mp4')}", BOX, clip
+    with pytest.raises(SystemExit) as ended:
+        call("predict", *arguments, "--codec=mp4v")
+    assert ended.value.code == 143
+    assert capsys.readouterr().err.splitlines()[-1].endswith(": stopped by SIGTERM")
+    assert {path.name for path in clip.parent.iterdir()} == {"clip.avi", "out.npz"}
+    assert signal.getsignal(signal.SIGTERM) is former
+
+
+def test_numbers_stay_when_a_drawing_fails(model, clip, steady, monkeypatch, capsys):
+    def refused(path, *_, **__):
+        raise OSError(f"cannot write {path}: no such codec")
+
+    monkeypatch.setattr(video_report, "write_video", refused)
+    output = clip.with_name("out.mp4")
+    options = f"--checkpoint={model}", f"--output={output}", BOX, "--still_frame=1"
+    message = complaint("predict", *options, clip)
+    assert message.startswith(f"predict.py: {output} is not written: cannot write {output}: no")
+    assert "| 5 of 5" in capsys.readouterr().out
+    with np.load(output.with_suffix(".npz")) as numbers:
+        assert numbers["ok"].all() and len(numbers["landmarks"]) == 5
+    assert output.with_name("out_frame.png").exists() and not output.exists()
+
+
+def test_times_are_told_and_kept_by_the_drawing(model, clip, steady, monkeypatch):
+    times = np.array([0, 0.04, 0.08, 0.32, 0.36])
+    read = VideoReader.frames
+
+    def late(self):
+        for frame, moment in zip(read(self), times, strict=True):
+            yield frame._replace(time=moment)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoReader, "frames", late)
+        found = predict(model, clip, BOX)
+    np.testing.assert_array_equal(found["time"], times)
+    drawn = VideoReader(clip.with_name("out.mp4"))
+    assert drawn.fps == 25 and len(drawn.times()[0]) == 10
+    drawings = np.array(decoded(clip.with_name("out.mp4")), float)
+    moved = [np.abs(np.diff(pair, axis=0)).mean() for pair in itertools.pairwise(drawings)]
+    assert np.flatnonzero(np.array(moved) > 1).tolist() == [0, 1, 7, 8]
+
+
+def test_a_frame_that_cannot_be_decoded_is_one_without_a_face(model, tmp_path, steady, capsys):
+    path = film(tmp_path / "clip.mp4", [scene(corner, side=SIDE) for corner in PATH], codec="mp4v")
+    data = bytearray(path.read_bytes())
+    place = [found.start() for found in re.finditer(b"\x00\x00\x01\xb6", data)][2]
+    data[place : place + 4] = b"\xff" * 4
+    path.write_bytes(data)
+    found = predict(model, path, BOX)
+    assert found["ok"].tolist() == [True, True, False, True, True]
+    assert np.isnan(found["landmarks"][2]).all() and np.isfinite(found["landmarks"][3:]).all()
+    np.testing.assert_allclose(found["time"], np.arange(5) / 12.5)
+    out = capsys.readouterr().out
+    assert f"{path}: 1 of 5 frames cannot be decoded" in out and "lost the face" not in out
+    drawn = decoded(path.with_name("out.mp4"))
+    assert len(drawn) == 5 and blue(drawn[2]) < 100 < blue(drawn[3])
+
+
+def test_pixels_that_are_not_square_are_made_so(model, tmp_path, steady, capsys, monkeypatch):
+    monkeypatch.setattr(tracking, "_implausible", lambda *_: "")
+    clip = shutil.copy(WIDE, tmp_path)
+    found = predict(model, pathlib.Path(clip), "--box=28,16,68,56")
+    assert found["ok"].all()
+    out = capsys.readouterr().out
+    assert "frames of 96 x 72 pixels" in out and "not square (2 : 1)" in out
+    height, width = decoded(tmp_path / "out.mp4")[0].shape[:2]
+    assert width / height > 1.2
+
+
+def test_a_video_is_read_no_more_than_twice(model, clip, steady, monkeypatch):
+    read, count = VideoReader._read, []
+
+    def counted(self, **options):
+        for frame in read(self, **options):
+            count.append(self.name)
+            yield frame
+
+    monkeypatch.setattr(VideoReader, "_read", counted)
+    predict(model, clip, BOX)
+    assert count == [str(clip)] * 10
 
 
 # What goes wrong.
@@ -305,17 +408,17 @@ def test_what_is_neither_picture_nor_video_is_told(model, tmp_path):
     arguments = f"--checkpoint={model}", f"--output={tmp_path / 'out.mp4'}", BOX, path
     assert f"no picture {path}, nor a video" in complaint("predict", *arguments)
     path.write_text("no video")
-    assert f"{path} cannot be decoded" in complaint("predict", *arguments)
+    assert f"{path} is a text, not a video" in complaint("predict", *arguments)
 
 
-def test_a_video_cut_short_is_told_of(model, clip, steady, capsys):
+def test_a_video_cut_short_ends_where_it_is_cut(model, clip, steady, capsys):
     noise = np.random.default_rng(0).integers(0, 100, (9, 120, 160, 3), np.uint8)
     noise[:, 30:70, 40:80] = 255
     whole = film(clip, noise).read_bytes()
     clip.write_bytes(whole[: len(whole) // 2])
     length = len(predict(model, clip, "--box=40,30,79,69")["ok"])
-    assert 0 < length < 9
-    assert f"{clip}: only {length} of 9 frames can be decoded" in capsys.readouterr().out
+    assert 0 < length < 9 and f"{length} of {length}" in capsys.readouterr().out
+    assert len(decoded(clip.with_name("out.mp4"))) == length
 
 
 def test_a_picture_takes_no_flags_of_videos(model, tmp_path):

@@ -10,7 +10,7 @@ from test_inference import CONFIG
 
 from ldeq_jax import tracking
 from ldeq_jax.rwr import RwRConfig
-from ldeq_jax.tracking import Clip, FaceTracker, face_box, follow, movement
+from ldeq_jax.tracking import FaceTracker, face_box, follow, movement
 
 SIDE = 20
 NAN = np.full(4, np.nan)
@@ -265,32 +265,3 @@ def film(path, frames, fps=12.5, codec="MJPG"):
         writer.write(np.ascontiguousarray(frame[..., ::-1]))
     writer.release()
     return path
-
-
-def test_a_clip_is_read_twice_alike_in_red_green_and_blue(tmp_path):
-    frames = [np.full((48, 64, 3), [200, 10 * t, 40], np.uint8) for t in range(9)]
-    clip = Clip.open(film(tmp_path / "clip.avi", frames))
-    assert clip == (tmp_path / "clip.avi", 9, 9, 64, 48, 12.5)
-    first, again = list(clip.frames()), list(clip.frames())
-    np.testing.assert_array_equal(first, again)
-    np.testing.assert_allclose(np.mean(first, axis=(1, 2)), [f[0, 0] for f in frames], atol=4)
-
-
-def test_only_the_frames_that_decode_count(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 255, (9, 48, 64, 3), np.uint8)
-    path = film(tmp_path / "clip.avi", noise)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    clip = Clip.open(path)
-    assert 0 < clip.length < clip.announced == 9
-    assert len(list(clip.frames())) == clip.length
-    path.write_bytes(whole[: len(whole) // 3])
-    with pytest.raises(ValueError, match="has changed: frame"):
-        list(clip.frames())
-
-
-@pytest.mark.parametrize("text", ["", "no video"])
-def test_what_is_no_video_is_told(tmp_path, text):
-    (tmp_path / "clip.mp4").write_text(text)
-    with pytest.raises(ValueError, match="clip.mp4 cannot be decoded"):
-        Clip.open(tmp_path / "clip.mp4")

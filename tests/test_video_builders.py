@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 
 import build
 import cv2
@@ -175,10 +176,10 @@ MASK = "wrong shape of mask"
 @pytest.mark.parametrize(
     ("file", "harm", "kind", "detail"),
     [
-        ("videos/a.mp4", garbage, "not a video", "fetch it again"),
-        ("videos/a.mp4", empty, "not a video", "fetch it again"),
-        ("videos/a.mp4", cut, "not a video", "fetch it again"),
-        ("videos/a.mp4", without_frames, "video without frames", "fetch it again"),
+        ("videos/a.mp4", garbage, "unreadable video", "fetch it again"),
+        ("videos/a.mp4", empty, "unreadable video", "is empty; fetch it again"),
+        ("videos/a.mp4", cut, "unreadable video", "not fully downloaded"),
+        ("videos/a.mp4", without_frames, "unreadable video", "no frame that can be decoded"),
         ("landmarks/a.npy", change(lambda a: a[:-1]), LENGTHS, "videos 8, landmarks 7, bboxes 8"),
         ("bboxes/a.npy", change(lambda a: a[:-2]), LENGTHS, "videos 8, landmarks 8, bboxes 6"),
         ("masks/a.npy", replace(np.ones(5, bool)), LENGTHS, "bboxes 8, masks 5"),
@@ -232,29 +233,62 @@ def lie(monkeypatch, property, value):
     monkeypatch.setattr(cv2, "VideoCapture", lambda *args: Lying(real(*args), property, value))
 
 
-def test_a_video_cut_short_says_so(tmp_path, capsys, monkeypatch):
+def test_what_the_header_says_of_the_number_of_frames_does_not_count(tmp_path, capsys, monkeypatch):
     write_layout(tmp_path / "in")
     write_video(tmp_path / "in/videos/a.mp4", FRAMES - 3)
     lie(monkeypatch, cv2.CAP_PROP_FRAME_COUNT, FRAMES)
     assert run(tmp_path / "in", tmp_path) == 0
     err = capsys.readouterr().err
-    assert "videos 5, landmarks 8, bboxes 8" in err
-    assert "the video says it has 8 frames: it is cut short" in err
+    assert "videos 5, landmarks 8, bboxes 8; fetch" in err and err.count("left out") == 1
+
+
+def damage(path, t):
+    """Four wrong bytes where frame t begins."""
+    data = bytearray(path.read_bytes())
+    place = [found.start() for found in re.finditer(b"\x00\x00\x01\xb6", data)][t]
+    data[place : place + 4] = b"\xff" * 4
+    path.write_bytes(data)
+
+
+def test_a_frame_that_cannot_be_decoded_does_not_count(tmp_path, capsys):
+    labels = write_layout(tmp_path / "in", hard=())
+    damage(tmp_path / "in/videos/a.mp4", 3)
+    assert run(tmp_path / "in", tmp_path) == 0
+    out, err = capsys.readouterr()
+    assert "17 frames, 16 of them count" in out
+    assert "1 warning: frame cannot be decoded, does not count (1 frames)" in out
+    assert f"{tmp_path / 'in/videos/a.mp4'}: frame cannot be decoded" in err
+    example = read(tmp_path, "easy")["a"]
+    assert example["mask"].tolist() == [t != 3 for t in range(FRAMES)]
+    np.testing.assert_array_equal(example["landmarks"], labels["a"][0])
+
+
+def test_pixels_that_are_not_square_are_told_of(tmp_path, capsys):
+    write_layout(tmp_path / "in", easy=("a",), hard=())
+    wide = build.HERE.parent / "tests/videos/wide_pixels.mp4"
+    (tmp_path / "in/videos/a.mp4").write_bytes(wide.read_bytes())
+    for path in ("landmarks/a.npy", "bboxes/a.npy"):
+        change(lambda a: a[:5])(tmp_path / "in" / path)
+    assert run(tmp_path / "in", tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "1 warning: pixels are not square, labels are taken to be in pixels as stored" in out
+    assert "5 of them count" in out
+    assert videos.read_video(wide).size == (48, 72) and videos.read_video(wide).aspect == 2
 
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, np.nan, np.inf])
 def test_a_video_needs_a_frame_rate(tmp_path, monkeypatch, fps):
     write_video(tmp_path / "a.mp4")
     lie(monkeypatch, cv2.CAP_PROP_FPS, fps)
-    with pytest.raises(Problem, match=r"a\.mp4: video without frame rate: .*ffmpeg"):
+    with pytest.raises(Problem, match=r"a\.mp4: video without frame rate: .*ffmpeg -r 25"):
         videos.read_video(tmp_path / "a.mp4")
 
 
 def test_reading_a_video_counts_what_it_decodes_to(tmp_path):
     write_video(tmp_path / "a.mp4")
     video = videos.read_video(tmp_path / "a.mp4")
-    assert (video.num_frames, video.announced, video.size) == (FRAMES, FRAMES, SIZE)
-    assert video.fps == 12.5
+    assert video.readable.tolist() == [True] * FRAMES
+    assert (video.size, video.aspect, video.fps) == (SIZE, 1, 12.5)
 
 
 class Spell:
@@ -399,7 +433,9 @@ def test_a_build_can_stop_early(tmp_path, capsys):
     assert run(tmp_path / "in", tmp_path, "--max_examples_per_split=1") == 0
     out = capsys.readouterr().out
     assert "easy       1 of 3 videos, 9 frames, 9 of them count\n" in out
-    assert "1 left out: not a video" in out and "not looked further than 1 kept in a split" in out
+    assert (
+        "1 left out: unreadable video" in out and "not looked further than 1 kept in a split" in out
+    )
     assert splits(tmp_path) == {"easy": 1, "hard": 1} and set(read(tmp_path, "easy")) == {"b"}
     assert run(tmp_path / "in", tmp_path, "--overwrite") == 0
     assert splits(tmp_path) == {"easy": 2, "hard": 1}

@@ -203,6 +203,30 @@ def test_a_video_decodes_to_the_pictures_of_its_frames(tmp_path):
     np.testing.assert_array_equal(cv2.imread(str(still))[..., ::-1], picture)
 
 
+def test_a_frame_that_cannot_be_decoded_shows_the_one_before_or_grey(tmp_path):
+    frames = [None, None, plain() + np.uint8(50), None, plain()]
+    path, still = tmp_path / "a.mp4", tmp_path / "a.png"
+    arguments = {"m": moving(5) * np.nan}, SCHEMA
+    video_report.write_overlay(path, iter(frames), *arguments, 25, margin=None, codec="mp4v")
+    shown = read(path)[0][:, -9, 9, 0].astype(int)
+    np.testing.assert_allclose(shown, [128, 128, 140, 140, 90], atol=4)
+    for index, grey in ((1, 128), (3, 140)):
+        video_report.write_still(still, iter(frames), *arguments, index, margin=None)
+        assert cv2.imread(str(still))[-9, 9, 2] == grey
+
+
+def test_times_are_kept(tmp_path):
+    path, frames = tmp_path / "a.mp4", [plain() + np.uint8(20 * t) for t in range(3)]
+    times = [5.0, 5.1, 5.4]
+    options = {"times": times, "margin": None, "codec": "mp4v"}
+    video_report.write_overlay(path, iter(frames), {"m": moving(3)}, SCHEMA, 10, **options)
+    decoded, fps = read(path)
+    assert fps == 10
+    np.testing.assert_allclose(decoded[:, -9, 9, 0], [90, 110, 110, 110, 130, 130], atol=4)
+    with pytest.raises(ValueError, match="3 times for landmarks of 2"):
+        video_report.write_overlay(path, frames[:2], {"m": moving(2)}, SCHEMA, 10, times=times)
+
+
 def test_the_usual_codec_is_written_and_read_again(tmp_path):
     video_report.write_overlay(
         tmp_path / "clip.mp4", [plain(440, 60)] * 3, {"m": moving(3)}, SCHEMA, 30, margin=None

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import threading
 import time
 
@@ -65,15 +66,26 @@ class ToyVideos(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        splits = {"test": LENGTHS, "cut": {"h": 6}, "short": {"i": 6}, "uneven": {"j": 6}}
+        splits = {
+            "test": LENGTHS,
+            "cut": {"h": 6},
+            "damaged": {"k": 6},
+            "short": {"i": 6},
+            "uneven": {"j": 6},
+        }
         return {split: self._generate_examples(split, splits[split]) for split in splits}
 
     def _generate_examples(self, split, lengths):
         for name, length in lengths.items():
             video = clip(self.pkg_dir_path / f"{name}.mp4", length)
             landmarks, boxes = labels(name, length + 2 if split == "short" else length)
+            if split == "cut":
+                video = video[: len(video) // 2]
+            if split == "damaged":  # frame 2
+                place = [found.start() for found in re.finditer(b"\x00\x00\x01\xb6", video)][2]
+                video = video[:place] + b"\xff" * 4 + video[place + 4 :]
             example = {
-                "video": video[: len(video) // 2] if split == "cut" else video,
+                "video": video,
                 "landmarks": landmarks,
                 "boxes": boxes[1:] if split == "uneven" else boxes,
                 "mask": np.isfinite(landmarks).all(axis=(1, 2)),
@@ -219,7 +231,10 @@ def test_several_videos_are_read_side_by_side(source, films):
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ("cut", "video 0 of toy_videos:cut, h: only 0 of 6 labelled frames"),
+        (
+            "cut",
+            "video 0 of toy_videos:cut, h is a video that was not finished .*build the data set",
+        ),
         ("short", "video 0 of toy_videos:short, i: only 6 of 8 labelled frames"),
         ("uneven", "video 0 of toy_videos:uneven, j: .*'boxes': 5, 'mask': 6"),
     ],
@@ -230,6 +245,16 @@ def test_bad_videos_are_named(data_dir, split, message):
     for _ in range(2):
         with pytest.raises(ValueError, match=message):
             list(video_chunks(settings(data_dir), split, SIZE, chunk_frames=3))
+
+
+def test_a_frame_that_cannot_be_decoded_is_a_lost_face(data_dir):
+    frames = list(VideoSource("toy_videos", "damaged", str(data_dir)).frames(0))
+    assert [frame is None for frame in frames] == [t == 2 for t in range(6)]
+    config = settings(data_dir, crop="none", batch_size=1)
+    (chunk,) = video_chunks(config, "damaged", SIZE, chunk_frames=6)
+    assert chunk.mask[0].tolist() == [t != 2 for t in range(6)]
+    assert chunk.reset[0].tolist() == [t in (0, 3) for t in range(6)]
+    assert not chunk.image[0, 2].any() and chunk.image[0, 3].any()
 
 
 def test_an_error_does_not_turn_into_an_end(data_dir):

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ldeq_jax.media.video import write_video
 from moving_faces.setting import FPS
 
 
@@ -52,11 +53,5 @@ def compress(frames: Iterable[np.ndarray]) -> bytes:
     """
     with tempfile.TemporaryDirectory() as folder:  # OpenCV writes to files only
         path = Path(folder) / "clip.mp4"
-        writer = None
-        for frame in frames:
-            if writer is None:
-                codec, size = cv2.VideoWriter_fourcc(*"mp4v"), frame.shape[1::-1]
-                writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, codec, FPS, size)
-            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-        writer.release()
+        write_video(path, frames, FPS, codec="mp4v")
         return path.read_bytes()

@@ -13,6 +13,7 @@ from problems import Problem, Report
 from videos import check_labels, read_array, read_video, video_info
 
 SPLITS = ("easy", "hard")
+_NOT_SQUARE = "pixels are not square, labels are taken to be in pixels as stored"
 
 
 @dataclasses.dataclass
@@ -138,25 +139,28 @@ IDs whose files are not there are counted and left out."""
             detail = f"expected (T,) bool, found {mask.shape} {mask.dtype}"
             raise Problem(usable, "wrong shape of mask", detail)
         video = read_video(movie)
-        lengths = {movie: video.num_frames, points: len(landmarks), rectangles: len(boxes)}
+        lengths = {movie: len(video.readable), points: len(landmarks), rectangles: len(boxes)}
         if usable.exists():
             lengths[usable] = len(mask)
         if len(set(lengths.values())) > 1:
             found = ", ".join(f"{path.parent.name} {length}" for path, length in lengths.items())
             detail = f"frames: {found}; fetch the files again, they must be of one release"
-            if video.announced > video.num_frames:
-                detail += f" (the video says it has {video.announced} frames: it is cut short)"
             raise Problem(movie, "frames and labels differ in number", detail)
-        labels = check_labels(landmarks, boxes, mask, video.size)
+        labels = check_labels(landmarks, boxes, mask & video.readable, video.size)
+        oddities = dict(labels.oddities)
+        if not video.readable.all():
+            oddities["frame cannot be decoded, does not count"] = int((~video.readable).sum())
         if not labels.mask.any():
-            found = [f"{n} x {kind}" for kind, n in labels.oddities.items()]
+            found = [f"{n} x {kind}" for kind, n in oddities.items()]
             found += [f"{int((~mask).sum())} x left out by {usable}"] if not mask.all() else []
-            detail = f"of {video.num_frames} frames: {', '.join(found)}"
+            detail = f"of {len(mask)} frames: {', '.join(found)}"
             raise Problem(points, "no frame that counts", detail)
-        for kind, frames in labels.oddities.items():
-            problem = Problem(movie, kind, f"{frames} of {video.num_frames} frames")
+        if abs(video.aspect - 1) > 0.01:  # less is rounding by the encoder
+            oddities[_NOT_SQUARE] = len(mask)
+        for kind, frames in oddities.items():
+            problem = Problem(movie, kind, f"{frames} of {len(mask)} frames")
             self.report.warn_frames(split, problem, frames)
-        self.report.count(split, "frames", video.num_frames)
+        self.report.count(split, "frames", len(mask))
         self.report.count(split, "of them count", int(labels.mask.sum()))
         return name, {
             "video": video.data,
