@@ -64,6 +64,7 @@ from ldeq_jax import (
 )
 from ldeq_jax.config import Config
 from ldeq_jax.hosts import say
+from ldeq_jax.media import files
 from ldeq_jax.schema import LandmarkSchema, get_schema
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -324,7 +325,7 @@ def read_points(path: str, ours: LandmarkSchema, theirs: LandmarkSchema) -> dict
         ValueError: the file holds something else, or an index that there is not.
     """
     try:
-        entries = dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        entries = dict(json.loads(files.read_text(path)))
         points = {int(key): value for key, value in entries.items()}
     except (TypeError, ValueError) as error:
         raise ValueError(f'{path} must hold JSON such as {{"36": 27}}: {error}') from error

@@ -59,8 +59,8 @@ def find_file(path: Path) -> Path:
     """
     if path.exists() or not path.parent.is_dir():
         return path
-    wanted = _folded(path.name)
-    found = [name for name in os.listdir(path.parent) if _folded(name) == wanted]
+    wanted = fold_name(path.name)
+    found = [name for name in os.listdir(path.parent) if fold_name(name) == wanted]
     return path.with_name(found[0]) if len(found) == 1 else path
 
 
@@ -70,7 +70,8 @@ def entry_of(entries: Mapping[str, Value], name: str) -> Value | None:
     return entries.get(name, composed.get(unicodedata.normalize("NFC", name)))
 
 
-def _folded(name: str) -> str:
+def fold_name(name: str) -> str:
+    """What names that differ in case or Unicode form alone have in common."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 

@@ -111,10 +111,11 @@ def kind_of(path: str | os.PathLike) -> Kind:
                 return "picture"
         except Exception:  # Pillow raises many kinds, depending on the format
             return "picture"
+        if b"\0" not in head:
+            raise PictureError(f"{path} is text, neither a picture nor a video")
         if _opens_as_video(file):
             return "video"
-    what = "of a kind that is not known" if b"\0" in head else "text"
-    raise PictureError(f"{path} is {what}, neither a picture nor a video")
+    raise PictureError(f"{path} is of a kind that is not known, neither a picture nor a video")
 
 
 def read_picture(path: str | os.PathLike) -> np.ndarray:
@@ -287,11 +288,13 @@ def _shows_something(file: BinaryIO) -> bool:
 
 def _opens_as_video(file: BinaryIO) -> bool:
     file.seek(0)
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns if not
     capture = cv2.VideoCapture(file, cv2.CAP_FFMPEG, [])
     try:
         return capture.isOpened()
     finally:
         capture.release()
+        cv2.utils.logging.setLogLevel(level)
 
 
 @contextlib.contextmanager
