@@ -305,7 +305,7 @@ def test_what_is_neither_picture_nor_video_is_told(model, tmp_path):
     arguments = f"--checkpoint={model}", f"--output={tmp_path / 'out.mp4'}", BOX, path
     assert f"no picture {path}, nor a video" in complaint("predict", *arguments)
     path.write_text("no video")
-    assert f"{path} cannot be decoded" in complaint("predict", *arguments)
+    assert f"{path} is text, neither a picture nor a video" in complaint("predict", *arguments)
 
 
 def test_a_video_cut_short_is_told_of(model, clip, steady, capsys):

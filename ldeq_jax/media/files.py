@@ -100,6 +100,21 @@ def check_outputs(paths: Sequence[Path], overwrite: bool) -> None:
         )
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file, whole or not at all; the folder is made when missing.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _recorded(path: Path) -> set[str]:
     """Names that a file of numbers lists; empty if it is none, or is another program's."""
     try:

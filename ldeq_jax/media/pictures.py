@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
+from ldeq_jax.media.files import write_whole
+
 Kind = Literal["picture", "animation", "video", "audio"]
 
 MOST_PIXELS = 2**28  # of a picture
@@ -217,15 +219,8 @@ def write_picture(path: str | os.PathLike, image: np.ndarray) -> None:
         OSError: it cannot be written, or the format is unknown.
     """
     path = Path(path)
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:
-        data = _encode(image, path.suffix)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, _encode(image, path.suffix))
     except (OSError, ValueError) as error:
         raise OSError(
             f"cannot write {path} ({error}): use a name ending in .png or .jpg in a writable folder"
