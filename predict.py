@@ -143,7 +143,11 @@ def main(argv: list[str]) -> None:
     try:
         kind = pictures.kind_of(path)
         if kind == "audio":
-            raise ValueError(f"{path} is sound without a video; a picture of its cover is none")
+            raise ValueError(f"{path} is sound without a video (a cover picture does not count)")
+        if kind == "animation" and output.suffix.lower() != ".mp4":
+            raise ValueError(
+                f"--output={output} must end in .mp4: {path} is an animation, read as a video"
+            )
         if kind != "picture":
             predict_video(path, _CHECKPOINT.value, output)
         elif given := [flag.name for flag in _OF_VIDEOS if flag.present]:

@@ -565,10 +565,13 @@ def test_drawing_fewer_faces_leaves_no_old_ones(tmp_path):
     assert len(list((tmp_path / "lfpw/trainset").iterdir())) == 2
 
 
-def test_drawing_never_deletes_files_of_others(tmp_path):
-    photo = tmp_path / "lfpw/trainset/image_0001.png"
-    photo.parent.mkdir(parents=True)
-    photo.write_bytes(b"mine")
+@pytest.mark.parametrize("name", ["trainset/image_0001.png", "testset/sample_photo.jpg"])
+def test_drawing_never_deletes_files_of_others(tmp_path, name):
+    photo = tmp_path / "lfpw" / name
+    drawn = tmp_path / "lfpw/trainset/sample_0000.jpg"
+    for file in (photo, drawn):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"mine")
     with pytest.raises(SystemExit):
         sample_faces.main([f"--output={tmp_path}", "--train=1", "--test=1"])
-    assert photo.read_bytes() == b"mine"
+    assert photo.read_bytes() == drawn.read_bytes() == b"mine"

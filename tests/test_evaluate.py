@@ -668,6 +668,10 @@ def test_input_of_other_kinds_is_named(model, tmp_path):
     }.items():
         arguments[-1].write_bytes(content)
         assert re.match(rf"predict\.py: .*{reason}", complaint("predict", *arguments))
+    frames = [Image.fromarray(picture(seed)) for seed in (9, 8)]
+    frames[0].save(arguments[-1], "GIF", save_all=True, append_images=frames[1:])
+    found = complaint("predict", *arguments)
+    assert f"must end in .mp4: {arguments[-1]} is an animation" in found
 
 
 def test_one_picture_at_a_time():
