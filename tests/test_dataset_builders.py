@@ -1,5 +1,6 @@
 """Laws of the data set builders: what goes in comes out; what is broken is named and left out."""
 
+import os
 import subprocess
 import sys
 import unicodedata
@@ -405,6 +406,16 @@ def test_300w_names_that_differ_in_case_are_two_faces(tmp_path):
     examples = read(tmp_path, IBUG, "train")
     for name in ("afw/a_1.jpg", "afw/A_1.jpg"):
         np.testing.assert_allclose(examples[name]["landmarks"], points[name] - 1, atol=1e-4)
+
+
+def test_names_that_are_no_text_are_left_out(tmp_path, capsys):
+    write_300w(tmp_path / "in")
+    for suffix in (".jpg", ".pts"):
+        name = tmp_path / "in/afw" / os.fsdecode(b"\xff" + suffix.encode())
+        (tmp_path / "in/afw/a_1").with_suffix(suffix).rename(name)
+    assert run("ibug_300w", tmp_path / "in", tmp_path) == 0
+    assert r"'afw/\udcff.jpg': name is not UTF-8: rename the file" in capsys.readouterr().err
+    assert splits(tmp_path, IBUG)["train"] == 5
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
