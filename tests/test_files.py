@@ -61,6 +61,9 @@ def test_entries_are_found_in_either_form():
     assert files.entry_of(entries, unicodedata.normalize("NFC", "Zoë.jpg")) == 1
     assert files.entry_of(entries, unicodedata.normalize("NFD", "Zoë.jpg")) == 1
     assert files.entry_of(entries, "c.jpg") is None
+    both = {unicodedata.normalize(form, "Zoë.jpg"): form for form in ("NFC", "NFD")}
+    for name, form in both.items():
+        assert files.entry_of(both, name) == form
 
 
 def write_numbers(path, names):

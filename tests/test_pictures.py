@@ -157,6 +157,14 @@ def test_a_picture_is_turned_upright_but_stored_as_it_is(tmp_path, colours, name
         assert np.abs(pictures.decode_stored(data).astype(int) - smooth).mean() < 2
 
 
+def test_pictures_of_a_data_set_are_never_turned(tmp_path, colours):
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    path = saved(tmp_path / "a.png", colours[:8], exif=tags)
+    np.testing.assert_array_equal(pictures.decode_stored(path.read_bytes()), colours[:8])
+    assert pictures.decode_stored(b"\x89PNG") is None
+
+
 @pytest.mark.parametrize(
     ("name", "depth"), [("a.png", 8), ("a.png", 16), ("a.tif", 8), ("a.tif", 16), ("a.jpg", 8)]
 )
@@ -313,6 +321,7 @@ WIDE = struct.pack(">I4sQ", 1, b"mdat", 20) + b"1234"  # its size stands behind 
         (b"ID3\x04" + bytes(6) + b"APIC image/jpeg \xff\xd8\xff", "audio"),
         (b"\xff\xfb\x90\x00" + bytes(60), "audio"),
         (b"fLaC" + bytes(40), "audio"),
+        (b"GIF89a".ljust(600, b"G"), "picture"),  # like packets of a broadcast, which begin with G
     ],
 )
 @pytest.mark.parametrize("name", ["a.jpg", "a.mp4", "12:30:05"])

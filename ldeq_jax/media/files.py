@@ -123,7 +123,6 @@ def _recorded(path: Path) -> set[str]:
                 names = arrays[RECORD].tolist()
         else:
             names = json.loads(path.read_text(encoding="utf-8"))[RECORD]
-        names = set(names)
+        return set(names)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return set()
-    return names if path.name in names else set()
