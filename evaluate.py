@@ -14,6 +14,9 @@ gets
   cumulative_error.png  share of faces below each error
   budgets.png   with --budgets: error and residual for each number of solver steps allowed
 
+in place of those of an earlier evaluation. Files of these names that are of something else are not
+replaced without --overwrite.
+
 A solver or a budget other than the trained one is tried with --solver, --max_steps and --tol.
 
 On a data set of videos it compares ways to keep landmarks steady: each frame alone, conventional
@@ -64,6 +67,7 @@ from ldeq_jax import (
 )
 from ldeq_jax.config import Config
 from ldeq_jax.hosts import say
+from ldeq_jax.media import files
 from ldeq_jax.schema import LandmarkSchema, get_schema
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -72,6 +76,11 @@ _CHECKPOINT = flags.DEFINE_string(
     "A training run's --workdir, whose best model is taken, or a released model.",
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Directory of the results, created when missing.")
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite",
+    False,
+    "Replace files of the names above in --output even if they are not of an earlier evaluation.",
+)
 _DATASET = flags.DEFINE_string(
     "dataset",
     None,
@@ -175,6 +184,23 @@ _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several hosts, as
 _HOST_TIMEOUT = flags.DEFINE_integer(
     "host_timeout", 60, "Seconds without a sign of life after which a host counts as lost."
 )
+_OF_FACES = (
+    "metrics.json",
+    "table.md",
+    "faces.csv",
+    "cumulative_error.png",
+    "faces.png",
+    "budgets.png",
+)
+_OF_VIDEOS = (
+    "metrics.json",
+    "table.md",
+    "settings.csv",
+    "videos.csv",
+    "trade_off.png",
+    "flicker",
+    "overlays",
+)
 
 
 @hosts.ending_on_sigterm()
@@ -193,8 +219,13 @@ def main(argv: list[str]) -> None:
             inference.use_all_cores()
         config, variables, step = checkpoints.load_model(_CHECKPOINT.value)
         config = with_flags(config)
-        about = {"checkpoint": _CHECKPOINT.value, "step": step}
-        if data.kind_of(config.data.name, config.data.data_dir) == "videos":
+        written = sorted({*_OF_FACES, *_OF_VIDEOS})
+        about = {"checkpoint": _CHECKPOINT.value, "step": step, files.RECORD: written}
+        output = Path(_OUTPUT.value)
+        kind = data.kind_of(config.data.name, config.data.data_dir)
+        results = _OF_VIDEOS if kind == "videos" else _OF_FACES
+        files.check_outputs([output / name for name in results], _OVERWRITE.value)
+        if kind == "videos":
             grid = video_evaluation.recurrence_grid(
                 budgets=budgets or [0, 1],
                 penalties=penalties,
@@ -202,11 +233,11 @@ def main(argv: list[str]) -> None:
                 aligns=_ALIGNS.value,
                 base=config.rwr,
             )
-            evaluate_videos(config, variables, grid, about, Path(_OUTPUT.value))
+            evaluate_videos(config, variables, grid, about, output)
             return
         source = data.FaceSource(config.data.name, config.data.eval_split, config.data.data_dir)
         check_schema(config, source)
-        evaluate(config, variables, source, budgets, about, Path(_OUTPUT.value))
+        evaluate(config, variables, source, budgets, about, output)
     except (OSError, ValueError) as error:
         sys.exit(f"evaluate.py: {error}")
 
@@ -325,7 +356,7 @@ def read_points(path: str, ours: LandmarkSchema, theirs: LandmarkSchema) -> dict
         ValueError: the file holds something else, or an index that there is not.
     """
     try:
-        entries = dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        entries = dict(json.loads(files.read_text(path)))
         points = {int(key): value for key, value in entries.items()}
     except (TypeError, ValueError) as error:
         raise ValueError(f'{path} must hold JSON such as {{"36": 27}}: {error}') from error
@@ -384,11 +415,6 @@ def evaluate(
         return
     if budgets:
         tables.append(budget_table(by_budget))
-        plots = [
-            {name: [row[name][key] for row in by_budget.values()] for name in subsets}
-            for key in ("nme", "residual")
-        ]
-        report.budget_plot(budgets, *plots, output / "budgets.png")
 
     record = {
         **about,
@@ -406,6 +432,12 @@ def evaluate(
     text = json.dumps(without_nan(record), indent=1, allow_nan=False)
     (output / "metrics.json").write_text(text + "\n")
     (output / "table.md").write_text("\n".join(tables))
+    if budgets:
+        plots = [
+            {name: [row[name][key] for row in by_budget.values()] for name in subsets}
+            for key in ("nme", "residual")
+        ]
+        report.budget_plot(budgets, *plots, output / "budgets.png")
     write_faces(output / "faces.csv", labels, source.attribute_names, result)
     curves = {name: result["nme"][members] for name, members in subsets.items()}
     report.cumulative_error_plot(curves, output / "cumulative_error.png")

@@ -11,11 +11,14 @@ Each face needs a box x1,y1,x2,y2 in pixels of the picture. Without --box they a
 boxes.json beside the picture, which maps file names to a box or a list of boxes; if that has none,
 the whole picture counts as one face. For a model trained on crops around the landmarks, the box is
 the extent of the landmarks: from the brows to the chin, and from ear to ear. A picture is turned
-upright as its EXIF tag says.
+upright as its EXIF tag says. It may be of any format that Pillow reads, with 8 bits a colour or 16;
+transparency is left out, and of several pages the first counts. What a file is, its content says,
+not its name.
 
 The numbers go beside the drawing, to the same name with .json: for each face its landmarks (x, y)
 in pixels of the picture, with pixel centres at whole numbers, their spread, which is large where
-the model is in doubt, and how its solver fared.
+the model is in doubt, and how its solver fared. A command can be given again: it replaces what it
+wrote before. Other files are replaced with --overwrite only.
 
 A video:
 
@@ -49,6 +52,7 @@ Exit codes: 0 all is written, 1 something is not (a line says what), 143 stopped
 """
 
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -59,11 +63,11 @@ from typing import Any, get_args
 import cv2
 import numpy as np
 from absl import app, flags, logging
-from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from ldeq_jax import checkpoints, hosts, inference, report, rwr, tracking, video_report
-from ldeq_jax.media.video import VideoReader, replacing
+from ldeq_jax.media import files, pictures
+from ldeq_jax.media.video import VideoReader
 from ldeq_jax.schema import LandmarkSchema, get_schema
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -76,6 +80,11 @@ _OUTPUT = flags.DEFINE_string(
     None,
     "Drawing to write, .png or .jpg, of a video .mp4; the numbers go to the same name with .json, "
     "of a video .npz.",
+)
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite",
+    False,
+    "Replace --output and the files beside it even if they are not of an earlier call.",
 )
 _BOX = flags.DEFINE_multi_string(
     "box",
@@ -135,15 +144,23 @@ _OF_VIDEOS = [_BOXES, _CROP_AT_BOXES, _COMPARE, _STILL, _STILL_FRAME, _CODEC, *_
 
 @hosts.ending_on_sigterm()
 def main(argv: list[str]) -> None:
-    """Predicts; what the user can mend is told in a line."""
+    """Predicts; faults that the user can fix are printed as one line."""
     logging.set_verbosity(logging.ERROR)  # orbax tells of every file it reads
     if len(argv) != 2:
         given = f"got {len(argv) - 1}: {' '.join(argv[1:])}"
         raise app.UsageError(f"one picture or video is needed, {given}")
+    sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
     path, output = Path(argv[1]), Path(_OUTPUT.value)
     try:
-        if is_video(path):
-            predict_video(path, _CHECKPOINT.value, output)
+        kind = pictures.kind_of(path)
+        if kind == "audio":
+            raise ValueError(f"{path} is sound without a video (a cover picture does not count)")
+        if kind == "animation" and output.suffix.lower() != ".mp4":
+            raise ValueError(
+                f"--output={output} must end in .mp4: {path} is an animation, read as a video"
+            )
+        if kind != "picture":
+            predict_video(path, kind, _CHECKPOINT.value, output)
         elif given := [flag.name for flag in _OF_VIDEOS if flag.present]:
             raise ValueError(f"--{given[0]} is for videos; {path} is none")
         else:
@@ -164,19 +181,28 @@ def predict(path: Path, texts: list[str], checkpoint: str, output: Path) -> None
         output: drawing to write.
     """
     check_output(output, (".png", ".jpg", ".jpeg"), path, "picture")
-    picture = read_picture(path)
+    numbers = output.with_suffix(".json")
+    if numbers.name.lower() == "boxes.json":
+        raise ValueError(
+            f"--output={output} would write boxes.json, a name for boxes that you give: choose "
+            "another name"
+        )
+    written = [numbers, output]
+    files.check_outputs(written, _OVERWRITE.value)
+    picture = pictures.read_picture(path)
+    if (pages := pictures.count_pages(path)) > 1:
+        print(f"{path}: the first of {pages} pages is read")
     boxes, origin = find_boxes(path, texts, picture)
     print(f"{path}: {picture.shape[1]} x {picture.shape[0]} pixels, {len(boxes)} face(s) {origin}")
     config, variables, step = checkpoints.load_model(checkpoint)
     schema = get_schema(config.data.schema)
     faces = inference.Predictor(config, variables).faces(picture, boxes)
-    scale = max(1, -(-_WIDTH // max(picture.shape)))
-    report.write_image(output, report.draw_landmarks(picture, faces.landmarks, schema, scale=scale))
     record = {
         "picture": str(path),
         "checkpoint": checkpoint,
         "step": step,
         "schema": schema.name,
+        files.RECORD: [file.name for file in written],
         "faces": [face_record(faces, boxes, number) for number in range(len(boxes))],
     }
     for number, face in enumerate(record["faces"], start=1):
@@ -184,9 +210,13 @@ def predict(path: Path, texts: list[str], checkpoint: str, output: Path) -> None
             f"face {number}: mean spread {np.mean(face['spread']):.2f} pixels, residual "
             f"{face['residual']:.1e} after {face['num_steps']} steps"
         )
-    numbers = output.with_suffix(".json")
-    numbers.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"wrote {output} and {numbers}")
+    # The numbers are worth more than the drawing, which a full disk may prevent.
+    files.write_whole(numbers, (json.dumps(record, indent=1) + "\n").encode())
+    print(f"wrote {numbers}")
+    scale = max(1, -(-_WIDTH // max(picture.shape)))
+    drawing = report.draw_landmarks(picture, faces.landmarks, schema, scale=scale)
+    pictures.write_picture(output, drawing)
+    print(f"wrote {output}")
 
 
 def face_record(faces: inference.Faces, boxes: np.ndarray, number: int) -> dict[str, Any]:
@@ -202,20 +232,6 @@ def face_record(faces: inference.Faces, boxes: np.ndarray, number: int) -> dict[
     }
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a picture, upright.
-
-    Raises:
-        ValueError: it is no picture, or is cut short.
-    """
-    try:
-        with Image.open(path) as picture:
-            # OpenCV would fill what is cut off with grey and say nothing.
-            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a readable picture, or is cut short ({error})") from error
-
-
 def find_boxes(path: Path, texts: list[str], picture: np.ndarray) -> tuple[np.ndarray, str]:
     """Boxes (N, 4) of the faces, and words on where they come from.
 
@@ -226,7 +242,8 @@ def find_boxes(path: Path, texts: list[str], picture: np.ndarray) -> tuple[np.nd
     listing = path.parent / "boxes.json"
     if texts:
         found, origin = [text.split(",") for text in texts], "by --box"
-    elif (boxes := read_listing(listing).get(path.name)) is not None:
+    elif (boxes := files.entry_of(read_listing(listing), path.name)) is not None:
+        print(f"no --box: taking that of {path.name} in {listing}, {json.dumps(boxes)}")
         several = isinstance(boxes, list) and any(isinstance(box, list) for box in boxes)
         found, origin = boxes if several else [boxes], f"by {listing}"
     else:
@@ -258,43 +275,31 @@ def read_listing(path: Path) -> dict[str, list]:
     if not path.exists():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:
+        entries = json.loads(files.read_text(path))
+        if not isinstance(entries, dict):
+            raise ValueError(f"it holds a {type(entries).__name__}")
+    except ValueError as error:
         raise ValueError(
-            f"{path} must map file names to boxes ({error}); mend it or use --box"
+            f"{path} must map file names to boxes ({error}); correct it, or use --box"
         ) from error
-
-
-def is_video(path: Path) -> bool:
-    """Whether a file is no picture; it remains to be seen whether it is a video then.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no picture {path}, nor a video of that name")
-    try:
-        with Image.open(path):
-            return False
-    except UnidentifiedImageError:
-        return True
-    except Image.DecompressionBombError:
-        return False
+    return entries
 
 
 def check_output(output: Path, suffixes: tuple[str, ...], source: Path, kind: str) -> None:
     """Refuses a file to write of another kind, or that is the source itself."""
     if output.suffix.lower() not in suffixes:
-        raise ValueError(f"--output={output} must end in {' or '.join(suffixes[:2])}")
+        endings = " or ".join(suffixes[:2])
+        raise ValueError(f"--output={output} must end in {endings}, as {source} is a {kind}")
     if output.exists() and output.samefile(source):
         raise ValueError(f"--output={output} is the {kind} itself: choose another name")
 
 
-def predict_video(path: Path, checkpoint: str, output: Path) -> None:
+def predict_video(path: Path, kind: str, checkpoint: str, output: Path) -> None:
     """Follows the face of a video, writes the numbers and draws it, as the flags say.
 
     Args:
         path: the video.
+        kind: "video", or "animation" for an animated picture.
         checkpoint: directory of the model.
         output: video to write.
 
@@ -309,10 +314,13 @@ def predict_video(path: Path, checkpoint: str, output: Path) -> None:
     chosen = {flag.name: flag.value for flag in _RECURRENCE if flag.value is not None}
     rwr.RwRConfig(**chosen)  # what cannot be is told before anything is written
     outputs = outputs_of(output)
+    everything = [*outputs[:2], still_of(output)]
+    files.check_outputs(everything, _OVERWRITE.value)
     output.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(output.parent, os.W_OK):
         raise PermissionError(f"cannot write to the folder {output.parent}")
-    reader = VideoReader(path)
+    animation = functools.partial(pictures.animation_frames, path)
+    reader = VideoReader(animation if kind == "animation" else path, name=str(path))
     boxes = read_boxes(reader)
     config, variables, step = checkpoints.load_model(checkpoint)
     recurrence = dataclasses.replace(config.rwr, **chosen)
@@ -345,8 +353,13 @@ def predict_video(path: Path, checkpoint: str, output: Path) -> None:
 
 def outputs_of(output: Path) -> list[Path]:
     """What is written with a drawn video: the numbers, itself, and the still if wanted."""
-    still = [] if _STILL_FRAME.value is None else [output.with_name(f"{output.stem}_frame.png")]
+    still = [] if _STILL_FRAME.value is None else [still_of(output)]
     return [output.with_suffix(".npz"), output, *still]
+
+
+def still_of(output: Path) -> Path:
+    """The picture of one frame that goes with a drawn video."""
+    return output.with_name(f"{output.stem}_frame.png")
 
 
 def in_step(
@@ -459,6 +472,8 @@ def write(
         What of the pictures could not be written, and why.
     """
     arrays = {"time": times, "fps": np.float32(reader.fps), "schema": np.array(schema.name)}
+    # The still is recorded even if not drawn now: one of an earlier call remains replaceable.
+    arrays[files.RECORD] = np.array([path.name for path in (*outputs[:2], still_of(outputs[1]))])
     for name, track in tracks.items():
         prefix = "alone_" if name == _ALONE and len(tracks) > 1 else ""
         arrays |= {
@@ -468,7 +483,7 @@ def write(
             prefix + "ok": track.ok,
         }
     numbers, *drawings = outputs
-    with replacing(numbers) as partial:
+    with files.replacing(numbers) as partial:
         np.savez_compressed(partial, **arrays)
     written, failed = [numbers], []
     landmarks = {name: track.landmarks for name, track in tracks.items()}
@@ -516,5 +531,4 @@ def summary(tracks: dict[str, tracking.FaceTrack]) -> str:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["checkpoint", "output"])
-    sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
     app.run(main)

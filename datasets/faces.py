@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 from problems import Problem
 
-_EXIF_ORIENTATION = 0x0112
+from ldeq_jax.media import files, pictures
 
 
 def face_info(
@@ -51,16 +49,18 @@ def face_info(
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """Numbered lines of a text file, from 1, without the blank ones.
+    """Numbered lines of a text file in any usual encoding, from 1, without the blank ones.
 
     Raises:
         Problem: the file cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = files.read_text(path)
     except OSError as error:
         raise Problem(path, "unreadable file", error.strerror or str(error)) from error
-    return [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    except ValueError as error:
+        raise Problem(path, "unreadable file", str(error)) from error
+    return [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
 def read_numbers(words: Sequence[str], where: str) -> np.ndarray:
@@ -80,34 +80,21 @@ def read_numbers(words: Sequence[str], where: str) -> np.ndarray:
 
 
 def read_picture(path: Path, where: str) -> tuple[bytes, tuple[int, int]]:
-    """Encoded bytes of a picture and its (width, height), after decoding all of it once.
-
-    The bytes are the file's own, unless readers would disagree about them: pictures that are
-    neither RGB nor grey, or carry an orientation tag (coordinates belong to the pixels as stored),
-    come back as RGB PNG.
+    """Encoded bytes of a picture and its (width, height), see `pictures.stored_picture`.
 
     Args:
-        path: JPEG or PNG file.
+        path: a picture, whose name may be spelt in another case or Unicode form on disk.
         where: the line that names the picture, for the message.
 
     Raises:
-        Problem: the file is missing, cut short or no picture.
+        Problem: the file is missing, cut short, no picture, or of unknown depth.
     """
     try:
-        data = path.read_bytes()
+        return pictures.stored_picture(files.find_file(path))
     except OSError as error:
         raise Problem(where, "missing picture", f"{path} ({error.strerror})") from error
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.load()  # OpenCV fills what is cut off with grey and says nothing
-            if picture.mode in ("RGB", "L") and picture.getexif().get(_EXIF_ORIENTATION, 1) == 1:
-                return data, picture.size
-            png = io.BytesIO()
-            Image.fromarray(np.asarray(picture.convert("RGB"))).save(png, format="PNG")
-            return png.getvalue(), picture.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        detail = f"{path} ({error}); fetch it again"
-        raise Problem(where, "unreadable or truncated picture", detail) from error
+    except pictures.PictureError as error:
+        raise Problem(where, "unreadable or truncated picture", str(error)) from error
 
 
 def check_geometry(

@@ -96,8 +96,8 @@ class Report:
     ) -> Iterator[tuple[str, Example]]:
         """Yields `(key, example)` of each candidate that `read(split, candidate)` understands.
 
-        A `Problem` raised by `read`, or a key that was seen before, leaves the candidate out. It
-        ends when `most` candidates are kept, if given.
+        A `Problem` raised by `read`, a key that was seen before or one that is no UTF-8 leaves the
+        candidate out. It ends when `most` candidates are kept, if given.
         """
         tally = self.splits[split] = Tally(len(candidates), most=most)
         seen: set[str] = set()
@@ -106,6 +106,8 @@ class Report:
                 break
             try:
                 key, example = read(split, candidate)
+                if key.encode(errors="replace").decode() != key:
+                    raise Problem(repr(key), "name is not UTF-8", "rename the file")
                 if key in seen:
                     raise Problem(key, "twice in one split", f"the first one is kept in {split}")
             except Problem as problem:

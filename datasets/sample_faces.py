@@ -7,6 +7,7 @@ figures measured on them say nothing about real faces. The same arguments give t
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,13 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--seed", type=int, default=0, help="another seed, other faces (default: 0)"
     )
     args = parser.parse_args(argv)
-    for number, (split, folder) in enumerate(FOLDERS.items()):
-        folder = args.output.expanduser() / folder
+    folders = {split: args.output.expanduser() / folder for split, folder in FOLDERS.items()}
+    earlier = [old for folder in folders.values() for old in sorted(folder.glob("*"))]
+    for old in earlier:
+        if not re.fullmatch(r"sample_\d{4,}\.(jpg|pts)", old.name):
+            parser.error(f"{old} was not drawn by this script: choose another --output")
+    for old in earlier:
+        old.unlink()
+    for number, (split, folder) in enumerate(folders.items()):
         folder.mkdir(parents=True, exist_ok=True)
-        for old in sorted(folder.iterdir()):
-            if not old.name.startswith("sample_"):
-                parser.error(f"{old} was not drawn by this script: choose another --output")
-            old.unlink()
         for index in tqdm(range(getattr(args, split)), desc=split, unit="face", disable=None):
             image, landmarks = draw_face(
                 np.random.default_rng([args.seed, number, index]), args.size

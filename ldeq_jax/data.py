@@ -22,6 +22,7 @@ from absl import flags
 
 from ldeq_jax import geometry
 from ldeq_jax.augment import AugmentConfig, augment_face
+from ldeq_jax.media import pictures
 from ldeq_jax.schema import LandmarkSchema, get_schema
 
 _BUILD_AGAIN = "build it again with datasets/build.py --overwrite"
@@ -191,9 +192,7 @@ class FaceSource(ExampleSource):
                 files are damaged.
         """
         face, data = self._face(index)
-        # EXIF turns are ignored: landmarks refer to the pixels as stored.
-        mode = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        face["image"] = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+        face["image"] = pictures.decode_stored(data)
         if face["image"] is None:
             raise ValueError(
                 f"face {index} of {self.where}, {face['name']}: not a readable picture"

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from ldeq_jax import metrics
+from ldeq_jax.media import pictures
 from ldeq_jax.schema import LandmarkSchema
 
 Path = str | os.PathLike[str]
@@ -149,15 +150,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
     Raises:
         OSError: it cannot be written, or the format is unknown.
     """
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    try:
-        written = cv2.imwrite(os.fspath(path), image[..., ::-1])
-    except cv2.error:
-        written = False
-    if not written:
-        raise OSError(
-            f"cannot write {path}: use a name ending in .png or .jpg in a writable folder"
-        )
+    pictures.write_picture(path, image)
 
 
 def face_gallery(

@@ -31,6 +31,8 @@ import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from ldeq_jax.media.files import read_text
+
 
 class Contour(NamedTuple):
     """Landmarks joined by a line, in drawing order; ``closed`` joins the last to the first."""
@@ -217,8 +219,7 @@ def get_schema(schema: str | LandmarkSchema) -> LandmarkSchema:
 
 def _read(path: str) -> LandmarkSchema:
     try:
-        with open(path, encoding="utf-8") as file:
-            fields = json.load(file)
+        fields = json.loads(read_text(path))
         for name in ("flip_permutation", "eye_corners"):
             fields[name] = tuple(fields[name])
         contours = fields.pop("contours", ())

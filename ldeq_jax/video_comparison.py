@@ -80,9 +80,9 @@ def evaluate(
         return
     choice = choose(tuning.scores, comparison.slack)
     text = tables(tuning, reported, choice, comparison.slack)
+    write_record(output / "metrics.json", tuning, reported, choice, comparison.slack, about)
     (output / "table.md").write_text(text, encoding="utf-8")
     print("\n" + text)
-    write_record(output / "metrics.json", tuning, reported, choice, comparison.slack, about)
     write_settings(output / "settings.csv", {"tuning": tuning, "reported": reported})
     write_videos(output / "videos.csv", reported, choice.settings)
     plot_trade_off(output / "trade_off.png", reported, choice)

@@ -1,7 +1,9 @@
 """Laws of the data set builders: what goes in comes out; what is broken is named and left out."""
 
+import os
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import build
@@ -11,6 +13,7 @@ import pytest
 import sample_faces
 import tensorflow_datasets as tfds
 from etils import epath
+from ibug_300w import ibug_300w
 from PIL import Image
 
 WIDTH, HEIGHT = 40, 32
@@ -346,6 +349,110 @@ def test_pictures_readers_disagree_about_are_stored_as_plain_rgb(tmp_path):
             np.testing.assert_array_equal(image, rgba[..., :3])
 
 
+def test_grey_of_16_bits_is_not_stored_as_white(tmp_path):
+    write_300w(tmp_path / "in")
+    grey = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "in/afw/b c.png"), grey.astype(np.uint16) * 257)
+    run("ibug_300w", tmp_path / "in", tmp_path)
+    stored = np.frombuffer(read(tmp_path, IBUG, "train")["afw/b c.png"]["image"], np.uint8)
+    for flag in (cv2.IMREAD_COLOR_RGB, cv2.IMREAD_UNCHANGED):
+        np.testing.assert_array_equal(cv2.imdecode(stored, flag), np.dstack([grey] * 3))
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "why"),
+    [
+        ("I", {}, "is a picture of 32-bit integers"),
+        ("F", {}, "is a picture of floating-point numbers"),
+        ("L", {"save_all": True, "append_images": [Image.new("L", (WIDTH, HEIGHT))]}, "holds 2"),
+    ],
+)
+def test_pictures_that_do_not_say_what_they_show_are_left_out(tmp_path, capsys, mode, options, why):
+    write_300w(tmp_path / "in")
+    path = tmp_path / "in/afw/b c.png"
+    Image.new(mode, (WIDTH, HEIGHT), 90).save(path, "TIFF", **options)
+    run("ibug_300w", tmp_path / "in", tmp_path)
+    err = capsys.readouterr().err
+    assert f"b c.pts: unreadable or truncated picture: {path} {why}" in err
+    assert splits(tmp_path, IBUG)["train"] == 5
+
+
+@pytest.mark.parametrize(
+    ("picture", "points"),
+    [
+        ("a_1.JPG", "a_1.PTS"),
+        ("a_1.Jpg", "a_1.pts"),
+        ("a_1.jPeG", "a_1.Pts"),
+        ("A_1.jpg", "a_1.pts"),
+        ("Zo\u00eb.jpg", "Zoe\u0308.pts"),
+    ],
+)
+def test_300w_partners_are_found_in_any_case_and_form(tmp_path, picture, points):
+    root = tmp_path / "in"
+    landmarks = write_300w(root)["afw/a_1.jpg"] - 1
+    (root / "afw/a_1.jpg").rename(root / "afw" / picture)
+    (root / "afw/a_1.pts").rename(root / "afw" / points)
+    run("ibug_300w", root, tmp_path)
+    examples = read(tmp_path, IBUG, "train")
+    assert len(examples) == 6
+    np.testing.assert_allclose(examples[f"afw/{picture}"]["landmarks"], landmarks, atol=1e-4)
+
+
+def test_300w_names_that_differ_in_case_are_two_faces(tmp_path):
+    root = tmp_path / "in"
+    rng = np.random.default_rng(1)
+    points = write_300w(root) | {"afw/A_1.jpg": write_300w_face(root, "afw/A_1.jpg", rng)}
+    run("ibug_300w", root, tmp_path)
+    examples = read(tmp_path, IBUG, "train")
+    for name in ("afw/a_1.jpg", "afw/A_1.jpg"):
+        np.testing.assert_allclose(examples[name]["landmarks"], points[name] - 1, atol=1e-4)
+
+
+def test_names_that_are_no_text_are_left_out(tmp_path, capsys):
+    write_300w(tmp_path / "in")
+    for suffix in (".jpg", ".pts"):
+        name = tmp_path / "in/afw" / os.fsdecode(b"\xff" + suffix.encode())
+        (tmp_path / "in/afw/a_1").with_suffix(suffix).rename(name)
+    assert run("ibug_300w", tmp_path / "in", tmp_path) == 0
+    assert r"'afw/\udcff.jpg': name is not UTF-8: rename the file" in capsys.readouterr().err
+    assert splits(tmp_path, IBUG)["train"] == 5
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_labels_in_any_encoding(tmp_path, encoding, end):
+    root = tmp_path / "in"
+    landmarks = write_300w_face(root, "afw/a.jpg", np.random.default_rng(0))
+    path = root / "afw/a.pts"
+    path.write_bytes(path.read_text().replace("\n", end).encode(encoding))
+    np.testing.assert_allclose(ibug_300w.read_points(path), landmarks - 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_lists_in_any_encoding_lose_no_face(tmp_path, encoding):
+    faces = write_wflw(tmp_path / "in")
+    path = tmp_path / "in" / RECT_LIST.format("train")
+    path.write_bytes(path.read_text().encode(encoding))
+    run("wflw", tmp_path / "in", tmp_path)
+    examples = read(tmp_path, OFFICIAL, "train")
+    assert set(examples) == {name for name, *_ in faces["train"]}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_lists_find_pictures_in_either_unicode_form(tmp_path, form):
+    root = tmp_path / "in"
+    write_wflw(root)
+    on_disk = root / "WFLW_images/0--Parade" / unicodedata.normalize(form, "\u00c5.JPG")
+    (root / "WFLW_images/0--Parade/B.jpg").rename(on_disk)
+    path = root / RECT_LIST.format("train")
+    for written in ("NFC", "NFD"):
+        text = path.read_text().replace("B.jpg", unicodedata.normalize(written, "\u00c5.jpg"))
+        path.write_text(text)
+        run("wflw", root, tmp_path / written)
+        assert splits(tmp_path / written, OFFICIAL)["train"] == 3
+        path.write_text(text.replace(unicodedata.normalize(written, "\u00c5.jpg"), "B.jpg"))
+
+
 @pytest.mark.parametrize("name", ["ibug_300w", "wflw", "wflw/precropped"])
 def test_nothing_usable_fails_and_leaves_no_data(tmp_path, capsys, name):
     (tmp_path / "in").mkdir()
@@ -469,10 +576,13 @@ def test_drawing_fewer_faces_leaves_no_old_ones(tmp_path):
     assert len(list((tmp_path / "lfpw/trainset").iterdir())) == 2
 
 
-def test_drawing_never_deletes_files_of_others(tmp_path):
-    photo = tmp_path / "lfpw/trainset/image_0001.png"
-    photo.parent.mkdir(parents=True)
-    photo.write_bytes(b"mine")
+@pytest.mark.parametrize("name", ["trainset/image_0001.png", "testset/sample_photo.jpg"])
+def test_drawing_never_deletes_files_of_others(tmp_path, name):
+    photo = tmp_path / "lfpw" / name
+    drawn = tmp_path / "lfpw/trainset/sample_0000.jpg"
+    for file in (photo, drawn):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"mine")
     with pytest.raises(SystemExit):
         sample_faces.main([f"--output={tmp_path}", "--train=1", "--test=1"])
-    assert photo.read_bytes() == b"mine"
+    assert photo.read_bytes() == drawn.read_bytes() == b"mine"

@@ -10,6 +10,7 @@ import pathlib
 import re
 import shutil
 import signal
+import unicodedata
 
 import cv2
 import numpy as np
@@ -31,6 +32,7 @@ from ldeq_jax import (
     video_evaluation,
 )
 from ldeq_jax.data import DataConfig, FaceSource
+from ldeq_jax.media import files, pictures
 from ldeq_jax.rwr import RwRConfig
 from ldeq_jax.schema import FGNET_68, IBUG_68, WFLW_98
 from ldeq_jax.videos import VideoSource
@@ -175,10 +177,10 @@ def test_the_trained_budget_is_the_evaluation_itself(evaluated):
 
 
 def test_everything_is_written(evaluated, model):
-    pictures = ["budgets.png", "cumulative_error.png", "faces.png"]
+    drawings = ["budgets.png", "cumulative_error.png", "faces.png"]
     written = {path.name for path in evaluated.iterdir()}
-    assert written == {"faces.csv", "metrics.json", "table.md", *pictures}
-    for name in pictures:
+    assert written == {"faces.csv", "metrics.json", "table.md", *drawings}
+    for name in drawings:
         assert cv2.imread(str(evaluated / name)).std() > 5
     record = numbers(evaluated)
     assert record["checkpoint"] == str(model) and record["step"] == 3
@@ -194,6 +196,7 @@ def test_results_do_not_depend_on_the_batch_and_flags_change_the_solver(
 ):
     options = ["--batch_size=7", "--max_steps=6", "--tol=0", "--split=test[:2]+test[2:]"]
     (tmp_path / "budgets.png").write_text("of another day")
+    options.append("--overwrite")
     call("evaluate", f"--checkpoint={model}", f"--output={tmp_path}", *options)
     assert not (tmp_path / "budgets.png").exists()
     assert "7 faces" in capsys.readouterr().out
@@ -457,6 +460,32 @@ def test_a_command_line_without_sense_is_a_usage_error(options, message):
         call("evaluate", *options)
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "table.md", "faces.png", "budgets.png"])
+def test_results_of_others_are_not_replaced(model, tmp_path, name):
+    (tmp_path / name).write_bytes(b"mine")
+    found = complaint("evaluate", f"--checkpoint={model}", f"--output={tmp_path}")
+    assert f"{tmp_path / name} exists" in found and "--overwrite" in found
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"mine")]
+
+
+@pytest.mark.parametrize("name", ["videos.csv", "flicker/mine.png", "overlays/mine.mp4"])
+def test_results_on_videos_replace_nothing_of_others(video_model, tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"mine")
+    options = "--tuning_split=tuning", f"--checkpoint={video_model}", f"--output={tmp_path}"
+    found = complaint("evaluate", *options)
+    assert f"{tmp_path / name.split('/')[0]} exists" in found and "--overwrite" in found
+    assert (tmp_path / name).read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("fixture", ["evaluated", "compared"])
+def test_results_of_an_earlier_evaluation_may_be_replaced(request, fixture):
+    folder = request.getfixturevalue(fixture)
+    results = sorted(folder.iterdir(), key=lambda path: path.name != "metrics.json")
+    assert len(results) > 5
+    files.check_outputs(results, overwrite=False)
+
+
 # Prediction -----------------------------------------------------------------------------------
 
 BOXES = [[100.0, 40.0, 160.5, 99.0], [90.0, 60.0, 150.0, 120.0]]
@@ -562,6 +591,96 @@ def test_boxes_that_cannot_be_read_are_named(model, photo, text, message):
     photo.with_name("boxes.json").write_text(text)
     found = complaint("predict", f"--checkpoint={model}", "--output=drawn.png", photo)
     assert re.search(message, found), found
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_boxes_beside_the_picture_may_be_written_by_any_editor(
+    model, photo, capsys, form, encoding
+):
+    photo = photo.rename(photo.with_name(unicodedata.normalize(form, "Zo\u00eb.png")))
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    text = json.dumps({unicodedata.normalize(other, "Zo\u00eb.png"): BOXES[1]}, ensure_ascii=False)
+    listing = photo.with_name("boxes.json")
+    listing.write_bytes(text.encode(encoding))
+    assert predict(model, photo)["faces"][0]["box"] == BOXES[1]
+    assert f"{listing}, [90.0, 60.0, 150.0, 120.0]" in capsys.readouterr().out
+
+
+def test_the_depth_of_a_picture_does_not_move_its_landmarks(model, photo):
+    grey = picture(9)[..., 0]
+    cv2.imwrite(str(photo), grey)
+    faces = predict(model, photo, "--box=100,40,160,99")["faces"]
+    cv2.imwrite(str(photo), grey.astype(np.uint16) * 257)
+    assert predict(model, photo, "--box=100,40,160,99")["faces"] == faces
+
+
+def test_pages_beyond_the_first_are_told_of(model, photo, capsys):
+    pages = [Image.fromarray(picture(seed)) for seed in (9, 8)]
+    pages[0].save(photo, "TIFF", save_all=True, append_images=pages[1:])
+    predict(model, photo, "--box=100,40,160,99")
+    assert f"{photo}: the first of 2 pages is read" in capsys.readouterr().out
+
+
+def test_files_of_others_are_not_replaced(model, photo):
+    drawn, numbers = photo.with_name("drawn.png"), photo.with_name("drawn.json")
+    arguments = f"--checkpoint={model}", f"--output={drawn}", "--box=100,40,160,99", photo
+    for mine in (drawn, numbers):
+        mine.write_text('{"mine": 1}')
+        assert f"{mine} exists" in complaint("predict", *arguments)
+        assert mine.read_text() == '{"mine": 1}'
+        mine.unlink()
+    numbers.write_text('{"mine": 1}')
+    call("predict", *arguments, "--overwrite")
+    before = numbers.read_bytes()
+    call("predict", *arguments)  # a command given again
+    assert numbers.read_bytes() == before
+    assert sorted(os.listdir(photo.parent)) == ["drawn.json", "drawn.png", "photo.png"]
+
+
+def test_boxes_are_never_replaced(model, photo):
+    listing = photo.with_name("boxes.json")
+    listing.write_text(json.dumps({"photo.png": BOXES}))
+    before = listing.read_bytes()
+    arguments = f"--checkpoint={model}", f"--output={photo.with_name('boxes.png')}", "--overwrite"
+    assert "would write boxes.json" in complaint("predict", *arguments, photo)
+    assert listing.read_bytes() == before
+    assert sorted(os.listdir(photo.parent)) == ["boxes.json", "photo.png"]
+
+
+def test_a_drawing_that_fails_leaves_the_numbers(model, photo, monkeypatch):
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(pictures, "write_picture", full)
+    output = f"--output={photo.with_name('drawn.png')}"
+    found = complaint("predict", f"--checkpoint={model}", output, "--box=100,40,160,99", photo)
+    assert "no space left" in found
+    assert sorted(os.listdir(photo.parent)) == ["drawn.json", "photo.png"]
+
+
+@pytest.mark.parametrize("name", ["12:30:05.png", "%03d.png", os.fsdecode(b"\xff.png")])
+def test_names_of_pictures_do_not_matter(model, photo, name):
+    faces = predict(model, photo, "--box=100,40,160,99")["faces"]
+    photo = photo.rename(photo.with_name(name))
+    assert predict(model, photo, "--box=100,40,160,99")["faces"] == faces
+
+
+def test_input_of_other_kinds_is_named(model, tmp_path):
+    arguments = f"--checkpoint={model}", f"--output={tmp_path / 'drawn.png'}", tmp_path / "a.jpg"
+    for content, reason in {
+        b"": "is empty",
+        b"<!DOCTYPE html>": "is an HTML page",
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic": "is an HEIC picture",
+        b"ID3\x04": "is sound without a video",
+        b"\x1a\x45\xdf\xa3webm": r"must end in .mp4, as .*a\.jpg is a video",
+    }.items():
+        arguments[-1].write_bytes(content)
+        assert re.match(rf"predict\.py: .*{reason}", complaint("predict", *arguments))
+    frames = [Image.fromarray(picture(seed)) for seed in (9, 8)]
+    frames[0].save(arguments[-1], "GIF", save_all=True, append_images=frames[1:])
+    found = complaint("predict", *arguments)
+    assert f"must end in .mp4: {arguments[-1]} is an animation" in found
 
 
 def test_one_picture_at_a_time():

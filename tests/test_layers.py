@@ -16,6 +16,7 @@ PACKAGE = "ldeq_jax"
 # own, and from the modules named before it in its own.
 LAYERS = (
     (
+        "media.files",
         "media.pictures",
         "media.video",
         "solver",
@@ -95,7 +96,8 @@ def test_imports_go_downwards(module):
 
 
 @pytest.mark.parametrize(
-    "module", ["geometry", "schema", "metrics", "filters", "media.pictures", "media.video"]
+    "module",
+    ["geometry", "schema", "metrics", "filters", "media.files", "media.pictures", "media.video"],
 )
 def test_numpy_modules_import_no_jax(module):
     if module in MODULES:

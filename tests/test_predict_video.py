@@ -408,7 +408,7 @@ def test_what_is_neither_picture_nor_video_is_told(model, tmp_path):
     arguments = f"--checkpoint={model}", f"--output={tmp_path / 'out.mp4'}", BOX, path
     assert f"no picture {path}, nor a video" in complaint("predict", *arguments)
     path.write_text("no video")
-    assert f"{path} is a text, not a video" in complaint("predict", *arguments)
+    assert f"{path} is text, neither a picture nor a video" in complaint("predict", *arguments)
 
 
 def test_a_video_cut_short_ends_where_it_is_cut(model, clip, steady, capsys):

@@ -134,6 +134,17 @@ def test_missing_videos_are_counted_and_the_coverage_told(tmp_path, capsys):
     assert f"{where}:4: missing files: no bboxes/half.npy\n" in err
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_lists_of_any_encoding_name_files_of_any_case(tmp_path, encoding):
+    root = tmp_path / "in"
+    write_layout(root, easy=("a",), hard=())
+    (root / "easy_video_IDs.txt").write_bytes("a\r\n".encode(encoding))
+    (root / "videos/a.mp4").rename(root / "videos/a.MP4")
+    (root / "bboxes/a.npy").rename(root / "bboxes/A.npy")
+    assert run(root, tmp_path) == 0
+    assert splits(tmp_path) == {"easy": 1}
+
+
 def garbage(path):
     path.write_bytes(np.random.default_rng(0).bytes(3000))
 

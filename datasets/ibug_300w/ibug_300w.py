@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from faces import check_geometry, face_info, read_lines, read_numbers, read_picture
 from problems import Problem, Report
+
+from ldeq_jax.media import files
 
 SOURCES = ("afw", "helen", "lfpw", "ibug")
 SPLITS = {
@@ -21,6 +25,14 @@ SPLITS = {
 }
 NUM_LANDMARKS = 68
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Face:
+    """The files of one face; one of the two may be missing."""
+
+    points: Path | None
+    picture: Path | None
 
 
 class Ibug300w(tfds.core.GeneratorBasedBuilder):
@@ -51,18 +63,18 @@ A .pts file holds "n_points: 68" and, between braces, one landmark "x y" a line,
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
         self.report = Report()
         root = Path(dl_manager.manual_dir)
-        stems = {
-            folder: _stems(root / folder)
+        faces = {
+            folder: _faces(root / folder)
             for folder in dict.fromkeys(f for folders in SPLITS.values() for f in folders)
         }
         splits = {
-            split: [s for f in folders for s in stems[f]] for split, folders in SPLITS.items()
+            split: [face for f in folders for face in faces[f]] for split, folders in SPLITS.items()
         }
-        if not stems["ibug"]:
+        if not faces["ibug"]:
             del splits["test_challenging"], splits["test_full"]
             self.report.note(f"test_challenging and test_full are left out: no {root / 'ibug'}")
         for split in splits:
-            empty = [str(root / folder) for folder in SPLITS[split] if not stems[folder]]
+            empty = [str(root / folder) for folder in SPLITS[split] if not faces[folder]]
             if 0 < len(empty) < len(SPLITS[split]):
                 self.report.note(f"{split} is built without {', '.join(empty)}: not there or empty")
         self._root = root
@@ -70,13 +82,18 @@ A .pts file holds "n_points: 68" and, between braces, one landmark "x y" a line,
             {split: self._generate_examples(split, files) for split, files in splits.items()}
         )
 
-    def _generate_examples(self, split: str, stems: list[Path]) -> Iterator[tuple[str, dict]]:
-        return self.report.usable(split, stems, self._read_face)
+    def _generate_examples(self, split: str, faces: list[_Face]) -> Iterator[tuple[str, dict]]:
+        return self.report.usable(split, faces, self._read_face)
 
-    def _read_face(self, split: str, stem: Path) -> tuple[str, dict]:
-        points = stem.with_name(stem.name + ".pts")
+    def _read_face(self, split: str, face: _Face) -> tuple[str, dict]:
+        points, picture = face.points, face.picture
+        if points is None:
+            where = picture.with_suffix(".pts")
+            raise Problem(where, "picture without landmarks", "there is no such .pts file")
         landmarks = read_points(points)
-        picture = _picture_of(stem)
+        if picture is None:
+            detail = f"no {points.stem}.jpg or .png beside it"
+            raise Problem(points, "missing picture", detail)
         image, size = read_picture(picture, str(points))
         box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
         if not check_geometry(landmarks, box, size, str(points)):
@@ -96,10 +113,8 @@ def read_points(path: Path) -> np.ndarray:
     """Landmarks of a .pts file, (68, 2) float32, shifted from 1-based to 0-based pixels.
 
     Raises:
-        Problem: the file is missing or is not 68 lines of two finite numbers between braces.
+        Problem: the file is not 68 lines of two finite numbers between braces.
     """
-    if not path.exists():
-        raise Problem(path, "picture without landmarks", "there is no such .pts file")
     lines = read_lines(path)
     braces = [i for i, (_, line) in enumerate(lines) if line.strip() in ("{", "}")]
     if len(braces) != 2:
@@ -121,23 +136,29 @@ def read_points(path: Path) -> np.ndarray:
     return np.stack(points) - 1
 
 
-def _stems(folder: Path) -> list[Path]:
-    """Paths without suffix of all pictures and .pts files in a folder, sorted."""
+def _faces(folder: Path) -> list[_Face]:
+    """The faces of a folder, sorted by name; one that lacks its picture or landmarks as well.
+
+    Partners are the files of one name but for the suffix, which may be in capitals. What has none
+    is put together with the only other such file whose name is the same but for case or form.
+    """
     if not folder.is_dir():
         return []
-    suffixes = (*PICTURE_SUFFIXES, ".pts")
-    return sorted({f.with_suffix("") for f in folder.iterdir() if f.suffix.lower() in suffixes})
-
-
-def _picture_of(stem: Path) -> Path:
-    """The picture with this stem.
-
-    Raises:
-        Problem: there is none.
-    """
-    for suffix in PICTURE_SUFFIXES + tuple(s.upper() for s in PICTURE_SUFFIXES):
-        picture = stem.with_name(stem.name + suffix)
-        if picture.exists():
-            return picture
-    where = stem.with_name(stem.name + ".pts")
-    raise Problem(where, "missing picture", f"no {stem.name}.jpg or .png beside it")
+    by_stem: dict[str, dict[str, Path]] = collections.defaultdict(dict)
+    for file in sorted(folder.iterdir()):
+        by_stem[file.stem][file.suffix.lower()] = file
+    faces, single = [], collections.defaultdict(list)
+    for stem, found in by_stem.items():
+        picture = next((found[suffix] for suffix in PICTURE_SUFFIXES if suffix in found), None)
+        face = _Face(found.get(".pts"), picture)
+        if face.points and face.picture:
+            faces.append(face)
+        elif face.points or face.picture:
+            single[files.fold_name(stem)].append(face)
+    for several in single.values():
+        points = [face.points for face in several if face.points]
+        pictures = [face.picture for face in several if face.picture]
+        if len(points) == len(pictures) == 1:
+            several = [_Face(points[0], pictures[0])]
+        faces += several
+    return sorted(faces, key=lambda face: (face.picture or face.points).with_suffix(""))

@@ -8,12 +8,12 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from problems import Problem, Report
 from videos import video_info
 
+from ldeq_jax.media import pictures
 from moving_faces.clip import face_of, make_clip
 from moving_faces.sensor import compress
 from moving_faces.setting import EASY, FPS, HARD, NUM_FRAMES, Setting
@@ -100,10 +100,7 @@ Each split of the stills gives a split of clips of the same name."""
 
     def _film(self, split: str, face: dict) -> tuple[str, dict]:
         name, landmarks = face["name"].decode(), face["landmarks"]
-        still = cv2.imdecode(
-            np.frombuffer(face["image"], np.uint8),
-            cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION,
-        )
+        still = pictures.decode_stored(face["image"])
         where = f"{split}, {name}"
         if still is None:
             raise Problem(where, "unreadable picture", "build the stills again")

@@ -12,6 +12,8 @@ from faces import read_lines
 from problems import Problem, Report
 from videos import check_labels, read_array, read_video, video_info
 
+from ldeq_jax.media import files
+
 SPLITS = ("easy", "hard")
 _NOT_SQUARE = "pixels are not square, labels are taken to be in pixels as stored"
 
@@ -121,9 +123,10 @@ IDs whose files are not there are counted and left out."""
         if listed.where != listed.first:
             detail = f"{name} stands at {listed.first} already; drop one line"
             raise Problem(listed.where, "twice in one list", detail)
-        movie = self._root / "videos" / f"{name}.mp4"
+        movie = files.find_file(self._root / "videos" / f"{name}.mp4")
         points, rectangles, usable = (
-            self._root / folder / f"{name}.npy" for folder in ("landmarks", "bboxes", "masks")
+            files.find_file(self._root / folder / f"{name}.npy")
+            for folder in ("landmarks", "bboxes", "masks")
         )
         missing = [path for path in (movie, points, rectangles) if not path.is_file()]
         if missing:

@@ -1,4 +1,4 @@
-"""Pictures and videos, read, checked and written: the only place that decodes or encodes files.
+"""Text, pictures and videos, read, checked and written: where files are decoded and encoded.
 
 It needs NumPy, OpenCV and Pillow alone, so the builders of the data sets use it as well.
 """

@@ -11,7 +11,6 @@ import itertools
 import math
 import os
 import pathlib
-import secrets
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
+
+from ldeq_jax.media.files import replacing
 
 Path = str | os.PathLike[str]
 Decoder = Callable[[], Iterable[tuple[np.ndarray | None, float]]]
@@ -322,24 +323,6 @@ def _writable(fps: float) -> float:
         for digits in (3, 2, 1)
         if round((rate := round(fps, digits)) * 10**digits) <= 65535 or digits == 1
     )
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[pathlib.Path]:
-    """Gives a name to write to, in the folder of ``path``; at the end the file is renamed to it.
-
-    So what stands there is the former file or the whole new one. After an error nothing is left.
-    The folder is made when missing. Apart from the folder and its ending, the name is ASCII.
-    """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ending = path.suffix if path.suffix.isascii() else ""
-    partial = path.parent / f".{secrets.token_hex(4)}.partial{ending}"
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_video(

@@ -1,0 +1,143 @@
+"""Text in any usual encoding, files whose names are spelt in another way, outputs not replaced."""
+
+import codecs
+import contextlib
+import json
+import os
+import secrets
+import unicodedata
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+RECORD = "written_files"  # entry of a file of numbers: names of all files written with it
+
+Value = TypeVar("Value")
+_MARKS = (  # those of UTF-32 begin with those of UTF-16
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_text(path: str | os.PathLike) -> str:
+    r"""The text of a file: its byte-order mark, if any, tells the encoding and is left out.
+
+    Without a mark it is UTF-8; or UTF-16, if one of the first two bytes is 0; or Latin-1, in which
+    every byte means something, if it is not valid UTF-8. Lines end with \n, whatever they ended
+    with.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it has a mark, but goes on in another encoding.
+    """
+    data = Path(path).read_bytes()
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    if encoding is None and b"\0" in data[:2]:
+        encoding = "utf-16-be" if data[0] == 0 else "utf-16-le"
+    try:
+        text = data.decode(encoding or "utf-8")
+    except UnicodeDecodeError as error:
+        if encoding:
+            raise ValueError(f"{path} is not {encoding} throughout: save it as UTF-8") from error
+        text = data.decode("latin-1")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def find_file(path: Path) -> Path:
+    """The file that is meant by a path, which may spell the last name in another way.
+
+    Lists and disks can differ in upper and lower case, and in the Unicode form of accented letters
+    (macOS writes them as two characters).
+
+    Returns:
+        The path itself if it exists, or if no name in its folder is the same but for case and
+        form, or several are.
+    """
+    if path.exists() or not path.parent.is_dir():
+        return path
+    wanted = fold_name(path.name)
+    found = [name for name in os.listdir(path.parent) if fold_name(name) == wanted]
+    return path.with_name(found[0]) if len(found) == 1 else path
+
+
+def entry_of(entries: Mapping[str, Value], name: str) -> Value | None:
+    """The value of a name in any Unicode form; None if there is none."""
+    composed = {unicodedata.normalize("NFC", key): value for key, value in entries.items()}
+    return entries.get(name, composed.get(unicodedata.normalize("NFC", name)))
+
+
+def fold_name(name: str) -> str:
+    """What names that differ in case or Unicode form alone have in common."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def check_outputs(paths: Sequence[Path], overwrite: bool) -> None:
+    """Refuses to replace files that this program did not write.
+
+    The file of numbers, .json or .npz, lists under `RECORD` the names of all files that were
+    written with it, its own among them; what an earlier one lists may be replaced. So a command
+    can be given again.
+
+    Args:
+        paths: files or folders about to be written into one folder, the file of numbers first.
+        overwrite: replace whatever there is.
+
+    Raises:
+        FileExistsError: one is there already, and is not known to be of this program.
+    """
+    existing = [path for path in paths if os.path.lexists(path)]
+    if overwrite or not existing:
+        return
+    ours = _recorded(paths[0])
+    if foreign := [path for path in existing if path.name not in ours]:
+        raise FileExistsError(
+            f"{foreign[0]} exists and was not written by an earlier call: choose another --output, "
+            "or --overwrite to replace it"
+        )
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a name to write to, in the folder of ``path``; at the end the file is renamed to it.
+
+    So what stands there is the former file or the whole new one. After an error nothing is left.
+    The folder is made when missing. Apart from the folder and its ending, the name is ASCII.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ending = path.suffix if path.suffix.isascii() else ""
+    partial = path.parent / f".{secrets.token_hex(4)}.partial{ending}"
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file, whole or not at all; the folder is made when missing.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+def _recorded(path: Path) -> set[str]:
+    """Names that a file of numbers lists; empty if it is none, or is another program's."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                names = arrays[RECORD].tolist()
+        else:
+            names = json.loads(path.read_text(encoding="utf-8"))[RECORD]
+        return set(names)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return set()

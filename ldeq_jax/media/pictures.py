@@ -1,0 +1,385 @@
+"""Pictures: what a file is, its pixels as 8-bit RGB, the frames of an animation, and writing.
+
+Transparency is left out: colours count as they are stored, which is also how OpenCV reads them.
+"""
+
+import contextlib
+import importlib.util
+import io
+import os
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError, features
+
+from ldeq_jax.media.files import write_whole
+
+Kind = Literal["picture", "animation", "video", "audio"]
+
+MOST_PIXELS = 2**28  # of a picture
+_HEAD = 4096  # bytes of a file that tell what it is
+_SHORTEST, _USUAL = 0.010, 0.100  # seconds; browsers show frames of up to the one for the other
+_MOVING = ("GIF", "WEBP", "PNG", "AVIF", "FLI")  # formats whose further images are later frames
+_ORIENTATION = 0x0112  # of EXIF
+_SUBFILE, _BITS, _PHOTOMETRIC = 254, 258, 262  # tags of TIFF
+_PAGES = ("TIFF", "DCX")  # formats whose further images are other pages
+_VIA_RGBA = ("P", "PA", "LA", "RGBa")  # modes that Pillow cannot turn into RGB at once, or warns
+_8_BIT = ("1", "L", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+_PILLOW = threading.Lock()
+
+# How files begin. All patterns are matched at the first byte, with . for any byte.
+_PICTURES = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG",
+    "GIF": rb"GIF8",
+    "WebP": rb"RIFF.{4}WEBP",
+    "TIFF": rb"II[*+]\x00|MM\x00[*+]",
+    "BMP": rb"BM.{4}\x00{4}",
+}
+_AVIF = rb".{4}ftyp(avi[fs]|mi[af]1.{4}.{0,40}avif)"
+_HEIC = rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)"
+_MP4 = rb".{4}(ftyp|moov|mdat|wide|free|skip|pnot)"
+_VIDEO = (
+    rb"\x1a\x45\xdf\xa3|RIFF.{4}AVI |FLV\x01|\x00\x00\x01[\xb3\xba]|YUV4MPEG2"
+    rb"|\x30\x26\xb2\x75\x8e\x66\xcf\x11|(?!GIF8)\x47.{187}\x47.{187}\x47"
+)
+_AUDIO = (
+    rb"ID3|fLaC|RIFF.{4}WAVE|RF64.{4}WAVE|FORM.{4}AIF|#!AMR|caff|.{4}ftyp(M4A|M4B|M4P|F4A) "
+    rb"|\xff[\xe2\xe3\xf1-\xf3\xf9-\xfd]"
+)
+_OTHER = {
+    rb"%PDF": "is a PDF document: save the picture in it as JPEG or PNG",
+    rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!": "is an archive: unpack it",
+    rb"version https://git-lfs": "is a Git LFS pointer, not the file: run `git lfs pull`",
+    rb"\xff\x0a|\x00{3}\x0cJXL ": "is a JPEG XL picture: convert it to JPEG or PNG",
+    rb"#\?(RADIANCE|RGBE)|v/1\x01": "is a high dynamic range picture: convert it to JPEG or PNG",
+    rb"II\*\x00.{4}CR|IIR[OS]|IIU\x00|FUJIFILMCCD-RAW|.{4}ftypcrx ": (
+        "is a raw photo of a camera: convert it to JPEG or PNG"
+    ),
+    rb"\x93NUMPY": "is a NumPy array, not a picture",
+    rb"\s*(<!doctype html|<html|<head|<body)": (
+        "is an HTML page, not a picture or video: was the download complete?"
+    ),
+    rb"\s*<(?=.*<svg|svg)": "is an SVG drawing: convert it to PNG",
+}
+
+
+class PictureError(ValueError):
+    """A file that cannot be read as a picture; the message names it and says why."""
+
+
+class _Unsuitable(Exception):
+    """What is wrong with a picture, beginning with "is"; the name of the file goes before it."""
+
+
+def kind_of(path: str | os.PathLike) -> Kind:
+    """What a file is, by its content, whatever its name ends in.
+
+    A damaged file is of the kind that its beginning says. GIF, WebP, PNG and AVIF with more than
+    one frame are animations; a TIFF of several pages is a picture.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        PictureError: it is neither; the message says what it is and what to do.
+    """
+    path = Path(path)
+    if not path.is_file():
+        reason = "it is a folder" if path.is_dir() else "there is no such file"
+        raise FileNotFoundError(f"no picture {path}, nor a video of that name: {reason}")
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+        if reason := _obstacle(head):
+            raise PictureError(f"{path} {reason}")
+        if _begins(_AUDIO, head):
+            return "audio"
+        if _begins(_MP4, head) and not _begins(_AVIF, head) and not _begins(_HEIC, head):
+            return "video" if _shows_something(file) else "audio"
+        if _begins(b"OggS", head):
+            return "video" if re.search(rb"theora|OVP80|BBCD", head) else "audio"
+        if _begins(_VIDEO, head):
+            return "video"
+        file.seek(0)
+        try:
+            with _open(file) as picture:
+                moves = picture.format in _MOVING and _num_frames(picture) > 1
+                return "animation" if moves else "picture"
+        except UnidentifiedImageError:
+            if any(_begins(pattern, head) for pattern in _PICTURES.values()):
+                return "picture"
+        except Exception:  # Pillow raises many kinds, depending on the format
+            return "picture"
+        if b"\0" not in head:
+            raise PictureError(f"{path} is text, neither a picture nor a video")
+        if _opens_as_video(file):
+            return "video"
+    raise PictureError(f"{path} is of a kind that is not known, neither a picture nor a video")
+
+
+def read_picture(path: str | os.PathLike) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a picture, turned upright as its EXIF tag says; the first page.
+
+    Grey of 16 bits is scaled to 8; transparency is left out.
+
+    Raises:
+        OSError: the file cannot be opened.
+        PictureError: it is no picture, damaged or cut short, has more than `MOST_PIXELS`, or
+            numbers of 32 bits, of which nothing says what is white.
+    """
+    with _reading(path) as picture:
+        return _pixels(picture, upright=True)
+
+
+def count_pages(path: str | os.PathLike) -> int:
+    """Number of pages of a picture, of which `read_picture` reads the first.
+
+    Raises:
+        OSError, PictureError: as `read_picture`.
+    """
+    with _reading(path) as picture:
+        return getattr(picture, "n_frames", 1) if picture.format in _PAGES else 1
+
+
+def animation_frames(path: str | os.PathLike) -> Iterator[tuple[np.ndarray | None, float]]:
+    """Frames of an animated GIF, WebP, PNG or AVIF, one after the other.
+
+    Yields:
+        The frame, (H, W, 3) uint8 RGB, and the time at which it is first shown, in seconds, the
+        first at 0. Frames meant for 10 ms or less are shown for 100 ms, as in web browsers. In
+        place of a frame that is damaged comes None, and nothing after it, for later frames build
+        upon it.
+
+    Raises:
+        OSError, PictureError: as `read_picture`, for the first frame.
+    """
+    with _reading(path) as picture:
+        time = 0.0
+        first = picture.n_frames - _num_frames(picture)
+        for index in range(first, picture.n_frames):
+            try:
+                picture.seek(index)
+                frame = _pixels(picture, upright=True)
+            except Exception:  # of many kinds
+                if index == first:
+                    raise
+                yield None, time
+                return
+            yield frame, time
+            duration = (picture.info.get("duration") or 0) / 1000
+            time += duration if duration > _SHORTEST else _USUAL
+
+
+def stored_picture(path: str | os.PathLike) -> tuple[bytes, tuple[int, int]]:
+    """Encoded bytes of a picture for a data set, and its (width, height) as stored.
+
+    The bytes are the file's own, all of which were decoded once, unless readers would disagree
+    about them: what is no JPEG or PNG of 8-bit RGB or grey, or has an orientation tag, comes back
+    as an RGB PNG. It is not turned, for coordinates belong to the pixels as stored.
+
+    Raises:
+        OSError, PictureError: as `read_picture`; also for an animation or several pages.
+    """
+    data = Path(path).read_bytes()
+    with _reading(path, io.BytesIO(data)) as picture:
+        if picture.format in _MOVING + _PAGES and _num_frames(picture) > 1:
+            raise PictureError(
+                f"{path} holds {_num_frames(picture)} pictures: save the one that is labelled"
+            )
+        plain = (
+            picture.format in ("JPEG", "MPO", "PNG")
+            and picture.mode in ("RGB", "L")
+            and picture.getexif().get(_ORIENTATION, 1) == 1
+            and not (picture.format == "PNG" and data[24] == 16)  # bits, in the header
+        )
+        pixels = _pixels(picture, upright=False)
+    if plain:
+        return data, pixels.shape[1::-1]
+    return _encode(pixels, ".png"), pixels.shape[1::-1]
+
+
+def decode_stored(data: bytes) -> np.ndarray | None:
+    """(H, W, 3) uint8 RGB of what `stored_picture` returned, not turned; None if it is damaged."""
+    # OpenCV is faster than Pillow; that the bytes are whole was checked when they were stored.
+    mode = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    return cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+
+
+def write_picture(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Writes a picture, whole or not at all; the folder is made when missing.
+
+    Args:
+        path: file to write, replaced if it exists; its ending gives the format.
+        image: (H, W, 3) uint8 RGB.
+
+    Raises:
+        OSError: it cannot be written, or the format is unknown.
+    """
+    path = Path(path)
+    try:
+        write_whole(path, _encode(image, path.suffix))
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"cannot write {path} ({error}): use a name ending in .png or .jpg in a writable folder"
+        ) from error
+
+
+def _encode(image: np.ndarray, suffix: str) -> bytes:
+    """A picture (H, W, 3) uint8 RGB in the format of a suffix.
+
+    Encoding in memory, as OpenCV cannot open every name that a file can have.
+    """
+    try:
+        done, data = cv2.imencode(suffix, image[..., ::-1])
+    except cv2.error as error:
+        raise ValueError(f"OpenCV does not write {suffix or 'files without an ending'}") from error
+    if not done:
+        raise ValueError(f"OpenCV cannot write {image.shape} as {suffix}")
+    return data.tobytes()
+
+
+def _begins(pattern: bytes, head: bytes) -> bool:
+    return re.match(pattern, head, re.DOTALL) is not None
+
+
+def _obstacle(head: bytes) -> str:
+    """Why a file that begins so is of no use, and what to do; empty if nothing is known."""
+    if not head:
+        return "is empty: was the download or copy complete?"
+    if not any(head):
+        return "begins with nothing but zeros: was the download or copy complete?"
+    if _begins(_AVIF, head):
+        known = features.check("avif")
+        return "" if known else "is an AVIF picture: convert it to JPEG or PNG, or update Pillow"
+    if _begins(_HEIC, head):
+        if importlib.util.find_spec("pillow_heif") is None:
+            return "is an HEIC picture: convert it to JPEG or PNG, or pip install pillow-heif"
+        importlib.import_module("pillow_heif").register_heif_opener()
+    text = head.removeprefix(b"\xef\xbb\xbf").lower()
+    for pattern, reason in _OTHER.items():
+        if _begins(pattern, head) or _begins(pattern, text):
+            return reason
+    return ""
+
+
+def _shows_something(file: BinaryIO) -> bool:
+    """Whether an MP4 or QuickTime file has a track of pictures, or does not say (yet)."""
+    start, end = 0, file.seek(0, os.SEEK_END)
+    while start + 8 <= end:
+        file.seek(start)
+        header = file.read(16)
+        size = int.from_bytes(header[:4])
+        size = int.from_bytes(header[8:]) if size == 1 else size or end - start
+        if header[4:8] == b"moov":
+            file.seek(start)
+            handlers = re.findall(rb"hdlr.{8}(....)", file.read(size), re.DOTALL)
+            return not handlers or b"vide" in handlers
+        start += max(size, 8)
+    return True
+
+
+def _opens_as_video(file: BinaryIO) -> bool:
+    file.seek(0)
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns if not
+    capture = cv2.VideoCapture(file, cv2.CAP_FFMPEG, [])
+    try:
+        return capture.isOpened()
+    finally:
+        capture.release()
+        cv2.utils.logging.setLogLevel(level)
+
+
+@contextlib.contextmanager
+def _reading(path: str | os.PathLike, file: BinaryIO | None = None) -> Iterator[Image.Image]:
+    """An open picture; all that goes wrong with it is a PictureError that names the file.
+
+    Args:
+        path: the picture.
+        file: its content, if that is at hand.
+    """
+    with file or Path(path).open("rb") as content:
+        head = content.read(_HEAD)
+        content.seek(0)
+        if reason := _obstacle(head):
+            raise PictureError(f"{path} {reason}")
+        try:
+            with _open(content) as picture:
+                yield picture
+        except PictureError:
+            raise
+        except _Unsuitable as error:
+            raise PictureError(f"{path} {error}") from None
+        except Exception as error:  # Pillow raises many kinds, depending on the format
+            reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+            for name, pattern in _PICTURES.items():
+                if _begins(pattern, head):
+                    reason = f": this {name} is damaged, cut short or of a rare form{reason}"
+            raise PictureError(
+                f"{path} is not a readable picture{reason or ', by its content'}"
+            ) from error
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    """A picture of which only the header is read.
+
+    Raises:
+        _Unsuitable: it is too large.
+        Exception: it is no picture, or damaged; of many kinds.
+    """
+    with _PILLOW:  # whose own limit is below what the cameras of telephones take
+        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            picture = Image.open(file)
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
+    width, height = picture.size
+    if width * height > MOST_PIXELS:
+        raise _Unsuitable(
+            f"is too large, {width} x {height} pixels of at most {MOST_PIXELS // 10**6} million: "
+            "scale it down, or cut the face out"
+        )
+    return picture
+
+
+def _num_frames(picture: Image.Image) -> int:
+    """Frames of an animation, pages of a document; 1 for a plain picture."""
+    if picture.format not in _MOVING + _PAGES:
+        return 1
+    # An animated PNG may begin with a picture for readers that cannot show it.
+    return getattr(picture, "n_frames", 1) - bool(picture.info.get("default_image"))
+
+
+def _pixels(picture: Image.Image, upright: bool) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an open picture, all of which is decoded.
+
+    Raises:
+        _Unsuitable: nothing says what is white.
+        Exception: it is damaged; of many kinds.
+    """
+    form, tags = picture.format, getattr(picture, "tag_v2", {})
+    if tags.get(_SUBFILE, 0) & 1:
+        raise _Unsuitable(
+            "is a raw photo of a camera, or another TIFF that begins with a small preview: convert "
+            "it to JPEG or PNG"
+        )
+    picture.load()  # OpenCV would fill what is cut off with grey and say nothing
+    if upright and picture.getexif().get(_ORIENTATION, 1) != 1:
+        picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and form in ("PNG", "PPM")):
+        white = 2 ** tags.get(_BITS, (16,))[0] - 1
+        grey = (np.asarray(picture).astype(np.uint32) * 255 + white // 2) // white
+        if tags.get(_PHOTOMETRIC) == 0:  # white is zero, which Pillow minds up to 8 bits only
+            grey = 255 - grey
+        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    if picture.mode in _VIA_RGBA:
+        picture = picture.convert("RGBA")
+    if picture.mode not in _8_BIT:
+        what = {"I": "of 32-bit integers", "F": "of floating-point numbers"}
+        raise _Unsuitable(
+            f"is a picture {what.get(picture.mode, f'of mode {picture.mode}')}, of which nothing "
+            "says what is white: save it with 8 or 16 bits"
+        )
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
