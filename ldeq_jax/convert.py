@@ -10,6 +10,8 @@ which do the rest, do not.
 """
 
 import argparse
+import ast
+import contextlib
 import dataclasses
 import json
 import math
@@ -31,6 +33,7 @@ from ldeq_jax.released import (
     from_released,
     lost_settings,
     read_settings,
+    stored_names,
     to_released,
 )
 from ldeq_jax.schema import IBUG_68, WFLW_98, get_schema
@@ -174,8 +177,8 @@ def _parser():
 def _import(options):
     """File to directory."""
     state_dict, args = read_released(options.source)
-    by_hand = dict(_assignment(text) for text in options.set)
-    args |= by_hand
+    by_hand = stored_names(dict(_assignment(text) for text in options.set))
+    args = stored_names(args) | by_hand
     settings = read_settings(state_dict, args)
     model, variables = from_released(state_dict, args)
     schema = _schema(options.schema, model.config.num_landmarks)
@@ -206,6 +209,10 @@ def _import(options):
         print(f"  {name:<29} {setting.value!s:<10} {origin}")
     if unused := sorted(args.keys() - settings.keys() - {"heatmap_size"}):
         print(f"\nargs that say nothing of the model: {', '.join(unused)}")
+    if args.get("AMP"):
+        print(
+            "\nthe args say AMP: the model was trained in mixed precision, and runs in float32 here"
+        )
     print(f"\nwrote {options.output}\n{_LICENCE}", end="")
 
 
@@ -216,7 +223,7 @@ def _export(options):
     state_dict, args = to_released(model, variables, step)
     lost = lost_settings(model, state_dict, args)
     if options.args_from is not None:
-        args = read_released(options.args_from)[1] | args
+        args = stored_names(read_released(options.args_from)[1]) | args
     write_released(options.output, state_dict, args)
     print(f"wrote {options.output}: {len(state_dict)} tensors")
     if lost:
@@ -225,14 +232,14 @@ def _export(options):
 
 
 def _assignment(text):
-    """Name and value of NAME=VALUE; the value as JSON, or else as text."""
+    """Name and value of NAME=VALUE; the value as JSON, as Python writes it, or else as text."""
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise ValueError(f"--set needs NAME=VALUE, not {text!r}")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+    for parse in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return name, parse(value)
+    return name, value
 
 
 def _schema(name, num_landmarks):
