@@ -54,15 +54,15 @@ from absl import app, flags, logging
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from ldeq_jax import checkpoints, inference, report, rwr, tracking, video_report
+from ldeq_jax import checkpoints, inference, paths, report, rwr, tracking, video_report
 from ldeq_jax.schema import LandmarkSchema, get_schema
 
-_CHECKPOINT = flags.DEFINE_string(
+_CHECKPOINT = paths.define(
     "checkpoint",
     None,
     "A training run's --workdir, whose best model is taken, or a released model.",
 )
-_OUTPUT = flags.DEFINE_string(
+_OUTPUT = paths.define(
     "output",
     None,
     "Drawing to write, .png or .jpg, of a video .mp4; the numbers go to the same name with .json, "
@@ -74,7 +74,7 @@ _BOX = flags.DEFINE_multi_string(
     "x1,y1,x2,y2 of a face, pixels of the picture, or of a video's first frame. Repeat it for more "
     "faces of a picture.",
 )
-_BOXES = flags.DEFINE_string(
+_BOXES = paths.define(
     "boxes", None, "Video: .npy file with the face's box in every frame, NaN where there is none."
 )
 _CROP_AT_BOXES = flags.DEFINE_bool(
@@ -130,8 +130,8 @@ def main(argv: list[str]) -> None:
     if len(argv) != 2:
         given = f"got {len(argv) - 1}: {' '.join(argv[1:])}"
         raise app.UsageError(f"one picture or video is needed, {given}")
-    path, output = Path(argv[1]), Path(_OUTPUT.value)
     try:
+        path, output = paths.expand(argv[1]), Path(_OUTPUT.value)
         if is_video(path):
             predict_video(path, _CHECKPOINT.value, output)
         elif given := [flag.name for flag in _OF_VIDEOS if flag.present]:

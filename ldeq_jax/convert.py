@@ -23,7 +23,7 @@ from typing import Any, get_args
 import jax
 import numpy as np
 
-from ldeq_jax import checkpoints
+from ldeq_jax import checkpoints, paths
 from ldeq_jax.config import Config
 from ldeq_jax.data import Crop, DataConfig
 from ldeq_jax.model import LDEQ
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     try:
         if options.output.exists() and (options.output.is_file() or any(options.output.iterdir())):
-            raise ValueError(f"--output={options.output} exists: delete it, or choose another name")
+            raise ValueError(f"--output={options.output} exists already: choose another name")
         options.output.parent.mkdir(parents=True, exist_ok=True)
         convert, others = (_export, _OF_FILES) if options.source.is_dir() else (_import, _OF_MODELS)
         if misplaced := [name for name in others if getattr(options, name)]:
@@ -134,8 +134,12 @@ def _parser():
         "directory), or a model of this package into such a file.",
         epilog=_LICENCE,
     )
-    parser.add_argument("source", type=Path, help="checkpoint file, or directory of a model or run")
-    parser.add_argument("--output", type=Path, required=True, help="directory, or file, to write")
+    parser.add_argument(
+        "source", type=paths.expand, help="checkpoint file, or directory of a model or run"
+    )
+    parser.add_argument(
+        "--output", type=paths.expand, required=True, help="directory, or file, to write"
+    )
     to_ours = parser.add_argument_group("from a file")
     to_ours.add_argument(
         "--set",
@@ -167,7 +171,7 @@ def _parser():
     to_theirs = parser.add_argument_group("from a directory")
     to_theirs.add_argument(
         "--args_from",
-        type=Path,
+        type=paths.expand,
         metavar="FILE",
         help="checkpoint file whose args are kept, but for those that the model says itself",
     )

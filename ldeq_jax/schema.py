@@ -28,6 +28,7 @@ a mean face: its points must land on themselves.
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -217,7 +218,7 @@ def get_schema(schema: str | LandmarkSchema) -> LandmarkSchema:
 
 def _read(path: str) -> LandmarkSchema:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(os.path.expanduser(path), encoding="utf-8") as file:
             fields = json.load(file)
         for name in ("flip_permutation", "eye_corners"):
             fields[name] = tuple(fields[name])

@@ -330,8 +330,10 @@ def test_mistakes_on_the_command_line(file, schema, tmp_path):
     taken, model = tmp_path / "taken", tmp_path / "model"
     taken.mkdir()
     (taken / "precious").write_text("x")
-    assert "exists: delete it" in complaint(file, f"--output={taken}", f"--schema={schema}")
-    assert "exists: delete it" in complaint(taken, f"--output={file}")
+    assert "exists already: choose another" in complaint(
+        file, f"--output={taken}", f"--schema={schema}"
+    )
+    assert "exists already: choose another" in complaint(taken, f"--output={file}")
     assert (taken / "precious").read_text() == "x"
     assert "10 landmarks; say what they mean" in complaint(file, f"--output={model}")
     assert "--set needs NAME=VALUE" in complaint(file, f"--output={model}", "--set=solver")

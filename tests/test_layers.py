@@ -29,6 +29,7 @@ LAYERS = (
         "metrics",
         "filters",
         "hosts",
+        "paths",
     ),
     ("model",),
     ("augment", "data", "videos", "training", "rwr", "released"),
