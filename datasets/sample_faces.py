@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="then: python datasets/build.py ibug_300w --manual_dir=OUTPUT --data_dir=DATA_DIR",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--output", type=_path, required=True, help="folder to write into")
     parser.add_argument("--train", type=int, default=300, help="training faces (default: 300)")
     parser.add_argument("--test", type=int, default=40, help="test faces (default: 40)")
     parser.add_argument("--size", type=int, default=200, help="picture side, pixels (default: 200)")
@@ -39,8 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     for number, (split, folder) in enumerate(FOLDERS.items()):
-        folder = args.output.expanduser() / folder
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = args.output / folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(f"cannot write to --output={args.output} ({error.strerror})")
         for old in sorted(folder.iterdir()):
             if not old.name.startswith("sample_"):
                 parser.error(f"{old} was not drawn by this script: choose another --output")
@@ -52,6 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_face(folder / f"sample_{index:04d}", image, landmarks)
     print(f"drawn: {args.train} training and {args.test} test faces in {args.output}")
     return 0
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: no home directory of that user") from error
 
 
 def write_face(stem: Path, image: np.ndarray, landmarks: np.ndarray) -> None:
