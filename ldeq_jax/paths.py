@@ -15,9 +15,7 @@ def expand(path: str | os.PathLike[str]) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise ValueError(
-            f"{path}: no home directory of that user; write ./{path} for a folder of that name"
-        ) from error
+        raise ValueError(f"{path}: no home directory of that user") from error
 
 
 def define(name: str, default: str | None, help: str) -> flags.FlagHolder[str | None]:

@@ -343,6 +343,15 @@ def test_mistakes_on_the_command_line(file, schema, tmp_path):
     assert not model.exists()
 
 
+def test_the_home_directory_is_written_as_a_tilde(file, schema, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    convert.main([f"~/{file.name}", "--output=~/model", f"--schema=~/{schema.name}"])
+    convert.main(["~/model", "--output=~/back.pth.tar", f"--args_from=~/{file.name}"])
+    assert (tmp_path / "model").is_dir() and (tmp_path / "back.pth.tar").is_file()
+    assert not (tmp_path / "~").exists()
+
+
 def test_half_precision_is_read_exactly(tmp_path):
     tensor = torch.tensor([1.5, -0.007], dtype=torch.bfloat16)
     torch.save({"args": STILL, "state_dict": {"a": tensor}}, tmp_path / "half.pth.tar")
