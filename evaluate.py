@@ -58,6 +58,7 @@ from ldeq_jax import (
     hosts,
     inference,
     metrics,
+    paths,
     report,
     rwr,
     solver,
@@ -70,12 +71,12 @@ from ldeq_jax.hosts import say
 from ldeq_jax.media import files
 from ldeq_jax.schema import LandmarkSchema, get_schema
 
-_CHECKPOINT = flags.DEFINE_string(
+_CHECKPOINT = paths.define(
     "checkpoint",
     None,
     "A training run's --workdir, whose best model is taken, or a released model.",
 )
-_OUTPUT = flags.DEFINE_string("output", None, "Directory of the results, created when missing.")
+_OUTPUT = paths.define("output", None, "Directory of the results, created when missing.")
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite",
     False,
@@ -91,7 +92,7 @@ _SPLIT = flags.DEFINE_string(
     None,
     'Split or part of one, e.g. test, "test[:100]", "a+b". The model\'s own if unset.',
 )
-_DATA_DIR = flags.DEFINE_string(
+_DATA_DIR = paths.define(
     "data_dir", None, "Folder of the data sets; if unset, $TFDS_DATA_DIR or ~/tensorflow_datasets."
 )
 _CROP = flags.DEFINE_enum(
@@ -161,7 +162,7 @@ _SLACK = flags.DEFINE_float(
     "Videos: percent by which a chosen setting's NME may exceed the frames' alone.",
     lower_bound=0,
 )
-_POINTS = flags.DEFINE_string(
+_POINTS = paths.define(
     "points",
     None,
     "Videos: JSON file with the labelled landmark that each predicted one is compared with, as "

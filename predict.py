@@ -65,17 +65,26 @@ import numpy as np
 from absl import app, flags, logging
 from tqdm import tqdm
 
-from ldeq_jax import checkpoints, hosts, inference, report, rwr, tracking, video_report
+from ldeq_jax import (
+    checkpoints,
+    hosts,
+    inference,
+    paths,
+    report,
+    rwr,
+    tracking,
+    video_report,
+)
 from ldeq_jax.media import files, pictures
 from ldeq_jax.media.video import VideoReader
 from ldeq_jax.schema import LandmarkSchema, get_schema
 
-_CHECKPOINT = flags.DEFINE_string(
+_CHECKPOINT = paths.define(
     "checkpoint",
     None,
     "A training run's --workdir, whose best model is taken, or a released model.",
 )
-_OUTPUT = flags.DEFINE_string(
+_OUTPUT = paths.define(
     "output",
     None,
     "Drawing to write, .png or .jpg, of a video .mp4; the numbers go to the same name with .json, "
@@ -92,7 +101,7 @@ _BOX = flags.DEFINE_multi_string(
     "x1,y1,x2,y2 of a face, pixels of the picture, or of a video's first frame. Repeat it for more "
     "faces of a picture.",
 )
-_BOXES = flags.DEFINE_string(
+_BOXES = paths.define(
     "boxes", None, "Video: .npy file with the face's box in every frame, NaN where there is none."
 )
 _CROP_AT_BOXES = flags.DEFINE_bool(
@@ -150,8 +159,8 @@ def main(argv: list[str]) -> None:
         given = f"got {len(argv) - 1}: {' '.join(argv[1:])}"
         raise app.UsageError(f"one picture or video is needed, {given}")
     sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
-    path, output = Path(argv[1]), Path(_OUTPUT.value)
     try:
+        path, output = paths.expand(argv[1]), Path(_OUTPUT.value)
         kind = pictures.kind_of(path)
         if kind == "audio":
             raise ValueError(f"{path} is sound without a video (a cover picture does not count)")

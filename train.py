@@ -12,6 +12,9 @@ cost and reach. The working directory gets
 
 Run the same command again to go on after an interruption: it continues from the last checkpoint as
 if nothing had happened. Ctrl-C and SIGTERM save a checkpoint first, and a second one stops at once.
+A larger train.num_steps extends a run, also a finished one, where the learning rates up to now do
+not depend on the number of steps (optimizer.decay "step" or "none"); else train.start_from begins
+a new run with the weights of an old one.
 
 To see what the model will be shown, without training:
 
@@ -43,7 +46,7 @@ from ml_collections import config_flags
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from ldeq_jax import checkpoints, data, hosts, inference, metrics, report, training
+from ldeq_jax import checkpoints, data, hosts, inference, metrics, paths, report, training
 from ldeq_jax.config import Config, check_field, from_mapping, to_mapping
 from ldeq_jax.hosts import say
 from ldeq_jax.schema import LandmarkSchema, get_schema
@@ -54,8 +57,8 @@ _CONFIG = config_flags.DEFINE_config_file(
     "Config file, e.g. configs/tiny.py. Its fields are set by --config.SECTION.FIELD=VALUE; the "
     "sections are model, data, augment, optimizer and train, see ldeq_jax/config.py.",
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run, created when missing.")
-_CONTACT_SHEET = flags.DEFINE_string(
+_WORKDIR = paths.define("workdir", None, "Directory of the run, created when missing.")
+_CONTACT_SHEET = paths.define(
     "contact_sheet", None, "Draw the first augmented training faces to this PNG and stop."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -329,9 +332,11 @@ def _is_of(line, start):
 
 def parse_flags(argv: list[str]) -> list[str]:
     """As absl does, after a look whether the config's fields exist: ml_collections names none."""
-    for argument in argv:
+    for place, argument in enumerate(argv):
         if argument.startswith("--config."):
             check_field(argument.removeprefix("--config.").partition("=")[0])
+        if argument.startswith("--config=~"):
+            argv[place] = f"--config={paths.expand(argument.removeprefix('--config='))}"
     return app.parse_flags_with_usage(argv)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
+import errno
 import importlib
 import io
 import os
@@ -19,6 +19,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import filelock
 import tensorflow_datasets as tfds
 
 HERE = Path(__file__).resolve().parent
@@ -28,12 +29,16 @@ if str(HERE) not in sys.path:
 from problems import NothingUsable  # noqa: E402  (needs the path above)
 
 
+class CannotWrite(OSError):
+    """The folder of the data sets cannot be written to."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Builds the data set named on the command line.
 
     Returns:
-        0 when the data set is there at the end, 1 when nothing usable was found. A command line
-        that makes no sense exits with 2.
+        0 when the data set is there at the end, 1 when nothing usable was found. Exits with 1 when
+        `--data_dir` cannot be written to, with 2 when the command line makes no sense.
     """
     parser = _parser()
     args = parser.parse_args(argv)
@@ -47,14 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.manual_dir.is_dir() or not any(args.manual_dir.iterdir()):
         layout = builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS
         parser.error(f"--manual_dir={args.manual_dir} is no folder or is empty\n{layout}")
-    return build(
-        builder_class,
-        config or None,
-        args.manual_dir,
-        args.data_dir,
-        args.overwrite,
-        args.max_examples_per_split,
-    )
+    try:
+        return build(
+            builder_class,
+            config or None,
+            args.manual_dir,
+            args.data_dir,
+            args.overwrite,
+            args.max_examples_per_split,
+        )
+    except CannotWrite as error:
+        parser.exit(1, f"build.py: {error}\n")
 
 
 def builder_names() -> list[str]:
@@ -91,16 +99,18 @@ def build(
 
     Returns:
         The exit code: 0 if the data set is in place, else 1.
+
+    Raises:
+        CannotWrite: `data_dir` cannot be written to.
     """
     stage = data_dir / ".building"
+    if not overwrite and _is_built(_target(builder_class, config, data_dir)):
+        return 0  # also where nothing may be written
     with _only_build_in(data_dir):
         shutil.rmtree(stage, ignore_errors=True)
         builder = builder_class(data_dir=stage, config=config)
         target = data_dir / builder.data_path.relative_to(stage)
-        if target.exists() and not overwrite:
-            built = tfds.builder_from_directory(target)
-            counts = ", ".join(f"{s} {i.num_examples}" for s, i in built.info.splits.items())
-            print(f"already built: {target} ({counts}); --overwrite builds it anew")
+        if not overwrite and _is_built(target):  # by the build that was waited for
             return 0
         try:
             settings = tfds.download.DownloadConfig(
@@ -127,6 +137,22 @@ def build(
     return 0
 
 
+def _target(builder_class, config: str | None, data_dir: Path) -> Path:
+    """Where the data set will lie, as a builder that finds nothing there says."""
+    nowhere = data_dir / ".nothing"
+    return data_dir / builder_class(data_dir=nowhere, config=config).data_path.relative_to(nowhere)
+
+
+def _is_built(target: Path) -> bool:
+    """Whether a data set is there; says so if it is."""
+    if not target.exists():
+        return False
+    built = tfds.builder_from_directory(target)
+    counts = ", ".join(f"{s} {i.num_examples}" for s, i in built.info.splits.items())
+    print(f"already built: {target} ({counts}); --overwrite builds it again")
+    return True
+
+
 def _move_into_place(stage: Path, built: Path, target: Path) -> None:
     """Renames only, so that no half-copied or half-deleted folder ever stands at `target`."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -142,18 +168,32 @@ def _move_into_place(stage: Path, built: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _only_build_in(data_dir: Path) -> Iterator[None]:
-    """Waits for other builds into the same folder; the lock dies with its process."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    handle = os.open(data_dir, os.O_RDONLY)
-    try:
+    """Waits for other builds into the same folder; the lock dies with its process.
+
+    A file system without locks keeps nothing out.
+
+    Raises:
+        CannotWrite: the folder cannot be written to.
+    """
+    with contextlib.ExitStack() as stack:
+        lock = filelock.FileLock(data_dir / ".building.lock")
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another build is writing to {data_dir}: waiting for it to end", file=sys.stderr)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            data_dir.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(lock.acquire(timeout=0))
+            except filelock.Timeout:
+                note = f"another build is writing to {data_dir}: waiting for it to end"
+                print(note, file=sys.stderr)
+                stack.enter_context(lock.acquire())
+        except NotImplementedError:
+            pass
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+                raise CannotWrite(
+                    f"cannot write to --data_dir={data_dir} ({error.strerror or error}): make it a "
+                    "folder that you may write to, or choose another"
+                ) from error
         yield
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -203,7 +243,9 @@ def _parser() -> argparse.ArgumentParser:
         default=default.expanduser(),
         help="where built data sets live (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="build anew what is already built")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="build again what is already built"
+    )
     parser.add_argument(
         "--max_examples_per_split",
         type=_positive,
@@ -221,7 +263,10 @@ def _positive(text: str) -> int:
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser().resolve()
+    try:
+        return Path(text).expanduser().resolve()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: no home directory of that user") from error
 
 
 if __name__ == "__main__":

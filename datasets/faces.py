@@ -11,6 +11,8 @@ from problems import Problem
 
 from ldeq_jax.media import files, pictures
 
+PIXELS = "the centre of the top-left one at (0, 0)"
+
 
 def face_info(
     builder: tfds.core.DatasetBuilder,
@@ -33,13 +35,31 @@ def face_info(
         The info, with `schema` and `attribute_names` as metadata. Landmarks (K, 2) and boxes
         (x1, y1, x2, y2) are picture pixels, (x, y), the centre of the top-left pixel at (0, 0).
     """
+    tensor = tfds.features.Tensor
     features = tfds.features.FeaturesDict(
         {
-            "image": tfds.features.Image(shape=(None, None, 3)),
-            "landmarks": tfds.features.Tensor(shape=(num_landmarks, 2), dtype=np.float32),
-            "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
-            "attributes": tfds.features.Tensor(shape=(len(attribute_names),), dtype=np.bool_),
-            "name": tfds.features.Text(),
+            "image": tfds.features.Image(
+                shape=(None, None, 3), doc="The picture, height x width x RGB, 0 to 255."
+            ),
+            "landmarks": tensor(
+                shape=(num_landmarks, 2),
+                dtype=np.float32,
+                doc=f"Points x, y in pixels of the picture, {PIXELS}; in the order of the schema "
+                f"{schema}.",
+            ),
+            "box": tensor(
+                shape=(4,),
+                dtype=np.float32,
+                doc=f"The face's x1, y1, x2, y2 in pixels of the picture, {PIXELS}.",
+            ),
+            "attributes": tensor(
+                shape=(len(attribute_names),),
+                dtype=np.bool_,
+                doc=f"True where it applies, in this order: {', '.join(attribute_names)}.",
+            ),
+            "name": tfds.features.Text(
+                doc="Path of the picture as downloaded, and the face's number where it has several."
+            ),
         }
     )
     metadata = tfds.core.MetadataDict(schema=schema, attribute_names=list(attribute_names))

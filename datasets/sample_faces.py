@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="then: python datasets/build.py ibug_300w --manual_dir=OUTPUT --data_dir=DATA_DIR",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--output", type=_path, required=True, help="folder to write into")
     parser.add_argument("--train", type=int, default=300, help="training faces (default: 300)")
     parser.add_argument("--test", type=int, default=40, help="test faces (default: 40)")
     parser.add_argument("--size", type=int, default=200, help="picture side, pixels (default: 200)")
@@ -39,15 +39,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--seed", type=int, default=0, help="another seed, other faces (default: 0)"
     )
     args = parser.parse_args(argv)
-    folders = {split: args.output.expanduser() / folder for split, folder in FOLDERS.items()}
+    folders = {split: args.output / folder for split, folder in FOLDERS.items()}
     earlier = [old for folder in folders.values() for old in sorted(folder.glob("*"))]
     for old in earlier:
         if not re.fullmatch(r"sample_\d{4,}\.(jpg|pts)", old.name):
             parser.error(f"{old} was not drawn by this script: choose another --output")
-    for old in earlier:
-        old.unlink()
+    try:
+        for old in earlier:
+            old.unlink()
+        for folder in folders.values():
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"cannot write to --output={args.output} ({error.strerror})")
     for number, (split, folder) in enumerate(folders.items()):
-        folder.mkdir(parents=True, exist_ok=True)
         for index in tqdm(range(getattr(args, split)), desc=split, unit="face", disable=None):
             image, landmarks = draw_face(
                 np.random.default_rng([args.seed, number, index]), args.size
@@ -55,6 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_face(folder / f"sample_{index:04d}", image, landmarks)
     print(f"drawn: {args.train} training and {args.test} test faces in {args.output}")
     return 0
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: no home directory of that user") from error
 
 
 def write_face(stem: Path, image: np.ndarray, landmarks: np.ndarray) -> None:

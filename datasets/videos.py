@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from faces import PIXELS
 from problems import Problem
 
 from ldeq_jax.media.video import VideoReader
@@ -42,13 +43,33 @@ def video_info(
     tensor = tfds.features.Tensor
     features = tfds.features.FeaturesDict(
         {
-            "video": tensor(shape=(), dtype=np.object_),  # tfds.features.Video needs TensorFlow
-            "landmarks": tensor(shape=(num_frames, num_landmarks, 2), dtype=np.float32),
-            "boxes": tensor(shape=(num_frames, 4), dtype=np.float32),
-            "mask": tensor(shape=(num_frames,), dtype=np.bool_),
-            "fps": tensor(shape=(), dtype=np.float32),
-            "attributes": tensor(shape=(len(attribute_names),), dtype=np.bool_),
-            "name": tfds.features.Text(),
+            "video": tensor(  # tfds.features.Video needs TensorFlow
+                shape=(), dtype=np.object_, doc="Bytes of the video file, which has T frames."
+            ),
+            "landmarks": tensor(
+                shape=(num_frames, num_landmarks, 2),
+                dtype=np.float32,
+                doc=f"For each frame, points x, y in its pixels, {PIXELS}; in the order of the "
+                f"schema {schema or 'in the metadata'}. NaN in frames without labels.",
+            ),
+            "boxes": tensor(
+                shape=(num_frames, 4),
+                dtype=np.float32,
+                doc=f"For each frame, the face's x1, y1, x2, y2 in its pixels, {PIXELS}. NaN in "
+                "frames without a face.",
+            ),
+            "mask": tensor(
+                shape=(num_frames,),
+                dtype=np.bool_,
+                doc="For each frame, True where its labels count.",
+            ),
+            "fps": tensor(shape=(), dtype=np.float32, doc="Frames per second."),
+            "attributes": tensor(
+                shape=(len(attribute_names),),
+                dtype=np.bool_,
+                doc=f"True where it applies, in this order: {', '.join(attribute_names)}.",
+            ),
+            "name": tfds.features.Text(doc="Name of the video in its split."),
         }
     )
     metadata = tfds.core.MetadataDict(schema=schema, attribute_names=list(attribute_names))

@@ -8,27 +8,26 @@ A checkpoint gets its final name when it is complete, so a run may be killed at 
 """
 
 import contextlib
+import errno
 import json
 import operator
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import jax
 import orbax.checkpoint as ocp
 import tensorstore
+from jax.experimental import multihost_utils
 
-from ldeq_jax import hosts
+from ldeq_jax import hosts, paths
 from ldeq_jax.config import Config, from_mapping, to_mapping
 from ldeq_jax.model import variable_shapes
-from ldeq_jax.training import TrainState
-
-try:
-    import fcntl
-except ImportError:  # Windows has none
-    fcntl = None
+from ldeq_jax.training import TrainState, same_rates
 
 # What may change between a run and its continuation: it does not touch the weights, or by rounding
 # alone.
@@ -39,6 +38,7 @@ _FREE = {
     "config.train.eval_every",
     "config.train.checkpoint_every",
     "config.train.keep",
+    "config.train.num_steps",  # as far as the learning rate lets it, see `_refuse_changes`
     "config.train.shard_params",
     "config.rwr",
 }
@@ -48,34 +48,49 @@ _FREE = {
 def only_run_in(workdir: str | Path) -> Iterator[None]:
     """Keeps other runs out of a directory; the lock dies with its process, however that ends.
 
-    Of several hosts the first holds it. Where a file system or Windows has no such locks, nothing
-    is kept out.
+    Of several hosts the first holds it. Where a file system has no locks, nothing is kept out.
 
     Args:
         workdir: the run's directory, created when missing.
 
     Raises:
         BlockingIOError: another run is using the directory; the message names its process.
+        OSError: the directory cannot be written to.
+        ValueError: checkpoints cannot be kept in a directory of that name.
     """
-    if jax.process_index() > 0 or fcntl is None:
+    if jax.process_index() > 0:
         yield
         return
-    Path(workdir).mkdir(parents=True, exist_ok=True)
-    with (Path(workdir) / ".lock").open("a+") as file:
+    workdir = _folder(workdir, to_write=True)
+    holder = workdir / ".lock.holder"  # Windows lets nobody else read the locked file itself
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
+            workdir.mkdir(parents=True, exist_ok=True)
+            _hold(stack, workdir / ".lock")
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        except filelock.Timeout as error:
+            known = holder.read_text(encoding="utf-8") if holder.exists() else ""
             raise BlockingIOError(
-                f"another run is using {workdir}: {file.read() or 'its process is not known'}. "
+                f"another run is using {workdir}: {known or 'its process is not known'}. "
                 "Wait for it, end it, or use another --workdir"
             ) from error
-        except OSError:
-            pass
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        except OSError as error:
+            raise OSError(
+                f"cannot write to {workdir} ({error.strerror or error}): make it a folder that you "
+                "may write to, or choose another --workdir"
+            ) from error
         yield
+
+
+def _hold(stack, file):
+    """Holds a lock until the stack is left, if the file system has locks."""
+    try:
+        stack.enter_context(filelock.FileLock(file, timeout=0))
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
 
 
 class Checkpoints:
@@ -88,14 +103,15 @@ class Checkpoints:
         config: the run's config, written into every checkpoint.
 
     Raises:
-        ValueError: the directory holds a run with another config, its best model is damaged, or
-            other hosts see other checkpoints.
+        ValueError: the directory holds a run with another config, or of another length whose
+            learning rates were others; its best model is damaged, or other hosts see other
+            checkpoints.
         OSError: from any method that writes: a checkpoint could not be written.
     """
 
     def __init__(self, workdir: str | Path, config: Config):
-        self._workdir = workdir = Path(workdir).resolve()
-        self._config = to_mapping(config)
+        self._workdir = workdir = _folder(workdir, to_write=True)
+        self._config, self._optimizer = to_mapping(config), config.optimizer
         newest = max(_steps(workdir / "checkpoints"), default=None)
         best = _best_step(workdir / "best")
         if newest is not None:
@@ -122,11 +138,23 @@ class Checkpoints:
 
     def _refuse_changes(self, directory):
         now = json.loads(json.dumps(self._config))  # JSON turns tuples into lists
-        if changed := _differences(_read_about(directory)["config"], now):
+        then, step = _read_about(directory)["config"], int(directory.name)
+        if changed := _differences(then, now):
             raise ValueError(
                 f"{directory} was trained with another config:\n  "
                 + "\n  ".join(changed)
                 + "\nUse another --workdir, or the config it was started with"
+            )
+        lengths = [config["train"]["num_steps"] for config in (then, now)]
+        told = f"config.train.num_steps: {lengths[0]} then, {lengths[1]} now"
+        if lengths[1] < step and lengths[1] != lengths[0]:
+            raise ValueError(f"{directory} is of a later step than the run is to have ({told})")
+        if not same_rates(self._optimizer, *lengths, until=step):
+            raise ValueError(
+                f"{directory} cannot be continued to another number of steps ({told}): with "
+                f"optimizer.decay={self._optimizer.decay!r}, the learning rates up to here depend "
+                "on that number. To train its best weights further, start a new run, with another "
+                f"--workdir and --config.train.start_from={self._workdir}"
             )
 
     def __enter__(self) -> "Checkpoints":
@@ -188,15 +216,22 @@ class Checkpoints:
         return _read_arrays(
             self._latest.directory / str(step) / "state",
             target,
-            "delete that folder to resume from the checkpoint before it, if there is one",
+            "copy it here again if there is another copy; else move that folder to another place, "
+            "to go on from the checkpoint before it, if there is one",
         )
 
 
 def export_model(
     directory: str | Path, state: TrainState, config: Config, metrics: dict[str, float]
 ) -> None:
-    """Writes a released model: weights, config and metrics (with "nme"), nothing else."""
-    with _best_manager(Path(directory).resolve()) as manager:
+    """Writes a released model: weights, config and metrics (with "nme"), nothing else.
+
+    The weights are written as plain arrays, whatever devices they are on.
+
+    Raises:
+        ValueError: checkpoints cannot be kept in a directory of that name.
+    """
+    with _best_manager(_folder(directory, to_write=True)) as manager:
         _save_weights(manager, state, to_mapping(config), metrics)
 
 
@@ -211,9 +246,10 @@ def load_model(directory: str | Path) -> tuple[Config, dict[str, Any], int]:
 
     Raises:
         FileNotFoundError: there is no model in it.
-        ValueError: the model cannot be read: damaged, or of another layout than its config says.
+        ValueError: the model cannot be read: damaged, or of another layout than its config says,
+            or in a directory whose name the storage layer misreads.
     """
-    root = Path(directory).resolve()
+    root = _folder(directory, to_write=False)
     root = root / "best" if (root / "best").is_dir() else root
     if (step := _best_step(root)) is None:
         raise FileNotFoundError(
@@ -226,9 +262,32 @@ def load_model(directory: str | Path) -> tuple[Config, dict[str, Any], int]:
     except ValueError as error:
         raise ValueError(f"{root / str(step)} was made by another version: {error}") from error
     weights = _read_arrays(
-        root / str(step) / "weights", _shapes(config), "copy the model again or export it anew"
+        root / str(step) / "weights", _shapes(config), "copy or export the model again"
     )
     return config, jax.device_get(weights), step
+
+
+def _folder(directory, *, to_write):
+    """The absolute path of a directory.
+
+    Raises:
+        ValueError: orbax or its storage layer would take the path for another one.
+    """
+    folder = paths.expand(directory).resolve()
+    name = f"{folder}".encode(errors="surrogateescape")
+    if "\\" in f"{folder}" and os.sep == "/":  # it is read as /
+        odd = "a backslash"
+    elif "gs:/" in f"{folder}/":  # it is read as the beginning of an address
+        odd = 'a folder whose name ends in "gs:"'
+    elif name.decode(errors="ignore") != f"{folder}":
+        odd = "a name that is not UTF-8"
+    elif to_write and re.search(r"\[.*\]", f"{folder}"):  # orbax would look for what it matches
+        odd = "square brackets"
+    else:
+        return folder
+    raise ValueError(
+        f"{folder}: checkpoints cannot be kept in a path with {odd}: rename the folder"
+    )
 
 
 def _best_manager(directory):
@@ -254,12 +313,19 @@ def _save_weights(manager, state, config, metrics):
     manager.save(
         step,
         args=ocp.args.Composite(
-            weights=ocp.args.StandardSave(state.variables()),
+            weights=ocp.args.StandardSave(_gathered(state.variables())),
             about=ocp.args.JsonSave({"config": config, "metrics": metrics}),
         ),
         metrics=metrics,
         force=True,  # a run that repeats its last steps may improve on an earlier one than before
     )
+
+
+def _gathered(tree):
+    """Arrays as NumPy arrays: with a sharding beside them, orbax asks readers for those devices."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def _steps(directory):
@@ -283,7 +349,8 @@ def _read_about(directory):
         return json.loads((directory / "about" / "metadata").read_text())
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{directory} cannot be read ({_first_line(error)}): delete it or copy it again"
+            f"{directory} cannot be read ({_first_line(error)}): copy it here again, or move it to "
+            "another place"
         ) from error
 
 
@@ -303,7 +370,8 @@ def _read_arrays(directory, target, advice):
 
 
 def _read_through(directory):
-    store = {"driver": "ocdbt", "base": f"file://{directory}/"}
+    # The path is a field of its own: in an address, #, % and ? would mean something else.
+    store = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{directory}/"}}
     store = tensorstore.KvStore.open(store).result()
     keys = store.list().result()
     if not keys or not all(store.read(key).result().value for key in keys):

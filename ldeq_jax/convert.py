@@ -10,6 +10,8 @@ which do the rest, do not.
 """
 
 import argparse
+import ast
+import contextlib
 import dataclasses
 import json
 import math
@@ -21,7 +23,7 @@ from typing import Any, get_args
 import jax
 import numpy as np
 
-from ldeq_jax import checkpoints
+from ldeq_jax import checkpoints, paths
 from ldeq_jax.config import Config
 from ldeq_jax.data import Crop, DataConfig
 from ldeq_jax.model import LDEQ
@@ -31,6 +33,7 @@ from ldeq_jax.released import (
     from_released,
     lost_settings,
     read_settings,
+    stored_names,
     to_released,
 )
 from ldeq_jax.schema import IBUG_68, WFLW_98, get_schema
@@ -113,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     try:
         if options.output.exists() and (options.output.is_file() or any(options.output.iterdir())):
-            raise ValueError(f"--output={options.output} exists: delete it, or choose another name")
+            raise ValueError(f"--output={options.output} exists already: choose another name")
         options.output.parent.mkdir(parents=True, exist_ok=True)
         convert, others = (_export, _OF_FILES) if options.source.is_dir() else (_import, _OF_MODELS)
         if misplaced := [name for name in others if getattr(options, name)]:
@@ -131,8 +134,12 @@ def _parser():
         "directory), or a model of this package into such a file.",
         epilog=_LICENCE,
     )
-    parser.add_argument("source", type=Path, help="checkpoint file, or directory of a model or run")
-    parser.add_argument("--output", type=Path, required=True, help="directory, or file, to write")
+    parser.add_argument(
+        "source", type=paths.expand, help="checkpoint file, or directory of a model or run"
+    )
+    parser.add_argument(
+        "--output", type=paths.expand, required=True, help="directory, or file, to write"
+    )
     to_ours = parser.add_argument_group("from a file")
     to_ours.add_argument(
         "--set",
@@ -164,7 +171,7 @@ def _parser():
     to_theirs = parser.add_argument_group("from a directory")
     to_theirs.add_argument(
         "--args_from",
-        type=Path,
+        type=paths.expand,
         metavar="FILE",
         help="checkpoint file whose args are kept, but for those that the model says itself",
     )
@@ -174,8 +181,8 @@ def _parser():
 def _import(options):
     """File to directory."""
     state_dict, args = read_released(options.source)
-    by_hand = dict(_assignment(text) for text in options.set)
-    args |= by_hand
+    by_hand = stored_names(dict(_assignment(text) for text in options.set))
+    args = stored_names(args) | by_hand
     settings = read_settings(state_dict, args)
     model, variables = from_released(state_dict, args)
     schema = _schema(options.schema, model.config.num_landmarks)
@@ -206,6 +213,10 @@ def _import(options):
         print(f"  {name:<29} {setting.value!s:<10} {origin}")
     if unused := sorted(args.keys() - settings.keys() - {"heatmap_size"}):
         print(f"\nargs that say nothing of the model: {', '.join(unused)}")
+    if args.get("AMP"):
+        print(
+            "\nthe args say AMP: the model was trained in mixed precision, and runs in float32 here"
+        )
     print(f"\nwrote {options.output}\n{_LICENCE}", end="")
 
 
@@ -216,7 +227,7 @@ def _export(options):
     state_dict, args = to_released(model, variables, step)
     lost = lost_settings(model, state_dict, args)
     if options.args_from is not None:
-        args = read_released(options.args_from)[1] | args
+        args = stored_names(read_released(options.args_from)[1]) | args
     write_released(options.output, state_dict, args)
     print(f"wrote {options.output}: {len(state_dict)} tensors")
     if lost:
@@ -225,14 +236,14 @@ def _export(options):
 
 
 def _assignment(text):
-    """Name and value of NAME=VALUE; the value as JSON, or else as text."""
+    """Name and value of NAME=VALUE; the value as JSON, as Python writes it, or else as text."""
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise ValueError(f"--set needs NAME=VALUE, not {text!r}")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+    for parse in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return name, parse(value)
+    return name, value
 
 
 def _schema(name, num_landmarks):

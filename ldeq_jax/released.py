@@ -36,16 +36,39 @@ _PLACES = {  # of a unit's tensors: collection, layer and leaf in flax
 COUNTER = "norm.num_batches_tracked"  # beside running averages; has no place in flax
 # What the args need not say; both released models agree in these.
 _ASSUMED = {
-    "image_size": 256,
-    "gn_groups": 8,
+    "im_size": 256,
+    "cell_gn_groups": 8,
     "stop_mode": "rel",
     "anderson_m": 6,
     "anderson_lam": 1e-4,
     "anderson_beta": 1.0,
     "take_one_less_inference_step": False,
+    "JFB": False,
+}
+# Args with one value that this package has a model for; they need not be there.
+_ONLY = {
+    "landmark_model_name": "udeq",
+    "cell_name": "Cell0",
+    "model_mode": "implicit",
+    "input_channels": 3,
+    "downres_factor": 4,
+    "z0_mode": "zeros",
+    "cell_norm": "softargmax",
+    "cell_extra_latent_width": 0,
+    "cell_learn_softargmax_beta": False,
+    "stochastic_max_iters": False,
+}
+# Shorter names of some args, which are read as well.
+_SHORT = {
+    "beta": "cell_softargmax_beta",
+    "num_landmarks": "n_keypoints",
+    "image_size": "im_size",
+    "gn_groups": "cell_gn_groups",
+    "base_width": "cell_base_width",
+    "width_increment": "cell_width_increment",
 }
 _FIXED = ("depth", "residual_kernel", "stem_norm")  # no args for these, and no others there
-_NEEDED = {"beta": float, "solver": str, "max_iters": int}
+_NEEDED = {"cell_softargmax_beta": float, "solver": str, "max_iters": int}
 _TOLERANCES = {"rel": "rel_diff_target", "abs": "abs_diff_target"}
 _METHODS = {"fpi": "picard", "anderson": "anderson", "broyden": "broyden"}
 
@@ -128,24 +151,26 @@ def read_settings(
 ) -> dict[str, Setting]:
     """What the args, and the shapes of the tensors, say of a released model.
 
-    The args must say beta, solver, max_iters, and rel_diff_target or, with stop_mode "abs",
-    abs_diff_target. They may say image_size (or heatmap_size, a quarter of it), gn_groups,
-    stop_mode, anderson_m, anderson_lam, anderson_beta and take_one_less_inference_step; else these
-    are those of the released models. Sizes that they do not say (num_landmarks, injection_width,
-    base_width, width_increment) are read off the tensors.
+    The args must say cell_softargmax_beta, solver, max_iters, and rel_diff_target or, with
+    stop_mode "abs", abs_diff_target. They may say im_size (or heatmap_size, a quarter of it),
+    cell_gn_groups, stop_mode, anderson_m, anderson_lam, anderson_beta, JFB and
+    take_one_less_inference_step; else these are those of the released models. Sizes that they do
+    not say (n_keypoints, injection_width, cell_base_width, cell_width_increment) are read off the
+    tensors. Args such as cell_norm, which could ask for a model that this package does not have,
+    may be missing.
 
     Args:
         state_dict: tensors by name.
-        args: the args by name.
+        args: the args by name, see `stored_names`.
 
     Returns:
-        Settings by name.
+        Settings by the names that released files have.
 
     Raises:
-        ValueError: a setting is missing or of another type, or a tensor is missing that tells a
-            size.
+        ValueError: a setting is missing, of another type, or asks for another kind of model; two
+            contradict each other; or a tensor is missing that tells a size.
     """
-    args = {name: value for name, value in args.items() if value is not None}
+    args = stored_names(args)
     stop_mode = args.get("stop_mode", _ASSUMED["stop_mode"])
     if stop_mode not in _TOLERANCES:
         raise ValueError(f"the args say stop_mode={stop_mode!r}; known: {', '.join(_TOLERANCES)}")
@@ -156,9 +181,20 @@ def read_settings(
             f"the args do not say {', '.join(missing)}; they hold {held}. If they do by another "
             f"name, or you know it: --set {missing[0]}=VALUE"
         )
+    for name, only in _ONLY.items():
+        if name in args and args[name] != only:
+            raise ValueError(
+                f"the args say {name}={args[name]!r}, and there is no such model here, only that "
+                f"of {name}={only!r}. If its weights are of that kind: --set {name}={only}"
+            )
     assumed = dict(_ASSUMED)
     if "heatmap_size" in args:
-        assumed["image_size"] = 4 * _typed("heatmap_size", args["heatmap_size"], int)
+        assumed["im_size"] = 4 * _typed("heatmap_size", args["heatmap_size"], int)
+        if args.get("im_size", assumed["im_size"]) != assumed["im_size"]:
+            raise ValueError(
+                f"the args say im_size={args['im_size']!r} and heatmap_size="
+                f"{args['heatmap_size']!r}, which must be a quarter of it"
+            )
     found = {name: Setting(_typed(name, args[name], kind), "args") for name, kind in needed.items()}
     for others, origin in ((assumed, "assumed"), (_sizes(state_dict), "tensors")):
         for name, value in others.items():
@@ -166,7 +202,32 @@ def read_settings(
                 found[name] = Setting(_typed(name, args[name], type(value)), "args")
             else:
                 found[name] = Setting(value, origin)
+    found |= {name: Setting(args[name], "args") for name in _ONLY if name in args}
+    if "z_width" in args:
+        found["z_width"] = Setting(_typed("z_width", args["z_width"], int), "args")
+        if args["z_width"] != found["n_keypoints"].value:
+            raise ValueError(
+                f"the args say z_width={args['z_width']}, and here the state has a heatmap for "
+                f"each of the {found['n_keypoints'].value} landmarks and nothing else"
+            )
     return found
+
+
+def stored_names(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Args under the names that released files have, also where shorter ones are given.
+
+    Args:
+        args: the args by name; None counts as not there.
+
+    Raises:
+        ValueError: one is there by both names, with different values.
+    """
+    args = {name: value for name, value in args.items() if value is not None}
+    renamed = {name: value for name, value in args.items() if name not in _SHORT}
+    for short, name in _SHORT.items():
+        if short in args and renamed.setdefault(name, args[short]) != args[short]:
+            raise ValueError(f"the args say {name}={args[name]!r} and {short}={args[short]!r}")
+    return renamed
 
 
 def lost_settings(model: LDEQ, state_dict: Mapping[str, np.ndarray], args: Mapping) -> list[str]:
@@ -202,19 +263,20 @@ def _model_config(state_dict, settings):
     kinds = [np.asarray(value).dtype for value in state_dict.values()]
     averaged = any(name.endswith("norm.running_mean") for name in state_dict)
     return ModelConfig(
-        num_landmarks=settings["num_landmarks"],
-        image_size=settings["image_size"],
+        num_landmarks=settings["n_keypoints"],
+        image_size=settings["im_size"],
         injection_width=settings["injection_width"],
-        base_width=settings["base_width"],
-        width_increment=settings["width_increment"],
+        base_width=settings["cell_base_width"],
+        width_increment=settings["cell_width_increment"],
         depth=_depth(state_dict),
         residual_kernel=_residual_kernel(state_dict),
-        groups=settings["gn_groups"],
-        temperature=settings["beta"],
+        groups=settings["cell_gn_groups"],
+        temperature=settings["cell_softargmax_beta"],
         stem_norm="batch" if averaged else "group",
         dtype=str(jax.dtypes.canonicalize_dtype("float64" if np.float64 in kinds else "float32")),
         forward=forward,
         backward=dataclasses.replace(forward, final_evaluation=False),
+        gradient="one_step" if settings["JFB"] else "implicit",
     )
 
 
@@ -222,14 +284,16 @@ def _args_of(config):
     """The args of a model: the inverse of `_model_config`."""
     forward = config.forward
     return {
-        "num_landmarks": config.num_landmarks,
-        "image_size": config.image_size,
+        **_ONLY,
+        "n_keypoints": config.num_landmarks,
+        "z_width": config.num_landmarks,
+        "im_size": config.image_size,
         "heatmap_size": config.heatmap_size,
         "injection_width": config.injection_width,
-        "base_width": config.base_width,
-        "width_increment": config.width_increment,
-        "gn_groups": config.groups,
-        "beta": config.temperature,
+        "cell_base_width": config.base_width,
+        "cell_width_increment": config.width_increment,
+        "cell_gn_groups": config.groups,
+        "cell_softargmax_beta": config.temperature,
         "solver": {ours: theirs for theirs, ours in _METHODS.items()}[forward.method],
         "max_iters": forward.max_steps,
         "stop_mode": forward.stop,
@@ -238,6 +302,7 @@ def _args_of(config):
         "anderson_lam": forward.ridge,
         "anderson_beta": forward.mixing,
         "take_one_less_inference_step": not forward.final_evaluation,
+        "JFB": config.gradient == "one_step",
     }
 
 
@@ -245,10 +310,10 @@ def _sizes(state_dict):
     """Sizes that the shapes of the tensors tell."""
     width = _shape(state_dict, f"{_CELL}.tail.conv.weight")[0]
     return {
-        "num_landmarks": _shape(state_dict, f"{_CELL}.head.conv.weight")[0],
+        "n_keypoints": _shape(state_dict, f"{_CELL}.head.conv.weight")[0],
         "injection_width": _shape(state_dict, "tail.3.conv.weight")[0],
-        "base_width": width,
-        "width_increment": _shape(state_dict, f"{_HOURGLASS}.upchan1.conv.weight")[0] - width,
+        "cell_base_width": width,
+        "cell_width_increment": _shape(state_dict, f"{_HOURGLASS}.upchan1.conv.weight")[0] - width,
     }
 
 

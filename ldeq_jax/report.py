@@ -320,7 +320,7 @@ def _read_series(jsonl: Path) -> dict[str, dict[str, dict[int, float]]]:
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(
                     f"{os.fspath(jsonl)}, line {number}: not an object with a step ({error!r}); "
-                    "delete the line"
+                    "correct that line"
                 ) from error
             for key, value in record.items():
                 group, _, quantity = key.rpartition("/")

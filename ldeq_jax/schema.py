@@ -28,6 +28,7 @@ a mean face: its points must land on themselves.
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -219,7 +220,7 @@ def get_schema(schema: str | LandmarkSchema) -> LandmarkSchema:
 
 def _read(path: str) -> LandmarkSchema:
     try:
-        fields = json.loads(read_text(path))
+        fields = json.loads(read_text(os.path.expanduser(path)))
         for name in ("flip_permutation", "eye_corners"):
             fields[name] = tuple(fields[name])
         contours = fields.pop("contours", ())

@@ -167,6 +167,22 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
     return optax.join_schedules([warmup, main], [config.warmup_steps])
 
 
+def same_rates(config: OptimizerConfig, num_steps: int, other: int, *, until: int) -> bool:
+    """Whether runs of `num_steps` and of `other` steps have the same learning rates before a step.
+
+    Args:
+        config: of both runs.
+        num_steps: length of the one.
+        other: length of the other.
+        until: number of steps to compare, from the first.
+    """
+    if num_steps == other:
+        return True
+    steps = np.arange(until)
+    one, two = (make_schedule(config, number)(steps) for number in (num_steps, other))
+    return bool(np.array_equal(np.broadcast_to(one, until), np.broadcast_to(two, until)))
+
+
 def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
     """Clipping, then the optimiser with its schedule."""
     clip = {

@@ -2,7 +2,12 @@
 
 import dataclasses
 import json
+import os
+import pathlib
+import re
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +15,14 @@ import numpy as np
 import pytest
 
 from ldeq_jax import training
-from ldeq_jax.checkpoints import Checkpoints, export_model, load_model
-from ldeq_jax.config import Config
+from ldeq_jax.checkpoints import Checkpoints, export_model, load_model, only_run_in
+from ldeq_jax.config import Config, to_mapping
 from ldeq_jax.data import DataConfig
 from ldeq_jax.model import ModelConfig
 from ldeq_jax.rwr import RwRConfig
 from ldeq_jax.training import OptimizerConfig, TrainConfig
 
+ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = Config(
     model=ModelConfig(
         num_landmarks=4,
@@ -179,11 +185,11 @@ def test_a_damaged_state_is_named_and_the_one_before_it_helps(run, state, part, 
         saved.save(at(9, state))
     damage(run / "checkpoints" / "9" / part, how)
     capfd.readouterr()
-    with pytest.raises(ValueError, match=r"checkpoints/9 cannot be read \(.*: delete"):
+    with pytest.raises(ValueError, match=r"checkpoints/9 cannot be read \(.*: copy .* move"):
         with Checkpoints(run, CONFIG) as saved:
             saved.restore(state)
     assert not capfd.readouterr().err
-    shutil.rmtree(run / "checkpoints" / "9")  # as the message says
+    (run / "checkpoints" / "9").rename(run / "9")  # as the message says
     with Checkpoints(run, CONFIG) as saved:
         assert_same(saved.restore(state), at(6, state))
 
@@ -207,6 +213,178 @@ def test_what_does_not_touch_the_weights_may_change(run, state):
     video = RwRConfig(penalty=3.0)
     with Checkpoints(run, dataclasses.replace(other, train=train, rwr=video)) as saved:
         assert saved.restore(state).step == 6
+
+
+def lengthened(num_steps, **optimizer):
+    """A run of so many steps."""
+    config = changed("optimizer", **optimizer)
+    return dataclasses.replace(config, train=dataclasses.replace(CONFIG.train, num_steps=num_steps))
+
+
+def trained_as(run, config):
+    """Writes another config into the checkpoints of a run."""
+    for file in run.glob("*/*/about/metadata"):
+        about = json.loads(file.read_text()) | {"config": to_mapping(config)}
+        file.write_text(json.dumps(about))
+
+
+LENGTHS = {  # of the run that was trained to step 6, with 20 steps in mind
+    "constant": ({"decay": "none"}, (30, 6), ()),
+    "steps": ({"decay": "step", "decay_at": (4, 25)}, (30, 6), ()),
+    "cosine": ({"decay": "cosine"}, (20,), (30, 10)),
+    "cosine after warm-up": ({"decay": "cosine", "warmup_steps": 4}, (20,), (30,)),
+    "cosine in warm-up": ({"decay": "cosine", "warmup_steps": 8}, (30, 10), ()),
+}
+
+
+@pytest.mark.parametrize("schedule", LENGTHS)
+def test_a_run_may_be_made_longer_while_its_rates_so_far_stay_the_same(run, state, schedule):
+    optimizer, fine, refused = LENGTHS[schedule]
+    trained_as(run, lengthened(20, **optimizer))
+    for num_steps in fine:
+        with Checkpoints(run, lengthened(num_steps, **optimizer)) as saved:
+            assert saved.restore(state).step == 6
+    for num_steps in refused:
+        with pytest.raises(ValueError, match="checkpoints/6 cannot be continued") as error:
+            Checkpoints(run, lengthened(num_steps, **optimizer))
+        told = str(error.value)
+        assert f"num_steps: 20 then, {num_steps} now" in told and "'cosine'" in told
+        assert f"another --workdir and --config.train.start_from={run}" in told
+
+
+def test_a_run_cannot_end_before_the_step_it_has_reached(run):
+    trained_as(run, lengthened(20, decay="none"))
+    with pytest.raises(ValueError, match=r"checkpoints/6 is of a later step .* 20 then, 5 now"):
+        Checkpoints(run, lengthened(5, decay="none"))
+
+
+# Where checkpoints lie ----------------------------------------------------------------------------
+
+
+def test_any_ordinary_name_will_do_for_a_folder(finished, state, tmp_path):
+    """Some storage layers take paths for addresses, in which #, % and ? mean something."""
+    run = shutil.copytree(finished, tmp_path / "a#b 50%" / "what? %20" / "ä|Ж *" / "run")
+    assert load_model(run)[2] == 3
+    with Checkpoints(run, CONFIG) as saved:
+        assert_same(saved.restore(state), at(6, state))
+        saved.save(at(9, state))
+    with Checkpoints(run, CONFIG) as saved:
+        assert_same(saved.restore(state), at(9, state))
+
+
+def test_a_folder_that_orbax_would_take_for_a_pattern_is_read_and_not_written(finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "[a-c]" / "run")
+    assert load_model(run)[2] == 3
+    for use in (lambda: Checkpoints(run, CONFIG), lambda: only_run_in(run).__enter__()):
+        with pytest.raises(ValueError, match=r"cannot be kept in a path with square brackets"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("name", "odd"),
+    [
+        ("a\\b", "a backslash"),
+        ("logs:", 'a folder whose name ends in "gs:"'),
+        (os.fsdecode(b"a\xff"), "a name that is not UTF-8"),
+    ],
+)
+def test_a_folder_that_would_be_taken_for_another_is_refused(state, tmp_path, name, odd):
+    folder = tmp_path / name / "run"
+    for use in (
+        lambda: Checkpoints(folder, CONFIG),
+        lambda: load_model(folder),
+        lambda: export_model(folder, state, CONFIG, {"nme": 3.0}),
+        lambda: only_run_in(folder).__enter__(),
+    ):
+        with pytest.raises(ValueError, match=f"cannot be kept in a path with {odd}: rename"):
+            use()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_home_directory_is_written_as_a_tilde(finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished, tmp_path / "run")
+    assert load_model("~/run")[2] == 3
+    with only_run_in("~/other"), Checkpoints("~/other", CONFIG):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "other"}
+    with pytest.raises(ValueError, match="~nobody-of-that-name/run: no home directory"):
+        load_model("~nobody-of-that-name/run")
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "file").write_text("precious")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run", pathlib.Path("/proc/run")):
+        with pytest.raises(OSError, match=f"cannot write to {folder} .*--workdir"):
+            with only_run_in(folder):
+                raise AssertionError("it can")
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_no_advice_to_delete(run):
+    """What cannot be read may be whole all the same."""
+    (run / "checkpoints" / "6" / "about" / "metadata").write_text("")
+    (run / "best" / "3" / "weights" / "manifest.ocdbt").unlink()
+    for use in (lambda: Checkpoints(run, CONFIG), lambda: load_model(run)):
+        with pytest.raises(ValueError, match=r"cannot be read .*: copy") as error:
+            use()
+        assert not re.search("delete|remove", str(error.value).partition("cannot be read")[2])
+
+
+# Without this package -----------------------------------------------------------------------------
+
+PLAIN = """
+import sys
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+assert jax.device_count() == 1
+with ocp.StandardCheckpointer() as checkpointer:
+    weights = checkpointer.restore(sys.argv[1])
+leaves, _ = jax.tree.flatten_with_path(weights)
+np.savez(sys.argv[2], **{jax.tree_util.keystr(path): leaf for path, leaf in leaves})
+assert "ldeq_jax" not in sys.modules
+"""
+
+
+def test_orbax_alone_reads_an_exported_model_on_one_device(finished, state, tmp_path):
+    """The best model of a run and an exported one, both written where there are two devices."""
+    export_model(tmp_path / "model", at(8, state), CONFIG, {"nme": 3.0})
+    expected, _ = jax.tree.flatten_with_path(jax.device_get(at(8, state).variables()))
+    folder, copy = tmp_path / "model" / "8" / "weights", tmp_path / "copy.npz"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
+    command = [sys.executable, "-c", PLAIN, folder, copy]
+    subprocess.run(command, check=True, env=environment, cwd=tmp_path)
+    with np.load(copy) as found:
+        assert len(found.files) == len(expected)
+        for path, leaf in expected:
+            np.testing.assert_array_equal(found[jax.tree_util.keystr(path)], leaf)
+    for weights in (folder, finished / "best" / "3" / "weights"):
+        assert "Sharding" not in "".join(f.read_text() for f in weights.glob("_sharding"))
+
+
+@pytest.mark.parametrize("name", ["ibug_300w_small", "ibug_300w_video"])
+def test_the_lines_of_the_model_cards_read_their_weights(name):
+    """In a process with one device, from the root of the repository, as the cards say."""
+    card = (ROOT / "checkpoints" / name / "README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    code = lines + "\nimport jax\nassert jax.device_count() == 1\n"
+    code += "print(sum(leaf.size for leaf in jax.tree.leaves(weights['params'])))"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    _, variables, _ = load_model(ROOT / "checkpoints" / name)
+    assert int(told.stdout) == sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    size = sum(f.stat().st_size for f in (ROOT / "checkpoints").rglob("*") if f.is_file())
+    assert size < 8e6
 
 
 @pytest.mark.parametrize(

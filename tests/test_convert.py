@@ -11,7 +11,13 @@ import cv2
 import jax
 import numpy as np
 import pytest
-from golden_weights import released_args, released_weights
+from golden_weights import (
+    STILL_ARGS,
+    VIDEO_ARGS,
+    released_args,
+    released_weights,
+    stored_sizes,
+)
 from test_evaluate import call, data_dir  # noqa: F401  (a fixture)
 
 from ldeq_jax import checkpoints, convert, geometry
@@ -104,6 +110,42 @@ def test_a_file_through_the_command_gives_its_numbers(goldens, schema, tmp_path,
     for key, value in theirs.items():
         assert ours[key].dtype == value.dtype
         np.testing.assert_array_equal(ours[key], value)
+
+
+@pytest.mark.parametrize("stored", [STILL_ARGS, VIDEO_ARGS], ids=["still", "video"])
+def test_a_file_with_all_the_args_of_a_released_one(goldens, schema, tmp_path, capsys, stored):
+    """As its authors saved it, through the command, with nothing set by hand."""
+    golden = goldens["early_stop"]
+    args = stored | stored_sizes(golden.meta)
+    file = save(tmp_path / "final.pth.tar", golden.weights, args)
+    model, back = tmp_path / "model", tmp_path / "back.pth.tar"
+    with jax.enable_x64(True):
+        convert.main([str(file), f"--output={model}", f"--schema={schema}"])
+        told = capsys.readouterr().out
+        config, variables, step = checkpoints.load_model(model)
+        short = {name: stored[name] for name in STILL if name != "beta"}
+        short |= {"beta": stored["cell_softargmax_beta"], "image_size": 64}
+        expected, same = from_released(golden.weights, short)  # whose numbers the goldens check
+        convert.main([str(model), f"--output={back}", f"--args_from={file}"])
+    assert (config.model, step) == (expected.config, 17)
+    jax.tree.map(np.testing.assert_array_equal, variables, same)
+    assert (config.data.name, config.data.crop, config.rwr.budget) == ("wflw", "box", 1)
+    origins = {line.split()[-1] for line in told.splitlines() if line.startswith("  ")}
+    assert origins == {"args"}
+    assert "args that say nothing of the model: AMP, abs_diff_target, cell_use_bn" in told
+    assert convert.read_released(back)[1] == args
+
+
+def test_a_model_of_another_kind_is_refused_in_a_line(goldens, schema, tmp_path, capsys):
+    golden = goldens["early_stop"]
+    args = STILL_ARGS | stored_sizes(golden.meta) | {"cell_learn_softargmax_beta": True}
+    file = save(tmp_path / "final.pth.tar", golden.weights, args | {"AMP": True})
+    options = [str(file), f"--output={tmp_path / 'model'}", f"--schema={schema}"]
+    told = complaint(*options)
+    assert "cell_learn_softargmax_beta=True" in told and "\n" not in told
+    assert not (tmp_path / "model").exists()
+    convert.main([*options, "--set", told.partition("--set ")[2]])
+    assert "mixed precision" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("case", ["anderson", "broyden"])
@@ -199,7 +241,7 @@ def test_what_the_args_say_by_another_name_is_told_and_can_be_given(
     convert.main([*options, "--set=solver=fpi", "--set", "max_iters=3"])
     told = capsys.readouterr().out
     assert "solver                        fpi        --set" in told
-    assert "num_landmarks                 10         tensors" in told
+    assert "n_keypoints                   10         tensors" in told
     assert "args that say nothing of the model: f_solver\n" in told
     forward = checkpoints.load_model(tmp_path / "model")[0].model.forward
     assert (forward.method, forward.max_steps) == ("picard", 3)
@@ -211,7 +253,9 @@ def test_the_args_of_a_file_are_kept_but_for_those_of_the_model(file, schema, tm
     convert.main([str(model), f"--output={back}", f"--args_from={file}"])
     args = convert.read_released(back)[1]
     assert args["crops"] == ["a", None, (1, 2)] and args["lr"] == 1e-4
-    assert args["beta"] == 0.5 and args["solver"] == "anderson"
+    assert (
+        args["cell_softargmax_beta"] == 0.5 and "beta" not in args and args["solver"] == "anderson"
+    )
 
 
 # Files that are not what they should be ------------------------------------------------------
@@ -273,7 +317,7 @@ def test_damaged_files_are_told_in_a_line(file, tmp_path):
         ),
         ({"args": 3, "state_dict": {}}, "it holds a dict of args, state_dict"),
         ({"args": {}, "state_dict": {"a": 3, "b": "c"}}, "more than tensors: a, b"),
-        ({"args": {}, "state_dict": {}}, "the args do not say beta, solver, max_iters"),
+        ({"args": {}, "state_dict": {}}, "do not say cell_softargmax_beta, solver, max_iters"),
         ({"args": STILL, "state_dict": {}}, "tensor deq_layer.cell.tail.conv.weight is missing"),
     ],
 )
@@ -286,8 +330,10 @@ def test_mistakes_on_the_command_line(file, schema, tmp_path):
     taken, model = tmp_path / "taken", tmp_path / "model"
     taken.mkdir()
     (taken / "precious").write_text("x")
-    assert "exists: delete it" in complaint(file, f"--output={taken}", f"--schema={schema}")
-    assert "exists: delete it" in complaint(taken, f"--output={file}")
+    assert "exists already: choose another" in complaint(
+        file, f"--output={taken}", f"--schema={schema}"
+    )
+    assert "exists already: choose another" in complaint(taken, f"--output={file}")
     assert (taken / "precious").read_text() == "x"
     assert "10 landmarks; say what they mean" in complaint(file, f"--output={model}")
     assert "--set needs NAME=VALUE" in complaint(file, f"--output={model}", "--set=solver")
@@ -295,6 +341,15 @@ def test_mistakes_on_the_command_line(file, schema, tmp_path):
     assert "--crop is of no use" in complaint(taken, f"--output={model}", "--crop=none")
     assert "no model in" in complaint(taken, f"--output={tmp_path / 'back.pth.tar'}")
     assert not model.exists()
+
+
+def test_the_home_directory_is_written_as_a_tilde(file, schema, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    convert.main([f"~/{file.name}", "--output=~/model", f"--schema=~/{schema.name}"])
+    convert.main(["~/model", "--output=~/back.pth.tar", f"--args_from=~/{file.name}"])
+    assert (tmp_path / "model").is_dir() and (tmp_path / "back.pth.tar").is_file()
+    assert not (tmp_path / "~").exists()
 
 
 def test_half_precision_is_read_exactly(tmp_path):

@@ -1,13 +1,18 @@
 """Laws of the data set builders: what goes in comes out; what is broken is named and left out."""
 
+import errno
 import os
+import re
 import subprocess
 import sys
+import threading
+import time
 import unicodedata
 from pathlib import Path
 
 import build
 import cv2
+import filelock
 import numpy as np
 import pytest
 import sample_faces
@@ -459,7 +464,7 @@ def test_nothing_usable_fails_and_leaves_no_data(tmp_path, capsys, name):
     (tmp_path / "in/readme.txt").write_text("not a face\n")
     assert run(name, tmp_path / "in", tmp_path / "out") == 1
     assert "nothing usable" in capsys.readouterr().err
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [f.name for f in (tmp_path / "out").iterdir()] == [".building.lock"]
 
 
 @pytest.mark.parametrize("name", ["ibug_300w", "wflw/x", "nobody"])
@@ -533,12 +538,117 @@ def test_killed_build_looks_unfinished_and_can_be_run_again(tmp_path, when):
     assert killed.returncode == -9, killed.stderr
     assert not (tmp_path / "killed/ibug_300w").exists()
     assert run("ibug_300w", tmp_path / "in", tmp_path / "killed") == 0
-    assert [f.name for f in (tmp_path / "killed").iterdir()] == ["ibug_300w"]
+    left = {f.name for f in (tmp_path / "killed").iterdir()}
+    assert left == {"ibug_300w", ".building.lock"}
     assert splits(tmp_path / "killed", IBUG) == splits(tmp_path / "whole", IBUG)
     for split in splits(tmp_path / "whole", IBUG):
         assert_same_examples(
             read(tmp_path / "killed", IBUG, split), read(tmp_path / "whole", IBUG, split)
         )
+
+
+# Folders ------------------------------------------------------------------------------------------
+
+
+def test_a_build_waits_for_another_into_the_same_folder(tmp_path, capsys):
+    write_300w(tmp_path / "in")
+    (tmp_path / "out").mkdir()
+    held, ended = threading.Event(), []
+
+    def hold():
+        with filelock.FileLock(tmp_path / "out" / ".building.lock"):
+            held.set()
+            time.sleep(0.5)
+            ended.append(True)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert held.wait(10)
+    assert run("ibug_300w", tmp_path / "in", tmp_path / "out") == 0
+    assert ended
+    other.join()
+    assert f"another build is writing to {tmp_path / 'out'}: waiting" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["file", "file/data", "/proc/data"])
+def test_a_folder_that_cannot_be_written_to_is_told_in_a_line(tmp_path, capsys, folder):
+    write_300w(tmp_path / "in")
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(SystemExit) as ended:
+        run("ibug_300w", tmp_path / "in", tmp_path / folder)
+    told = capsys.readouterr().err
+    assert ended.value.code == 1 and told.count("\n") == 1
+    assert told.startswith(f"build.py: cannot write to --data_dir={tmp_path / folder} (")
+    assert (tmp_path / "file").read_text() == "precious"
+    with pytest.raises(SystemExit):
+        sample_faces.main([f"--output={tmp_path / folder}"])
+    assert f"cannot write to --output={tmp_path / folder} (" in capsys.readouterr().err
+
+
+def test_what_is_built_needs_no_right_to_write(tmp_path, monkeypatch):
+    write_300w(tmp_path / "in")
+    run("ibug_300w", tmp_path / "in", tmp_path)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    assert run("ibug_300w", tmp_path / "in", tmp_path) == 0
+    with pytest.raises(SystemExit):
+        run("ibug_300w", tmp_path / "in", tmp_path, "--overwrite")
+
+
+def test_a_file_system_without_locks_is_built_into(tmp_path, monkeypatch):
+    write_300w(tmp_path / "in")
+
+    def refuse(*_, **__):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    assert run("ibug_300w", tmp_path / "in", tmp_path) == 0
+
+
+def test_the_home_directory_is_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert sample_faces.main(["--output=~/in", "--train=1", "--test=1", "--size=64"]) == 0
+    assert run("ibug_300w", "~/in", "~/out") == 0
+    assert {f.name for f in tmp_path.iterdir()} == {"in", "out"}
+    with pytest.raises(SystemExit):
+        run("ibug_300w", "~/in", "~nobody-of-that-name/out")
+
+
+# Without this project -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", build.builder_names())
+def test_every_feature_is_described(tmp_path, name):
+    builder_class = build.load_builder(name)
+    for config in builder_class.builder_configs or [None]:
+        info = builder_class(data_dir=tmp_path, config=config).info
+        docs = {key: feature.doc.desc for key, feature in info.features.items()}
+        assert all(docs.values()), f"{name}/{config}: {docs}"
+        assert "pixels" in docs["landmarks"] and "x, y" in docs["landmarks"]
+
+
+def test_the_lines_of_the_readme_read_a_data_set_without_this_project(tmp_path):
+    write_300w(tmp_path / "in")
+    run("ibug_300w", tmp_path / "in", tmp_path / "DATA")
+    run("wflw_v", build.HERE.parent / "examples" / "wflw_v", tmp_path / "DATA")
+    text = (build.HERE / "README.md").read_text(encoding="utf-8")
+    programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(programs) == 2
+    for program in programs:
+        program += "\nimport sys\nassert not {'tensorflow', 'ldeq_jax', 'jax'} & set(sys.modules)\n"
+        told = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert told.returncode == 0, told.stderr
+        if "fps" in told.stdout or "image" in told.stdout:
+            assert "ibug_68" in told.stdout and "pixels" in told.stdout
+            assert "6 " in told.stdout.splitlines()[-3] and "(32, 40, 3)" in told.stdout
+        else:
+            assert told.stdout.count("True (") == 62
 
 
 def test_drawn_faces_build_and_come_back_exactly(tmp_path):

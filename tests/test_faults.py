@@ -435,7 +435,7 @@ def test_a_directory_is_one_runs_and_free_again_when_that_is_killed(tmp_path):
         holder.kill()
         holder.communicate()
     with only_run_in(workdir):
-        assert f"process {os.getpid()} on " in (workdir / ".lock").read_text()
+        assert f"process {os.getpid()} on " in (workdir / ".lock.holder").read_text()
         with pytest.raises(BlockingIOError, match=f"process {os.getpid()} on "):
             with only_run_in(workdir):
                 raise AssertionError("two runs")

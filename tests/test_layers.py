@@ -30,6 +30,7 @@ LAYERS = (
         "metrics",
         "filters",
         "hosts",
+        "paths",
     ),
     ("model",),
     ("augment", "data", "videos", "training", "rwr", "released"),
@@ -102,6 +103,12 @@ def test_imports_go_downwards(module):
 def test_numpy_modules_import_no_jax(module):
     if module in MODULES:
         assert not roots(MODULES[module]) & JAX
+
+
+def test_nothing_is_imported_that_windows_lacks():
+    programs = [*ROOT.glob("*.py"), *(ROOT / "datasets").rglob("*.py")]
+    for path in [*programs, *(ROOT / PACKAGE).rglob("*.py")]:
+        assert not roots(path) & {"fcntl", "grp", "pwd", "resource", "syslog", "termios"}, path
 
 
 def test_the_solver_can_be_lifted_out():

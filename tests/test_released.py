@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from golden_weights import released_weights
+from golden_weights import STILL_ARGS, VIDEO_ARGS, released_weights, stored_sizes
 
 from ldeq_jax.model import LDEQ, ModelConfig
 from ldeq_jax.released import from_released, lost_settings, read_settings, to_released
@@ -112,12 +112,38 @@ def test_sizes_are_those_of_the_tensors(weights):
     assert (config.image_size, config.groups, config.depth) == (64, 4, 4)
     assert config.residual_kernel == 5
     found = read_settings(weights, STILL | {"base_width": 16})
-    assert {name: found[name].origin for name in ("beta", "base_width", "num_landmarks")} == {
-        "beta": "args",
-        "base_width": "args",
-        "num_landmarks": "tensors",
+    names = "cell_softargmax_beta", "cell_base_width", "n_keypoints"
+    assert [found[name].origin for name in names] == ["args", "args", "tensors"]
+    assert found["im_size"] == (256, "assumed")
+
+
+@pytest.mark.parametrize(
+    ("stored", "short"), [(STILL_ARGS, STILL), (VIDEO_ARGS, VIDEO)], ids=["still", "video"]
+)
+def test_the_args_of_the_released_files_are_read_and_written_back(weights, stored, short):
+    stored = stored | stored_sizes(META)
+    model, variables = from_released(weights, stored)
+    same, _ = from_released(weights, short | {"image_size": 64})
+    assert model.config == same.config
+    _, args = to_released(model, variables)
+    assert {name: stored[name] for name in args} == args
+    ignored = ("phantom", "experiment", "dataloading", "n_epochs", "init_lr", "load_weights")
+    left = {name for name in stored.keys() - args.keys() if not name.startswith(ignored)}
+    assert left == {
+        "explicit_depth",
+        "cell_use_bn_for_explicit",
+        "abs_diff_target",
+        "verbose_solver",
+        "AMP",
     }
-    assert found["image_size"] == (256, "assumed")
+    found = read_settings(weights, stored)
+    assert {setting.origin for setting in found.values()} == {"args"}
+
+
+def test_the_jacobian_free_gradient_goes_there_and_back(weights):
+    model, variables = from_released(weights, STILL_ARGS | stored_sizes(META) | {"JFB": True})
+    assert model.config.gradient == "one_step"
+    assert to_released(model, variables)[1]["JFB"] is True
 
 
 @pytest.mark.parametrize("depth", [1, 3])
@@ -190,12 +216,23 @@ def test_sizes_of_the_args_are_held_against_the_tensors(weights):
             {"solver": None, "f_solver": "fpi"},
             "not say solver; they hold .*f_solver='fpi'.*--set",
         ),
-        ({"beta": None, "max_iters": None}, "do not say beta, max_iters; they hold"),
+        ({"beta": None, "max_iters": None}, "do not say cell_softargmax_beta, max_iters; they"),
+        ({"cell_softargmax_beta": 0.4}, "cell_softargmax_beta=0.4 and beta=0.3"),
+        ({"cell_norm": "sigmoid"}, "cell_norm='sigmoid', .* only that of cell_norm='softargmax'"),
+        ({"z0_mode": "noise"}, "z0_mode='noise'"),
+        ({"model_mode": "explicit", "explicit_depth": 3}, "model_mode='explicit'"),
+        ({"cell_extra_latent_width": 16}, "cell_extra_latent_width=16"),
+        ({"cell_learn_softargmax_beta": True}, "cell_learn_softargmax_beta=True"),
+        ({"stochastic_max_iters": True}, "stochastic_max_iters=True"),
+        ({"downres_factor": 8}, "downres_factor=8"),
+        ({"input_channels": 1}, "input_channels=1"),
+        ({"z_width": 12}, "z_width=12, .* each of the 10 landmarks"),
+        ({"im_size": 64, "heatmap_size": 64}, "im_size=64 and heatmap_size=64, .* a quarter"),
         ({"stop_mode": "abs"}, "do not say abs_diff_target"),
         ({"stop_mode": "never"}, "stop_mode='never'; known: rel, abs"),
         ({"solver": "newton"}, "solver='newton'; known: fpi, anderson, broyden"),
         ({"max_iters": 5.5}, "max_iters=5.5, which is no int"),
-        ({"gn_groups": "8"}, "gn_groups='8', which is no int"),
+        ({"gn_groups": "8"}, "cell_gn_groups='8', which is no int"),
         ({"take_one_less_inference_step": 1}, "take_one_less_inference_step=1, which is no bool"),
         ({"max_iters": 0}, "max_steps"),
         ({"gn_groups": 3}, "base_width 16 is not divisible by 3 groups"),
@@ -212,7 +249,7 @@ def test_a_learnt_temperature_goes_back_as_a_number(weights):
     variables["params"]["map"]["log_temperature"] = np.log(np.float32(0.7))
     back, args = to_released(learning, variables)
     assert_same(back, weights)
-    assert args["beta"] == pytest.approx(0.7)
+    assert args["cell_softargmax_beta"] == pytest.approx(0.7)
 
 
 def test_what_the_args_cannot_say_is_told(weights):
@@ -222,13 +259,13 @@ def test_what_the_args_cannot_say_is_told(weights):
         model.config.forward, method="picard", divergence_ratio=10.0, batch_mean_stop=True
     )
     changed = dataclasses.replace(
-        model.config, forward=forward, gradient="one_step", readout_offset=0.375
+        model.config, forward=forward, gradient="phantom", readout_offset=0.375
     )
     assert lost_settings(LDEQ(changed), *to_released(LDEQ(changed), variables)) == [
         "readout_offset is 0.375 here, 0.0 there",
         "forward.best_iterate is True here, False there",
         "forward.divergence_ratio is 10.0 here, inf there",
-        "gradient is one_step here, implicit there",
+        "gradient is phantom here, implicit there",
     ]
 
 

@@ -520,6 +520,20 @@ def test_one_core_trains_like_two(place, undisturbed):
         load_model(folder)
 
 
+@pytest.mark.slow
+def test_a_finished_run_is_extended_to_what_it_would_have_been(place, undisturbed):
+    workdir, shorter = place / "extended", "--config.train.num_steps=16"
+    code, out, error = finish(start(place, workdir, shorter))
+    assert code == 0 and steps_logged(workdir) == 16, error
+    code, out, error = finish(start(place, workdir))
+    assert code == 0 and "going on after step 16" in out, error
+    assert_as_undisturbed(place, workdir, undisturbed)
+    cosine = "--config.optimizer.decay=cosine"
+    assert finish(start(place, place / "cosine", shorter, cosine))[0] == 0
+    code, _, error = finish(start(place, place / "cosine", cosine))
+    assert code == 1 and error.count("\n") == 1 and "train.start_from=" in error
+
+
 def test_a_run_starts_from_another_once(place, undisturbed, tmp_path):
     options = f"--config.train.start_from={undisturbed}", "--config.train.num_steps=2"
     code, out, error = finish(start(place, tmp_path / "run", *options))
