@@ -312,7 +312,7 @@ def test_the_crop_is_that_of_a_face_in_a_picture(variables):
         config = dataclasses.replace(CONFIG, data=data)
         predictor = VideoPredictor(config, variables, None)
         found[crop] = predictor.step(frame, box)[0].landmarks
-        crop_from_frame = inference.crop_around(config, box)
+        crop_from_frame = inference.crop_around(config, box, frame.shape)
         image = geometry.warp(frame, crop_from_frame, SIZE)[None]
         state, anywhere = rwr.initial_state(MODEL, 1), np.eye(3, dtype=np.float32)[None]
         seen, _ = STEP(variables, METHODS["stop"], image, state, anywhere)
