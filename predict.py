@@ -155,11 +155,15 @@ def predict(path: Path, texts: list[str], checkpoint: str, output: Path) -> None
     """
     check_output(output, (".png", ".jpg", ".jpeg"), path, "picture")
     picture = read_picture(path)
-    boxes, origin = find_boxes(path, texts, picture)
+    given, origin = find_boxes(path, texts, picture)
+    whole = np.array([[0, 0, picture.shape[1] - 1, picture.shape[0] - 1]], np.float64)
+    boxes = whole if given is None else given
     print(f"{path}: {picture.shape[1]} x {picture.shape[0]} pixels, {len(boxes)} face(s) {origin}")
     config, variables, step = checkpoints.load_model(checkpoint)
     schema = get_schema(config.data.schema)
-    faces = inference.Predictor(config, variables).faces(picture, boxes)
+    # A model trained on pictures that are crops already sees this one as it is.
+    uncropped = given is None and config.data.crop == "none"
+    faces = inference.Predictor(config, variables).faces(picture, None if uncropped else boxes)
     scale = max(1, -(-_WIDTH // max(picture.shape)))
     report.write_image(output, report.draw_landmarks(picture, faces.landmarks, schema, scale=scale))
     record = {
@@ -206,8 +210,8 @@ def read_picture(path: Path) -> np.ndarray:
         raise ValueError(f"{path} is not a readable picture, or is cut short ({error})") from error
 
 
-def find_boxes(path: Path, texts: list[str], picture: np.ndarray) -> tuple[np.ndarray, str]:
-    """Boxes (N, 4) of the faces, and words on where they come from.
+def find_boxes(path: Path, texts: list[str], picture: np.ndarray) -> tuple[np.ndarray | None, str]:
+    """Boxes (N, 4) of the faces, None where none are given, and words on where they come from.
 
     Raises:
         ValueError: a box is not x1,y1,x2,y2, has no area or lies outside the picture; or boxes.json
@@ -220,8 +224,7 @@ def find_boxes(path: Path, texts: list[str], picture: np.ndarray) -> tuple[np.nd
         several = isinstance(boxes, list) and any(isinstance(box, list) for box in boxes)
         found, origin = boxes if several else [boxes], f"by {listing}"
     else:
-        found = [[0, 0, picture.shape[1] - 1, picture.shape[0] - 1]]
-        origin = (
+        return None, (
             f"as large as the picture, for there is no --box and none in {listing}: a face that "
             "does not fill it is missed"
         )
@@ -230,17 +233,14 @@ def find_boxes(path: Path, texts: list[str], picture: np.ndarray) -> tuple[np.nd
 
 def check_box(box: Iterable[Any], shape: tuple[int, ...], origin: str) -> np.ndarray:
     """A box (4,) as numbers, after a look whether it lies in a picture of a shape."""
-    height, width = shape[:2]
     try:
         x1, y1, x2, y2 = map(float, box)
     except (TypeError, ValueError) as error:
         raise ValueError(f"a box must be x1,y1,x2,y2, not {box} ({origin})") from error
-    if not (x1 < x2 and y1 < y2 and x1 < width and y1 < height and x2 > 0 and y2 > 0):
-        raise ValueError(
-            f"the box {x1:g},{y1:g},{x2:g},{y2:g} ({origin}) must have x1 < x2 and y1 < y2 and "
-            f"lie in the picture of {width} x {height} pixels"
-        )
-    return np.array([x1, y1, x2, y2])
+    numbers = np.array([x1, y1, x2, y2])
+    if fault := inference.box_fault(numbers, shape):
+        raise ValueError(f"the box {x1:g},{y1:g},{x2:g},{y2:g} ({origin}) {fault}")
+    return numbers
 
 
 def read_listing(path: Path) -> dict[str, list]:

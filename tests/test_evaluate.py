@@ -511,7 +511,7 @@ def test_a_picture_is_turned_as_its_tag_says(model, photo):
         (["--box=1,2,3"], r"must be x1,y1,x2,y2, not \['1', '2', '3'\]"),
         (["--box=1,2,3,a"], "must be x1,y1,x2,y2"),
         (["--box=9,2,3,4"], "must have x1 < x2"),
-        (["--box=1,nan,3,4"], "must have x1 < x2"),
+        (["--box=1,nan,3,4"], "must be finite"),
         (["--box=240,2,300,40"], "lie in the picture of 240 x 220"),
         (["--output=drawn.bmp"], r"must end in \.png or \.jpg"),
         (["--output={photo}"], "is the picture itself"),

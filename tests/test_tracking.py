@@ -115,11 +115,10 @@ def test_the_box_of_landmarks_is_their_extent_or_reaches_up_the_forehead():
 
 
 def test_the_model_remembers_the_frame_before_and_starts_afresh_where_a_face_is_taken_up():
-    calls = {}
-    face = FaceTracker(CONFIG, calls, None)
+    face = tracker()
     boxes = [square(*PATH[0]), None, None, NAN, NAN, square(*PATH[5]), None]
     follow({"it": face}, walk()[:7], boxes)
-    assert [memory for _, memory in calls["calls"]] == [None, None, 1, 2, None, None, 1]
+    assert [memory for _, memory in face._predictor.calls] == [None, None, 1, 2, None, None, 1]
 
 
 def test_jitter_of_boxes_does_not_reach_a_crop_that_follows():
