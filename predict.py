@@ -9,8 +9,9 @@ A picture:
 
 Each face needs a box x1,y1,x2,y2 in pixels of the picture. Without --box they are taken from
 boxes.json beside the picture, which maps file names to a box or a list of boxes; if that has none,
-the whole picture counts as one face. For a model trained on crops around the landmarks, the box is
-the extent of the landmarks: from the brows to the chin, and from ear to ear. A picture is turned
+the whole picture counts as one face; a model trained on pictures that are crops already sees it as
+in training. For a model trained on crops around the landmarks, the box is the extent of the
+landmarks: from the brows to the chin, and from ear to ear. A picture is turned
 upright as its EXIF tag says.
 
 The numbers go beside the drawing, to the same name with .json: for each face its landmarks (x, y)
@@ -49,6 +50,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
+import jax
 import numpy as np
 from absl import app, flags, logging
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -310,6 +312,7 @@ def predict_video(path: Path, checkpoint: str, output: Path) -> None:
         f"{path}: {clip.length} frames of {clip.width} x {clip.height} pixels, {clip.fps:g} a "
         f"second; model of step {step}"
     )
+    variables = jax.device_put(variables)  # one copy for all trackers
     methods = {_ALONE: None} if _STILL.value or _COMPARE.value else {}
     methods |= {} if _STILL.value else {_RECURRENT: recurrence}
     at_boxes = _CROP_AT_BOXES.value

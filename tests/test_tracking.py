@@ -4,6 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from test_inference import CONFIG
@@ -39,6 +40,7 @@ class Model:
 
     def __init__(self, config, variables, recurrence):
         self.config, self.calls = config, variables.setdefault("calls", [])
+        self.variables = variables
         self.shape, self.recurrence = shape(config.model.num_landmarks), recurrence
 
     def step(self, frame, box, memory=None):
@@ -120,6 +122,12 @@ def test_the_model_remembers_the_frame_before_and_starts_afresh_where_a_face_is_
     boxes = [square(*PATH[0]), None, None, NAN, NAN, square(*PATH[5]), None]
     follow({"it": face}, walk()[:7], boxes)
     assert [memory for _, memory in face._predictor.calls] == [None, None, 1, 2, None, None, 1]
+
+
+def test_both_looks_use_one_copy_of_the_weights():
+    face = FaceTracker(CONFIG, {"weights": np.ones(3)}, None)
+    ours, theirs = (model.variables["weights"] for model in (face._predictor, face._alone))
+    assert isinstance(ours, jax.Array) and ours is theirs
 
 
 def test_jitter_of_boxes_does_not_reach_a_crop_that_follows():
