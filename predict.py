@@ -9,11 +9,11 @@ A picture:
 
 Each face needs a box x1,y1,x2,y2 in pixels of the picture. Without --box they are taken from
 boxes.json beside the picture, which maps file names to a box or a list of boxes; if that has none,
-the whole picture counts as one face. For a model trained on crops around the landmarks, the box is
-the extent of the landmarks: from the brows to the chin, and from ear to ear. A picture is turned
-upright as its EXIF tag says. It may be of any format that Pillow reads, with 8 bits a colour or 16;
-transparency is left out, and of several pages the first counts. What a file is, its content says,
-not its name.
+the whole picture counts as one face; a model trained on pictures that are crops already sees it as
+in training. For a model trained on crops around the landmarks, the box is the extent of the
+landmarks: from the brows to the chin, and from ear to ear. A picture is turned upright as its EXIF
+tag says. It may be of any format that Pillow reads, with 8 bits a colour or 16; transparency is
+left out, and of several pages the first counts. What a file is, its content says, not its name.
 
 The numbers go beside the drawing, to the same name with .json: for each face its landmarks (x, y)
 in pixels of the picture, with pixel centres at whole numbers, their spread, which is large where
@@ -61,6 +61,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import cv2
+import jax
 import numpy as np
 from absl import app, flags, logging
 from tqdm import tqdm
@@ -201,11 +202,15 @@ def predict(path: Path, texts: list[str], checkpoint: str, output: Path) -> None
     picture = pictures.read_picture(path)
     if (pages := pictures.count_pages(path)) > 1:
         print(f"{path}: the first of {pages} pages is read")
-    boxes, origin = find_boxes(path, texts, picture)
+    given, origin = find_boxes(path, texts, picture)
+    whole = np.array([[0, 0, picture.shape[1] - 1, picture.shape[0] - 1]], np.float64)
+    boxes = whole if given is None else given
     print(f"{path}: {picture.shape[1]} x {picture.shape[0]} pixels, {len(boxes)} face(s) {origin}")
     config, variables, step = checkpoints.load_model(checkpoint)
     schema = get_schema(config.data.schema)
-    faces = inference.Predictor(config, variables).faces(picture, boxes)
+    # A model trained on pictures that are crops already sees this one as it is.
+    uncropped = given is None and config.data.crop == "none"
+    faces = inference.Predictor(config, variables).faces(picture, None if uncropped else boxes)
     record = {
         "picture": str(path),
         "checkpoint": checkpoint,
@@ -241,8 +246,8 @@ def face_record(faces: inference.Faces, boxes: np.ndarray, number: int) -> dict[
     }
 
 
-def find_boxes(path: Path, texts: list[str], picture: np.ndarray) -> tuple[np.ndarray, str]:
-    """Boxes (N, 4) of the faces, and words on where they come from.
+def find_boxes(path: Path, texts: list[str], picture: np.ndarray) -> tuple[np.ndarray | None, str]:
+    """Boxes (N, 4) of the faces, None where none are given, and words on where they come from.
 
     Raises:
         ValueError: a box is not x1,y1,x2,y2, has no area or lies outside the picture; or boxes.json
@@ -256,8 +261,7 @@ def find_boxes(path: Path, texts: list[str], picture: np.ndarray) -> tuple[np.nd
         several = isinstance(boxes, list) and any(isinstance(box, list) for box in boxes)
         found, origin = boxes if several else [boxes], f"by {listing}"
     else:
-        found = [[0, 0, picture.shape[1] - 1, picture.shape[0] - 1]]
-        origin = (
+        return None, (
             f"as large as the picture, for there is no --box and none in {listing}: a face that "
             "does not fill it is missed"
         )
@@ -266,17 +270,14 @@ def find_boxes(path: Path, texts: list[str], picture: np.ndarray) -> tuple[np.nd
 
 def check_box(box: Iterable[Any], shape: tuple[int, ...], origin: str) -> np.ndarray:
     """A box (4,) as numbers, after a look whether it lies in a picture of a shape."""
-    height, width = shape[:2]
     try:
         x1, y1, x2, y2 = map(float, box)
     except (TypeError, ValueError) as error:
         raise ValueError(f"a box must be x1,y1,x2,y2, not {box} ({origin})") from error
-    if not (x1 < x2 and y1 < y2 and x1 < width and y1 < height and x2 > 0 and y2 > 0):
-        raise ValueError(
-            f"the box {x1:g},{y1:g},{x2:g},{y2:g} ({origin}) must have x1 < x2 and y1 < y2 and "
-            f"lie in the picture of {width} x {height} pixels"
-        )
-    return np.array([x1, y1, x2, y2])
+    numbers = np.array([x1, y1, x2, y2])
+    if fault := inference.box_fault(numbers, shape):
+        raise ValueError(f"the box {x1:g},{y1:g},{x2:g},{y2:g} ({origin}) {fault}")
+    return numbers
 
 
 def read_listing(path: Path) -> dict[str, list]:
@@ -344,6 +345,7 @@ def predict_video(path: Path, kind: str, checkpoint: str, output: Path) -> None:
             f"its pixels are not square ({reader.aspect:.4g} : 1): frames are enlarged until they "
             "are, and landmarks and boxes are in pixels of the enlarged frames"
         )
+    variables = jax.device_put(variables)  # one copy for all trackers
     methods = {_ALONE: None} if _STILL.value or _COMPARE.value else {}
     methods |= {} if _STILL.value else {_RECURRENT: recurrence}
     at_boxes = _CROP_AT_BOXES.value

@@ -56,6 +56,7 @@ def main() -> None:
 def loop(model, variables):
     """The clips one after another, each a Python loop over a jitted step."""
     settings = rwr.RwRConfig(budget=0)
+    variables = jax.device_put(variables)
 
     @jax.jit
     def step(variables, image, state):

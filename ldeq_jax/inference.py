@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
@@ -21,7 +20,9 @@ from ldeq_jax.model import LDEQ, ModelConfig, Prediction, normalise_image
 from ldeq_jax.solver import SolveInfo
 from ldeq_jax.training import make_mesh, replicated, to_devices
 
-_FACES_AT_ONCE = 8  # bounds memory, and the number of batch shapes that are ever compiled
+_FACES_AT_ONCE = 8  # bounds memory
+_SMALLEST_SIDE = 4  # pixels of a box; below that a crop shows a blur
+_LARGEST_BOX = 3  # in units of the picture; far larger boxes ask for crops that no memory holds
 
 
 class Faces(NamedTuple):
@@ -46,7 +47,7 @@ class Predictor:
 
     Args:
         config: that config, its number of landmarks filled in.
-        variables: variables of `LDEQ.apply`.
+        variables: variables of `LDEQ.apply`; NumPy arrays are copied to the default device, once.
         max_steps: largest solver budget; the trained one when None.
     """
 
@@ -56,7 +57,8 @@ class Predictor:
             model = dataclasses.replace(config.model, forward=forward)
             config = dataclasses.replace(config, model=model)
         self.config = config
-        self._variables = variables
+        # A jitted function that is given NumPy arrays copies them at every call.
+        self._variables = jax.device_put(variables)
         self._predict = _compiled(config.model)
 
     @classmethod
@@ -81,17 +83,20 @@ class Predictor:
             ValueError: another shape, or floating values outside [0, 1].
         """
         check_images(image)
-        steps = self.config.model.forward.max_steps
-        return self._predict(self._variables, image, jnp.int32(steps if budget is None else budget))
+        return self._run(image, np.full(len(image), self._steps(budget)))
 
-    def faces(self, picture: np.ndarray, boxes: np.ndarray, budget: int | None = None) -> Faces:
+    def faces(
+        self, picture: np.ndarray, boxes: np.ndarray | None, budget: int | None = None
+    ) -> Faces:
         """Finds the landmarks of the faces of one picture.
 
         Args:
             picture: (H, W, 3) RGB: uint8 in 0..255 or floating in [0, 1].
-            boxes: (N, 4) x1 y1 x2 y2 of each face in picture pixels. The crop is taken around them
-                as in training: by WFLW's rule, or, for a model trained on crops around the
-                landmarks, as if the box were their extent (brows to chin, ear to ear).
+            boxes: (N, 4) x1 y1 x2 y2 of each face in picture pixels; further columns, as detectors
+                write them, are ignored. The crop is taken around them as in training: by WFLW's
+                rule, or, for a model trained on crops around the landmarks, as if the box were
+                their extent (brows to chin, ear to ear). None takes the whole picture as one crop,
+                for models trained on pictures that are crops already (`crop="none"`).
             budget: solver iterations.
 
         Returns:
@@ -99,24 +104,26 @@ class Predictor:
 
         Raises:
             TypeError: the picture is neither uint8 nor floating.
-            ValueError: it has another shape or range, or a box has no area.
+            ValueError: it has another shape or range; or a box is refused by `check_boxes`, or
+                missing for a model that needs one.
         """
         check_images(picture[None])
-        boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+        boxes = [None] if boxes is None else check_boxes(boxes, picture.shape)
         size, num_landmarks = self.config.model.image_size, self.config.model.num_landmarks
-        crops = np.array([crop_around(self.config, box) for box in boxes]).reshape(-1, 3, 3)
+        crops = [crop_around(self.config, box, picture.shape) for box in boxes]
+        crops = np.array(crops).reshape(-1, 3, 3)
         none = np.zeros(0)
         landmarks, spread = [np.zeros((0, num_landmarks, 2))], [np.zeros((0, num_landmarks))]
         infos = [SolveInfo(none.astype(np.int32), none, none.astype(bool), none.astype(bool))]
         for start in range(0, len(crops), _FACES_AT_ONCE):
             part = crops[start : start + _FACES_AT_ONCE]
-            prediction = self(np.stack([geometry.warp(picture, c, size) for c in part]), budget)
+            images = np.stack([geometry.warp(picture, crop, size) for crop in part])
+            points, widths, info = self._filled_up(images, self._steps(budget))
             frame_from_crop = geometry.inverse(part)
             zoom = np.sqrt(np.abs(np.linalg.det(frame_from_crop)))[:, None]
-            points = size * np.asarray(prediction.landmarks)
-            landmarks.append(geometry.transform_points(frame_from_crop, points))
-            spread.append(size * np.asarray(prediction.spread) * zoom)
-            infos.append(jax.device_get(prediction.info))
+            landmarks.append(geometry.transform_points(frame_from_crop, size * points))
+            spread.append(size * widths * zoom)
+            infos.append(info)
         info = jax.tree.map(lambda *parts: np.concatenate(parts), *infos)
         return Faces(np.concatenate(landmarks), np.concatenate(spread), info)
 
@@ -135,16 +142,14 @@ class Predictor:
             (N, K, 2) normalised crop coordinates, spread (N, K), num_steps, residual, converged,
             diverged, frame_from_crop (N, 3, 3).
         """
-        mesh = make_mesh(jax.device_count())
-        variables = jax.device_put(self._variables, replicated(mesh))
-        steps = self.config.model.forward.max_steps if budget is None else budget
+        mesh, steps = make_mesh(jax.device_count()), self._steps(budget)
         rows, pending = [], []
         for batch in tqdm(batches, total=total, unit="batch", disable=total is None):
             batch = _padded(batch, jax.local_device_count())
             # Rows that do not count take no steps, and have no say where a batch stops as one.
-            budgets = np.where(batch.mask, np.int32(steps), 0)
+            budgets = np.where(batch.mask, steps, 0)
             batch, budgets = to_devices(mesh, (batch, budgets))
-            pending.append((batch, self._predict(variables, batch.image, budgets)))
+            pending.append((batch, self._predict(self._everywhere, batch.image, budgets)))
             # The result of one batch is fetched while the next is computed.
             if len(pending) > 1:
                 rows.append(_rows(*pending.pop(0)))
@@ -153,25 +158,119 @@ class Predictor:
         order = np.argsort(result["index"])  # hosts have read every other face
         return {key: value[order] for key, value in result.items()}
 
+    @functools.cached_property
+    def _everywhere(self):
+        """The weights on all devices; the one that has them already keeps the same copy."""
+        return jax.device_put(self._variables, replicated(make_mesh(jax.device_count())))
 
-def crop_around(config: Config, box: np.ndarray) -> np.ndarray:
+    def _filled_up(self, images, steps):
+        """Landmarks, spread and info of up to 8 crops, by one of four programs: 1, 2, 4, 8 rows."""
+        real = np.arange(1 << (len(images) - 1).bit_length()) < len(images)
+        rows = np.where(real, np.arange(len(real)), 0)
+        found = self._run(images[rows], np.where(real, steps, 0))
+        found = jax.device_get((found.landmarks, found.spread, found.info))
+        return jax.tree.map(lambda rows: rows[real], found)
+
+    def _steps(self, budget):
+        return np.int32(self.config.model.forward.max_steps if budget is None else budget)
+
+    def _run(self, images, budgets):
+        return self._predict(self._variables, *jax.device_put((images, budgets)))
+
+
+def crop_around(config: Config, box: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
     """The crop of a face that has no labels, as near to those of the training as a box allows.
 
     Args:
         config: the model's.
-        box: (4,) x1 y1 x2 y2: the extent of the landmarks for a model trained on crops around
-            them, else a box as WFLW has it.
+        box: (4,) or longer, x1 y1 x2 y2: the extent of the landmarks for a model trained on crops
+            around them, else a box as WFLW has it. None for the whole picture, as a model trained
+            on pictures that are crops already has seen them.
+        shape: of the picture, height and width first.
 
     Returns:
         (3, 3) float64 ``crop_from_frame``.
 
     Raises:
-        ValueError: the box is not finite or has no area.
+        ValueError: the box is refused by `check_boxes`, or missing for a model that needs one.
     """
     size, scale = config.model.image_size, config.data.crop_scale
+    if box is None:
+        if config.data.crop != "none":
+            raise ValueError(
+                f"the model is trained on crops around faces ({config.data.crop}): give the box "
+                "x1 y1 x2 y2 of each face in pixels. Only a model trained on pictures that are "
+                "crops already (none) takes a whole picture"
+            )
+        return geometry.crop_whole(shape[1], shape[0], size)
+    (box,) = check_boxes([box], shape)
     if config.data.crop in ("landmarks", "extent"):
         return geometry.crop_from_landmarks(box.reshape(2, 2), size, scale)
     return geometry.crop_from_box(box, size, scale)
+
+
+def check_boxes(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Refuses what is no box of a face in a picture, before it turns into wrong landmarks.
+
+    Args:
+        boxes: (N, 4) or wider, x1 y1 x2 y2 of each face in picture pixels; further columns, such as
+            a score, are ignored. An empty list is no boxes.
+        shape: of the picture, height and width first.
+
+    Returns:
+        (N, 4) float64.
+
+    Raises:
+        ValueError: the boxes are not such an array, or `box_fault` finds fault with one.
+    """
+    try:
+        array = np.asarray(boxes, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"boxes must be numbers, x1 y1 x2 y2 in each row ({error})") from error
+    if array.size == 0:
+        return np.zeros((0, 4))
+    if array.ndim != 2 or array.shape[1] < 4:
+        raise ValueError(
+            f"boxes must be (N, 4) or wider, x1 y1 x2 y2 in each row, not {array.shape}; a single "
+            "box goes in a list"
+        )
+    for box in array[:, :4]:
+        if fault := box_fault(box, shape):
+            raise ValueError(f"the box {','.join(f'{x:g}' for x in box)} {fault}")
+    return array[:, :4]
+
+
+def box_fault(box: np.ndarray, shape: tuple[int, ...]) -> str:
+    """What is wrong with a box of a face in a picture.
+
+    Args:
+        box: (4,) x1 y1 x2 y2, picture pixels.
+        shape: of the picture, height and width first.
+
+    Returns:
+        "" for a box that is finite, has sides of 4 pixels or more, shows some of the picture, and
+        whose longer side is at most 3 times that of the picture. Else the rest of a sentence that
+        begins with "the box".
+    """
+    height, width = shape[:2]
+    sides = box[2:] - box[:2]
+    picture = f"the picture of {width} x {height} pixels"
+    if not np.isfinite(box).all():
+        return "must be finite"
+    if np.abs(box).max() <= 1.5:  # fractions may reach beyond the picture a little
+        return f"looks like fractions of {picture}: multiply x by its width and y by its height"
+    if sides.min() <= 0:
+        return "must have x1 < x2 and y1 < y2: two corners, not a corner and a size"
+    if sides.min() < _SMALLEST_SIDE:
+        return (
+            f"is {sides[0]:g} x {sides[1]:g} pixels: too small for a face, which takes "
+            f"{_SMALLEST_SIDE} or more on each side"
+        )
+    if box[0] >= width or box[1] >= height or box[2:].min() <= 0:
+        return f"must lie in {picture}, in full or in part"
+    if sides.max() > _LARGEST_BOX * max(height, width):
+        return f"is more than {_LARGEST_BOX} times as large as {picture}"
+    return ""
 
 
 def use_all_cores(batch_size: int = 0) -> None:

@@ -13,10 +13,12 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from ldeq_jax.config import Config
 from ldeq_jax.data import Crop
+from ldeq_jax.inference import box_fault, check_boxes
 from ldeq_jax.rwr import RwRConfig, RwRState
 from ldeq_jax.video_inference import Track, VideoPredictor
 
@@ -30,6 +32,8 @@ _SMALLEST = 8
 _DISAGREEMENT = 0.12
 _CHECK_EVERY = 10
 _OTHER_SHIFT, _OTHER_SIZE = 0.1, 1.1
+_MISSED_AT_MOST = 30  # frames, a second of most videos; later the face may be anywhere
+_UNDECODED = "frame cannot be decoded"
 
 
 class Sighting(NamedTuple):
@@ -53,13 +57,16 @@ class Following(NamedTuple):
 
     Attributes:
         box: (4,) where the face is expected.
-        memory: of the model.
+        memory: of the model; None for a face that is still to be taken up at its box, given with a
+            frame that could not be decoded.
         frames: number of frames since the face was taken up.
+        missed: number of frames since the last that could be decoded.
     """
 
     box: np.ndarray
-    memory: RwRState
+    memory: RwRState | None
     frames: int
+    missed: int = 0
 
 
 class FaceTracker:
@@ -68,6 +75,10 @@ class FaceTracker:
     The face is lost when its landmarks are not finite, have shrunk within a frame to less than half
     their box or to a few pixels, or lie by more than half outside the frame; and, tried in every
     tenth frame without a box, when a second look through another crop disagrees.
+
+    A frame that cannot be decoded is a frame without a face, but the face is not lost by it: it is
+    looked for where it was in the next frame that can be, with a second look, as long as no more
+    than 30 (a second of most videos) are missed in a row.
 
     Args:
         config: the model's, its number of landmarks filled in.
@@ -85,32 +96,45 @@ class FaceTracker:
         *,
         crop_at_boxes: bool = False,
     ):
+        variables = jax.device_put(variables)  # once for both
         self._predictor = VideoPredictor(config, variables, recurrence)
         self._alone = VideoPredictor(config, variables, None)
         self._crop_at_boxes = crop_at_boxes
 
     def step(
-        self, frame: np.ndarray, state: Following | None = None, box: np.ndarray | None = None
+        self,
+        frame: np.ndarray | None,
+        state: Following | None = None,
+        box: np.ndarray | None = None,
     ) -> tuple[Sighting, Following | None]:
         """Finds the face in one frame.
 
         Args:
-            frame: (H, W, 3) RGB: uint8 in 0..255 or floating in [0, 1].
+            frame: (H, W, 3) RGB: uint8 in 0..255 or floating in [0, 1]; None for a frame that could
+                not be decoded.
             state: what the step on the last frame returned; None for a first frame.
             box: (4,) or longer, x1 y1 x2 y2, where a detector or a user sees the face, in frame
                 pixels; NaN where it sees none; None where nobody has looked. A face that is not
                 being followed is taken up at its box; so is one that is followed elsewhere.
 
         Returns:
-            The face of this frame, and the state for the next: None without a face.
+            The face of this frame, and the state for the next: None without a face, unless the
+            frame could not be decoded.
 
         Raises:
             TypeError: the frame is neither uint8 nor floating.
-            ValueError: it has another shape or range, or the box has no area.
+            ValueError: it has another shape or range, or the box is refused by
+                `inference.check_boxes`.
         """
         given = None if box is None else np.asarray(box, np.float64)[:4]
+        if frame is None:
+            return self._absent(_UNDECODED), _past_undecoded(state, given)
         if given is not None and not np.isfinite(given).all():
             return self._absent("no box"), None
+        if state is not None and state.memory is None:
+            given, state = state.box if given is None else given, None
+        if given is not None:
+            (given,) = check_boxes([given], frame.shape)
         if state is not None and given is not None and not _same_face(state.box, given):
             state = None
         if state is None and given is None:
@@ -118,22 +142,23 @@ class FaceTracker:
 
         at_box = given is not None and (self._crop_at_boxes or state is None)
         where, memory = (given if at_box else state.box), state and state.memory
+        crop = self._predictor.config.data.crop
         track, now = self._predictor.step(frame, where, memory)
-        trouble = _implausible(track, where, frame)
+        trouble = _implausible(track, where, frame, crop)
         if state is None and not trouble and not self._crop_at_boxes:
             # A box from elsewhere is not quite what crops are taken around: look again.
-            where = face_box(track.landmarks, self._predictor.config.data.crop)
+            where = face_box(track.landmarks, crop)
             track, now = self._predictor.step(frame, where)
-            trouble = _implausible(track, where, frame)
+            trouble = _implausible(track, where, frame, crop)
         frames = state.frames + 1 if state else 0
-        if not trouble and given is None and frames % _CHECK_EVERY == 0:
+        doubtful = frames % _CHECK_EVERY == 0 or state.missed
+        if not trouble and given is None and doubtful:
             trouble = self._imagined(frame, track, where)
         if trouble:
             return self._absent(trouble), None
-        expected = face_box(track.landmarks, self._predictor.config.data.crop)
         return (
             Sighting(track.landmarks, track.spread, where, ""),
-            Following(expected, now, frames),
+            Following(face_box(track.landmarks, crop), now, frames),
         )
 
     def _absent(self, trouble):
@@ -144,7 +169,10 @@ class FaceTracker:
         """Whether the landmarks go along with their crop; why they are none, or ""."""
         centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
         centre, half = centre + _OTHER_SHIFT * 2 * half.max(), _OTHER_SIZE * half
-        other, _ = self._alone.step(frame, np.concatenate([centre - half, centre + half]))
+        box = np.concatenate([centre - half, centre + half])
+        if fault := box_fault(box, frame.shape):
+            return f"the box of a second look {fault}"
+        other, _ = self._alone.step(frame, box)
         away = np.mean(np.linalg.norm(other.landmarks - track.landmarks, axis=1))
         size = np.sqrt(np.prod(np.ptp(track.landmarks, axis=0)))
         return "" if away <= _DISAGREEMENT * size else "another crop shows it elsewhere"
@@ -168,7 +196,17 @@ def face_box(landmarks: np.ndarray, crop: Crop) -> np.ndarray:
     return np.array([x1, y1 - forehead, x2, y2])
 
 
-def _implausible(track: Track, box, frame):
+def _past_undecoded(state, given):
+    """The state after a frame that could not be decoded, whose box may be given."""
+    if state is not None:
+        missed = state.missed + 1
+        return state._replace(missed=missed) if missed <= _MISSED_AT_MOST else None
+    if given is not None and np.isfinite(given).all():
+        return Following(given, None, 0, missed=1)
+    return None
+
+
+def _implausible(track: Track, box, frame, crop):
     """Why landmarks found around a box are no face's, or ""."""
     points = track.landmarks
     if not np.isfinite(points).all():
@@ -177,7 +215,10 @@ def _implausible(track: Track, box, frame):
     if sides.max() < max(_SMALLEST, _COLLAPSED * expected) or sides.min() < 1:
         return f"its landmarks fall together, to {sides[0]:.0f} x {sides[1]:.0f} pixels"
     inside = (points >= 0).all(axis=1) & (points <= np.subtract(frame.shape[1::-1], 1)).all(axis=1)
-    return "" if np.mean(inside) >= 0.5 else "it has left the frame"
+    if np.mean(inside) < 0.5:
+        return "it has left the frame"
+    fault = box_fault(face_box(points, crop), frame.shape)  # the next crop is taken there
+    return f"the box of its landmarks {fault}" if fault else ""
 
 
 def _same_face(box, other):
@@ -212,27 +253,34 @@ class FaceTrack(NamedTuple):
 
     @property
     def losses(self) -> np.ndarray:
-        """Numbers of the frames without a face that come just after one with it."""
-        return np.flatnonzero(self.ok[:-1] & ~self.ok[1:]) + 1
+        """Numbers of the frames without a face that come just after one with it.
+
+        Frames that could not be decoded do not count.
+        """
+        decoded = np.flatnonzero(self.trouble != _UNDECODED)
+        ok = self.ok[decoded]
+        return decoded[1:][ok[:-1] & ~ok[1:]]
 
 
 def follow(
     trackers: Mapping[str, FaceTracker],
-    frames: Iterable[np.ndarray],
+    frames: Iterable[np.ndarray | None],
     boxes: Iterable[np.ndarray | None],
 ) -> dict[str, FaceTrack]:
     """Runs several trackers over a video, reading it once.
 
     Args:
         trackers: by name.
-        frames: T frames (H, W, 3) uint8 RGB; one at a time is held.
+        frames: T frames (H, W, 3) uint8 RGB, None for those that could not be decoded; one at a
+            time is held.
         boxes: T boxes, as `FaceTracker.step` takes them.
 
     Returns:
         The track of each tracker.
 
     Raises:
-        ValueError: there are more or fewer boxes than frames, or none; or a box has no area.
+        ValueError: there are more or fewer boxes than frames, or none; or a box is refused by
+            `inference.check_boxes`.
     """
     states: dict[str, Following | None] = dict.fromkeys(trackers)
     rows: dict[str, list[tuple]] = {name: [] for name in trackers}

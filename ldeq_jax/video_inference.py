@@ -49,7 +49,7 @@ class VideoPredictor:
 
     Args:
         config: that config, its number of landmarks filled in.
-        variables: variables of `LDEQ.apply`.
+        variables: variables of `LDEQ.apply`; NumPy arrays are copied to the default device, once.
         recurrence: how a frame depends on the one before, as the model's config says if it is not
             given; None solves every frame by itself.
     """
@@ -59,7 +59,15 @@ class VideoPredictor:
     ):
         self.config = config
         self.recurrence = config.rwr if recurrence == "as configured" else recurrence
-        self._variables = variables
+        # What is the same for all frames: a jitted function copies NumPy arrays and plain numbers
+        # to the device at every call.
+        self._variables, self._settings, self._start = jax.device_put(
+            (
+                variables,
+                self.recurrence or _alone(config.model),
+                rwr.initial_state(config.model, 1),
+            )
+        )
         self._step, _ = _compiled(config.model)
 
     @classmethod
@@ -71,15 +79,17 @@ class VideoPredictor:
         return cls(config, variables, recurrence)
 
     def step(
-        self, frame: np.ndarray, box: np.ndarray, state: RwRState | None = None
+        self, frame: np.ndarray, box: np.ndarray | None, state: RwRState | None = None
     ) -> tuple[Track, RwRState]:
         """Finds the landmarks of the face of one frame, near those of the frame before.
 
         Args:
             frame: (H, W, 3) RGB: uint8 in 0..255 or floating in [0, 1].
-            box: (4,) x1 y1 x2 y2 of the face in frame pixels. The crop is taken around it as in
-                training: by WFLW's rule, or, for a model trained on crops around the landmarks or
-                their extent, as if the box were that extent (brows to chin, ear to ear).
+            box: (4,) or longer, x1 y1 x2 y2 of the face in frame pixels. The crop is taken around
+                it as in training: by WFLW's rule, or, for a model trained on crops around the
+                landmarks or their extent, as if the box were that extent (brows to chin, ear to
+                ear). None takes the whole frame, for models trained on pictures that are crops
+                already (`crop="none"`).
             state: what the step on the last frame returned; None for a first frame, and after a cut
                 or a lost face.
 
@@ -88,21 +98,22 @@ class VideoPredictor:
 
         Raises:
             TypeError: the frame is neither uint8 nor floating.
-            ValueError: it has another shape or range, or the box is not finite or has no area.
+            ValueError: it has another shape or range; or the box is refused by
+                `inference.check_boxes`, or missing for a model that needs one.
         """
         check_images(frame[None])
-        size, box = self.config.model.image_size, np.asarray(box, np.float64)
-        crop_from_frame = crop_around(self.config, box[:4])
+        size = self.config.model.image_size
+        crop_from_frame = crop_around(self.config, box, frame.shape)
         frame_from_crop = geometry.inverse(crop_from_frame)[None]
         if state is None or self.recurrence is None:
-            state = rwr.initial_state(self.config.model, 1)
-        prediction, state = self._step(
-            self._variables,
-            self.recurrence or _alone(self.config.model),
-            geometry.warp(frame, crop_from_frame, size)[None],
-            state,
-            frame_from_crop.astype(np.float32),
+            state = self._start
+        image, matrix = jax.device_put(
+            (
+                geometry.warp(frame, crop_from_frame, size)[None],
+                frame_from_crop.astype(np.float32),
+            )
         )
+        prediction, state = self._step(self._variables, self._settings, image, state, matrix)
         track = _track(jax.device_get(prediction), frame_from_crop, size)
         return Track(*(values[0] for values in track)), state
 

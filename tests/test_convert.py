@@ -185,7 +185,7 @@ def test_trained_weights_in_pytorch_find_the_same_landmarks(name):
     size, crops = config.model.image_size, []
     for file, box in boxes.items():
         picture = cv2.cvtColor(cv2.imread(str(ROOT / "examples" / file)), cv2.COLOR_BGR2RGB)
-        crop = crop_around(config, np.asarray(box, float).reshape(4))
+        crop = crop_around(config, np.asarray(box, float).reshape(4), picture.shape)
         crops.append(geometry.warp(picture, crop, size))
     image = np.asarray(normalise_image(np.stack(crops)))
     ours, variables = from_released(weights, args | {"rel_diff_target": 0.0})

@@ -12,7 +12,7 @@ import pytest
 
 from ldeq_jax import checkpoints, geometry, inference
 from ldeq_jax.config import Config
-from ldeq_jax.data import DataConfig, LandmarkBatch
+from ldeq_jax.data import DataConfig, LandmarkBatch, face_crop
 from ldeq_jax.inference import Predictor
 from ldeq_jax.model import LDEQ, ModelConfig
 from ldeq_jax.solver import SolverConfig
@@ -89,6 +89,7 @@ def test_padding_has_no_say_where_a_batch_stops_as_one(state):
     steps = predictor(images).info.num_steps.tolist()
     assert steps[0] > 2 and steps == [steps[0]] * 3
     assert predictor.batches(batches(images, 4))["num_steps"].tolist() == steps
+    assert predictor._filled_up(images, MODEL.forward.max_steps)[2].num_steps.tolist() == steps
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -114,6 +115,26 @@ def test_a_budget_is_a_shorter_solver_and_compiles_nothing(predictor, state):
     assert predictor._predict._cache_size() == compiled
     expected = Predictor(CONFIG, state.variables(), max_steps=2)(images)
     np.testing.assert_allclose(found.landmarks, expected.landmarks, atol=1e-6)
+
+
+def test_weights_are_copied_to_the_devices_once(state, monkeypatch):
+    predictor, images = Predictor(CONFIG, state.variables()), noise(2, SIZE, SIZE, 3)
+    picture, box, used = noise(90, 110, 3), [31.4, 22.3, 71.9, 52.8], []
+    predictor(images), predictor.faces(picture, [box])  # compiles
+    with jax.transfer_guard_host_to_device("disallow"):  # of what is not moved explicitly
+        predictor(images), predictor.faces(picture, [box])
+    predict = predictor._predict
+    monkeypatch.setattr(predictor, "_predict", lambda *a: used.append(a[0]) or predict(*a))
+    for _ in range(2):
+        predictor(images), predictor.batches(batches(images, 2))
+    alone, everywhere, *again = [jax.tree.leaves(variables) for variables in used]
+    for before, after in zip((alone, everywhere), again, strict=True):
+        assert all(leaf is other for leaf, other in zip(before, after, strict=True))
+    # Each device holds one copy, though the first is used in both ways.
+    for leaf, copied in zip(alone, everywhere, strict=True):
+        assert len(copied.sharding.device_set) == jax.device_count() == 2
+        copies = {part.data.unsafe_buffer_pointer() for part in copied.addressable_shards}
+        assert len(copies) == 2 and leaf.unsafe_buffer_pointer() in copies
 
 
 def test_a_predictor_made_anew_compiles_nothing(predictor, state):
@@ -175,6 +196,40 @@ def test_many_faces_are_each_found_as_if_alone(predictor):
         np.testing.assert_allclose(together.landmarks[number], alone.landmarks[0], atol=1e-3)
         np.testing.assert_allclose(together.spread[number], alone.spread[0], atol=1e-3)
         assert together.info.num_steps[number] == alone.info.num_steps[0]
+    programs = predictor._predict._cache_size()
+    predictor.faces(picture, boxes[:4])
+    assert predictor._predict._cache_size() <= programs + 1
+    programs = predictor._predict._cache_size()
+    for count in (3, 5, 6, 7, 9):
+        some = predictor.faces(picture, boxes[:count])
+        assert len(some.landmarks) == len(some.spread) == len(some.info.residual) == count
+        np.testing.assert_allclose(some.landmarks, together.landmarks[:count], atol=1e-3)
+        np.testing.assert_allclose(some.spread, together.spread[:count], atol=1e-3)
+    assert predictor._predict._cache_size() == programs, "1, 2, 4 and 8 rows serve any number"
+
+
+@pytest.mark.parametrize("columns", [5, 15])
+@pytest.mark.parametrize("count", [1, 4])
+def test_rows_of_a_detector_are_boxes_with_something_behind(predictor, columns, count):
+    picture, boxes = noise(90, 110, 3), np.tile([31.4, 22.3, 71.9, 52.8], (count, 1))
+    boxes[:, :2] -= np.arange(count)[:, None]
+    rows = np.concatenate([boxes, np.full((count, columns - 4), 0.9)], axis=1)
+    found, expected = predictor.faces(picture, rows), predictor.faces(picture, boxes)
+    np.testing.assert_array_equal(found.landmarks, expected.landmarks)
+
+
+def test_a_model_of_whole_pictures_sees_them_as_in_training(predictor, state):
+    config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, crop="none"))
+    whole, picture = Predictor(config, state.variables()), noise(SIZE, SIZE, 3)
+    faces, seen = whole.faces(picture, None), predictor(picture[None])
+    np.testing.assert_array_equal(faces.landmarks, SIZE * np.float64(seen.landmarks))
+    picture = noise(60, 90, 3)
+    crop = face_crop(config.data, SIZE, picture, None, None)
+    seen = predictor(geometry.warp(picture, crop, SIZE)[None])
+    found = geometry.transform_points(crop, whole.faces(picture, None).landmarks[0])
+    np.testing.assert_allclose(found, SIZE * seen.landmarks[0], atol=1e-4)
+    with pytest.raises(ValueError, match="trained on crops around faces .landmarks.: give the box"):
+        predictor.faces(picture, None)
 
 
 def test_no_faces_are_no_landmarks(predictor):
@@ -220,9 +275,53 @@ def test_what_is_no_picture_is_refused(predictor, picture):
         predictor.faces(picture, [[1, 1, 20, 20]])
 
 
-def test_a_box_without_area_is_refused(predictor):
-    with pytest.raises(ValueError, match="nothing to crop"):
-        predictor.faces(noise(40, 40, 3), [[5, 5, 5, 5]])
+WRONG_BOXES = [
+    ([5, 5, 5, 5], "two corners"),
+    ([5, 5, 5, 20], "two corners"),
+    ([30, 20, 15, 25], "two corners, not a corner and a size"),
+    ([0.33, 0.40, 0.66, 0.72], "fractions of the picture of 60 x 40 pixels: multiply x by its wid"),
+    ([-0.1, 0.0, 1.2, 1.0], "fractions"),
+    ([0.4, 0.4, 0.2, 0.2], "fractions"),
+    ([20, 20, 23, 40], "3 x 20 pixels: too small"),
+    ([20, 20, 40, 23], "20 x 3 pixels: too small"),
+    ([60, 5, 80, 30], "must lie in the picture of 60 x 40 pixels"),
+    ([-30, 5, 0, 30], "must lie in the picture"),
+    ([5, 40, 30, 70], "must lie in the picture"),
+    ([5, -30, 30, 0], "must lie in the picture"),
+    ([0, 0, 1e9, 1e9], "more than 3 times as large as the picture of 60 x 40"),
+    ([0, -100, 30, 81], "more than 3 times as large"),
+    ([5, np.nan, 30, 30], "finite"),
+    ([5, 5, np.inf, 30], "finite"),
+]
+
+
+@pytest.mark.parametrize(("box", "message"), WRONG_BOXES)
+def test_what_is_no_box_of_a_face_is_refused(predictor, box, message):
+    picture = noise(40, 60, 3)
+    with pytest.raises(ValueError, match=rf"the box [^ ]+ .*{message}"):
+        predictor.faces(picture, [[10, 10, 30, 30], box])
+    with pytest.raises(ValueError, match=message):
+        inference.crop_around(CONFIG, np.array(box), picture.shape)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ([5, 5, 30, 30], r"\(N, 4\) or wider, .* not \(4,\); a single box goes in a list"),
+        ([[5, 5, 30]], r"not \(1, 3\)"),
+        ([[5, 5, 30, 30], [5]], "must be numbers"),
+        ([["5", "5", "30", "a"]], "must be numbers"),
+    ],
+)
+def test_what_are_no_boxes_is_refused(boxes, message):
+    with pytest.raises(ValueError, match=message):
+        inference.check_boxes(boxes, (40, 60))
+
+
+def test_boxes_that_show_a_face_are_kept():
+    boxes = [[20, 20, 24, 24], [59, 39, 70, 50], [-10, -10, 0.5, 0.5], [-60, -70, 120, 110]]
+    np.testing.assert_array_equal(inference.check_boxes(boxes, (40, 60)), boxes)
+    assert inference.check_boxes([], (40, 60)).shape == (0, 4)
 
 
 def test_an_exported_model_predicts_the_same(predictor, state, tmp_path):

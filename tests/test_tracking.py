@@ -4,11 +4,13 @@ import dataclasses
 from typing import NamedTuple
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from test_inference import CONFIG
 
 from ldeq_jax import tracking
+from ldeq_jax.inference import check_boxes
 from ldeq_jax.rwr import RwRConfig
 from ldeq_jax.tracking import FaceTracker, face_box, follow, movement
 
@@ -38,6 +40,7 @@ class Model:
 
     def __init__(self, config, variables, recurrence):
         self.config, self.calls = config, variables.setdefault("calls", [])
+        self.variables = variables
         self.shape, self.recurrence = shape(config.model.num_landmarks), recurrence
 
     def step(self, frame, box, memory=None):
@@ -115,11 +118,16 @@ def test_the_box_of_landmarks_is_their_extent_or_reaches_up_the_forehead():
 
 
 def test_the_model_remembers_the_frame_before_and_starts_afresh_where_a_face_is_taken_up():
-    calls = {}
-    face = FaceTracker(CONFIG, calls, None)
+    face = tracker()
     boxes = [square(*PATH[0]), None, None, NAN, NAN, square(*PATH[5]), None]
     follow({"it": face}, walk()[:7], boxes)
-    assert [memory for _, memory in calls["calls"]] == [None, None, 1, 2, None, None, 1]
+    assert [memory for _, memory in face._predictor.calls] == [None, None, 1, 2, None, None, 1]
+
+
+def test_both_looks_use_one_copy_of_the_weights():
+    face = FaceTracker(CONFIG, {"weights": np.ones(3)}, None)
+    ours, theirs = (model.variables["weights"] for model in (face._predictor, face._alone))
+    assert isinstance(ours, jax.Array) and ours is theirs
 
 
 def test_jitter_of_boxes_does_not_reach_a_crop_that_follows():
@@ -225,6 +233,113 @@ def test_landmarks_that_are_no_faces(monkeypatch, landmarks, trouble):
     face, state = tracker(crop_at_boxes=True).step(scene(), None, square(40, 40))
     assert face.trouble == trouble
     assert (state is None) == bool(trouble) == (not np.isfinite(face.landmarks).any())
+
+
+@pytest.mark.parametrize(("side", "found"), [(9, True), (8, False), (7, False)])
+def test_a_face_of_less_than_eight_pixels_is_none(side, found):
+    track_of = track([scene((40, 40), side=side)] * 2, only_first(square(39, 39, 11), 2))
+    assert track_of.ok.tolist() == [found] * 2
+    trouble = "" if found else f"its landmarks fall together, to {side - 1} x {side - 1} pixels"
+    assert track_of.trouble[0] == trouble
+
+
+def test_what_goes_along_with_the_crop_lies_elsewhere_by_a_seventh_of_its_size(monkeypatch):
+    # The second crop is moved by a tenth both ways, and larger by a tenth: the move alone would
+    # be 0.141 of the size.
+    for allowed, lost in ((0.145, True), (0.15, False)):
+        monkeypatch.setattr(tracking, "_DISAGREEMENT", allowed)
+        frames = [scene(PATH[0])] * 10 + [scene()]
+        found = track(frames, only_first(square(*PATH[0]), 11))
+        assert found.losses.tolist() == [10] * lost
+
+
+@pytest.mark.parametrize("shift", [0.0, 40.0])
+def test_landmarks_that_outgrow_the_frame_are_lost_and_raise_nothing(monkeypatch, shift):
+    class Growing(Model):
+        def step(self, frame, box, memory=None):
+            check_boxes([box], frame.shape)  # as the real one does
+            centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+            landmarks = np.concatenate([centre + 1.2 * self.shape[:2] * half, [[shift, 30]] * 3])
+            return Seen(landmarks, np.ones(5)), (memory or 0) + 1
+
+    monkeypatch.setattr(tracking, "VideoPredictor", Growing)
+    found = track([scene()] * 40, only_first(square(20, 20, 40), 40), crop="box")
+    assert found.losses.tolist() and found.losses[0] > 1
+
+
+@pytest.mark.parametrize("box", [[0.1, 0.2, 0.3, 0.4], [20, 20, 20, 40], [0, 0, 1e9, 1e9]])
+def test_what_is_no_box_of_a_face_is_refused(box):
+    _, state = tracker().step(scene((20, 20)), None, square(20, 20))
+    for before in (None, state):
+        with pytest.raises(ValueError, match="the box .* (fractions|two corners|times as large)"):
+            tracker().step(scene((20, 20)), before, box)
+
+
+# Frames that cannot be decoded.
+
+
+def without(frames, start, missed):
+    return [*frames[:start], *[None] * missed, *frames[start + missed :]]
+
+
+@pytest.mark.parametrize("missed", [1, 2, 30])
+def test_a_face_goes_on_after_frames_that_cannot_be_decoded(missed):
+    frames = [scene((40, 40))] * 40
+    boxes = only_first(square(38, 43, 24), 40)
+    whole, found = track(frames, boxes), track(without(frames, 5, missed), boxes)
+    gap = np.isin(np.arange(40), np.arange(5, 5 + missed))
+    np.testing.assert_array_equal(found.ok, ~gap)
+    assert set(found.trouble[gap]) == {"frame cannot be decoded"} and not len(found.losses)
+    for values, others in zip(found[:3], whole[:3], strict=True):
+        np.testing.assert_array_equal(values[~gap], others[~gap])
+        assert np.isnan(values[gap]).all()
+
+
+def test_after_more_than_thirty_of_them_the_face_is_lost_until_its_next_box():
+    frames = without([scene((40, 40))] * 45, 5, 31)
+    boxes = only_first(square(40, 40), 45)
+    boxes[40] = square(40, 40)
+    found = track(frames, boxes)
+    assert found.ok.tolist() == [t < 5 or t >= 40 for t in range(45)]
+    assert found.trouble[36] == "not found again without a box" and found.losses.tolist() == [36]
+    # Not in a row, any number may be missed.
+    frames = [None if t % 2 else scene((40, 40)) for t in range(80)]
+    assert track(frames, only_first(square(40, 40), 80)).ok[::2].all()
+
+
+def test_the_model_remembers_the_last_frame_that_could_be_decoded():
+    face, frames = tracker(), [scene((40, 40))] * 8
+    follow({"it": face}, without(frames, 3, 2), only_first(square(40, 40), 8))
+    # The face is taken up by two looks; another, without memory, follows the gap.
+    memories = [memory for _, memory in face._predictor.calls]
+    assert memories == [None, None, 1, 2, 3, None, 4, 5]
+
+
+@pytest.mark.parametrize("box", [None, NAN, square(100, 70)])
+def test_a_box_of_a_frame_that_cannot_be_decoded_changes_nothing(box):
+    frames, boxes = without([scene((40, 40))] * 6, 3, 1), only_first(square(40, 40), 6)
+    boxes[3] = box
+    np.testing.assert_array_equal(track(frames, boxes).ok, [True] * 3 + [False] + [True] * 2)
+
+
+def test_a_face_whose_first_frames_cannot_be_decoded_is_taken_up_in_the_next():
+    frames, box = walk(), square(*PATH[0])
+    found = track(without(frames, 0, 2), only_first(box, 25))
+    expected = track(frames[2:], only_first(box, 23))
+    assert found.ok.tolist() == [False] * 2 + [True] * 23
+    np.testing.assert_array_equal(found.box[2:], expected.box)
+    # A box of its own counts more; without any there is nothing to take up.
+    boxes = [box, None, NAN, *[None] * 22]
+    assert not track(without(frames, 0, 2), boxes).ok.any()
+    boxes[2] = square(*PATH[2])
+    assert track(without(frames, 0, 2), boxes, crop_at_boxes=True).box[2].tolist() == [*boxes[2]]
+    assert not track(without(frames, 0, 2), [None] * 25).ok.any()
+
+
+def test_what_is_imagined_is_found_out_in_the_first_frame_after_them():
+    frames = [scene(PATH[0])] * 4 + [None] + [scene()] * 3
+    found = track(frames, only_first(square(*PATH[0]), 8))
+    assert found.trouble[5] == "another crop shows it elsewhere" and found.losses.tolist() == [5]
 
 
 # Tracks.

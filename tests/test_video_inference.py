@@ -312,7 +312,7 @@ def test_the_crop_is_that_of_a_face_in_a_picture(variables):
         config = dataclasses.replace(CONFIG, data=data)
         predictor = VideoPredictor(config, variables, None)
         found[crop] = predictor.step(frame, box)[0].landmarks
-        crop_from_frame = inference.crop_around(config, box)
+        crop_from_frame = inference.crop_around(config, box, frame.shape)
         image = geometry.warp(frame, crop_from_frame, SIZE)[None]
         state, anywhere = rwr.initial_state(MODEL, 1), np.eye(3, dtype=np.float32)[None]
         seen, _ = STEP(variables, METHODS["stop"], image, state, anywhere)
@@ -320,6 +320,13 @@ def test_the_crop_is_that_of_a_face_in_a_picture(variables):
         expected = geometry.transform_points(geometry.inverse(crop_from_frame), points)
         np.testing.assert_allclose(found[crop], expected, atol=1e-3)
     assert not np.allclose(found["extent"], found["box"], atol=0.1)
+    whole = predictor.step(frame, None)[0].landmarks  # by the last, for pictures that are crops
+    crop_from_frame = face_crop(config.data, SIZE, frame, box, np.zeros((2, 2)))
+    image = geometry.warp(frame, crop_from_frame, SIZE)[None]
+    seen, _ = STEP(variables, METHODS["stop"], image, state, anywhere)
+    points = SIZE * np.asarray(seen.landmarks[0])
+    expected = geometry.transform_points(geometry.inverse(crop_from_frame), points)
+    np.testing.assert_allclose(whole, expected, atol=1e-3)
     with_score = predictor.step(frame, np.append(box, 0.9))[0]
     np.testing.assert_array_equal(with_score.landmarks, found["none"])
 
@@ -356,6 +363,20 @@ def test_what_is_no_frame_or_no_face_is_refused(variables):
         predictor.step(frame.astype(float), box)
     with pytest.raises(ValueError, match="must be"):
         predictor.step(frame[..., 0], box)
-    for wrong in ([5, 5, 5, 5], [np.nan] * 4):
-        with pytest.raises(ValueError, match="one point|finite"):
+    for wrong, message in (([5, 5, 5, 5], "two corners"), ([np.nan] * 4, "finite")):
+        with pytest.raises(ValueError, match=message):
             predictor.step(frame, np.array(wrong))
+    for wrong in ([0.2, 0.2, 0.7, 0.6], [0, 0, 1e9, 1e9], None):
+        with pytest.raises(ValueError, match="fractions|times as large|give the box"):
+            predictor.step(frame, wrong)
+
+
+def test_a_frame_copies_its_crop_to_the_device_and_nothing_else(variables):
+    film = FILMS[7]
+    for method in ("alone", "face"):
+        predictor = VideoPredictor(CONFIG, variables, METHODS[method])
+        state = None
+        for t in range(4):
+            guard = "disallow" if t > 1 else "allow"  # the first two compile
+            with jax.transfer_guard_host_to_device(guard):
+                _, state = predictor.step(film.frames[t], film.boxes[t], state)

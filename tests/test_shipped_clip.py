@@ -1,0 +1,107 @@
+"""Following the face of the shipped clip with a committed model, measured against its labels."""
+
+import pathlib
+
+import cv2
+import numpy as np
+import pytest
+
+from ldeq_jax import checkpoints, metrics
+from ldeq_jax.schema import IBUG_68
+from ldeq_jax.tracking import FaceTracker, follow
+
+pytestmark = pytest.mark.slow
+
+ROOT = pathlib.Path(__file__).parents[1]
+NAME = "intel_head_pose_male"
+# The label, of WFLW's 98 points, of each of the model's 68: jaw, brows, nose, eyes, mouth.
+LABELS = [
+    *range(0, 33, 2),
+    *range(33, 38),
+    *range(42, 47),
+    *range(51, 60),
+    *(60, 61, 63, 64, 65, 67),
+    *(68, 69, 71, 72, 73, 75),
+    *range(76, 96),
+]
+
+
+@pytest.fixture(scope="module")
+def frames():
+    capture = cv2.VideoCapture(str(ROOT / "examples" / "wflw_v" / "videos" / f"{NAME}.mp4"))
+    read = []
+    while (frame := capture.read()[1]) is not None:
+        read.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+    capture.release()
+    return read
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return np.load(ROOT / "examples" / "wflw_v" / "landmarks" / f"{NAME}.npy")[:, LABELS]
+
+
+@pytest.fixture(scope="module")
+def box():
+    """Of the first frame, with its score."""
+    return np.load(ROOT / "examples" / "wflw_v" / "bboxes" / f"{NAME}.npy")[0]
+
+
+@pytest.fixture(scope="module")
+def trackers():
+    config, variables, _ = checkpoints.load_model(ROOT / "checkpoints" / "ibug_300w_video")
+    return {
+        "alone": FaceTracker(config, variables, None),
+        "RwR": FaceTracker(config, variables, config.rwr),
+    }
+
+
+@pytest.fixture(scope="module")
+def tracks(trackers, frames, box):
+    return follow(trackers, frames, [box, *[None] * (len(frames) - 1)])
+
+
+def eyes(labels):
+    first, last = IBUG_68.eye_corners
+    return np.linalg.norm(labels[:, first] - labels[:, last], axis=1)
+
+
+def test_the_face_is_followed_close_to_its_labels_and_steadier_with_recurrence(tracks, labels):
+    flicker = {}
+    for name, track in tracks.items():
+        assert track.ok.all() and len(track.ok) == len(labels) == 62
+        nme = metrics.nme(track.landmarks, labels, IBUG_68.eye_corners)
+        assert nme.mean() < 0.036 and nme.max() < 0.045
+        (flicker[name],) = metrics.nmf(track.landmarks[None], labels[None], track.ok[None])
+    assert flicker["RwR"] < 75 and flicker["RwR"] < 0.6 * flicker["alone"] < 0.6 * 150
+
+
+@pytest.mark.parametrize(("start", "missed"), [(0, 2), (20, 1), (20, 5)])
+def test_the_face_goes_on_after_frames_that_cannot_be_decoded(
+    trackers, tracks, frames, labels, box, start, missed
+):
+    gap = slice(start, start + missed)
+    some = frames[: gap.stop + 8]
+    some[gap] = [None] * missed
+    found = follow(trackers, some, [box, *[None] * (len(some) - 1)])
+    for name, track in found.items():
+        assert np.flatnonzero(~track.ok).tolist() == list(range(*gap.indices(99)))
+        assert not len(track.losses) and set(track.trouble[gap]) == {"frame cannot be decoded"}
+        away = track.landmarks[gap.stop :] - tracks[name].landmarks[gap.stop : len(some)]
+        away = np.linalg.norm(away, axis=-1).mean(axis=1) / eyes(labels[gap.stop : len(some)])
+        assert away.max() < 0.015 and away[-1] < 0.01
+        np.testing.assert_array_equal(
+            track.landmarks[: gap.start], tracks[name].landmarks[: gap.start]
+        )
+
+
+@pytest.mark.parametrize("missed", [0, 1])
+@pytest.mark.parametrize("cut", ["grey", "noise"])
+def test_a_cut_to_a_scene_without_a_face_is_found_out(trackers, frames, box, cut, missed):
+    scene = np.full_like(frames[0], 128)
+    if cut == "noise":
+        scene = np.random.default_rng(0).integers(0, 256, scene.shape, np.uint8)
+    some = [*frames[:5], *[None] * missed, *[scene] * 6]
+    for track in follow(trackers, some, [box, *[None] * (len(some) - 1)]).values():
+        # At the check of every tenth frame, or of the first after frames that were missed.
+        assert track.losses.tolist() == [6 if missed else 10]
