@@ -24,7 +24,7 @@ filters over grids of their parameters, and recurrence (RwR) over a grid of budg
 
 For each method the setting of least flicker whose NME is no higher than that of the frames alone
 is chosen on the tuning videos, and measured on the others, also by attribute. A video counts where
-the frames alone can be measured. The output directory gets table.md, metrics.json, settings.csv
+the frames alone can be measured; frames whose labels have no size are left out. The output directory gets table.md, metrics.json, settings.csv
 (every setting on both splits), videos.csv (each video), trade_off.png (error against flicker),
 flicker/ (over time, of --show) and, with --overlays, overlays/ (videos with landmarks, side by
 side). docs/video.md tells more.

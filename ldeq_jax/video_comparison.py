@@ -33,6 +33,8 @@ from ldeq_jax.video_evaluation import (
     table,
 )
 
+_FEW_VIDEOS = 20
+
 
 def evaluate(
     config: Config,
@@ -135,6 +137,11 @@ def tables(tuning: Measured, reported: Measured, choice: Choice, slack: float) -
             f'{reported.mean_jitter:.1f}; "above jitter" is what is left without it.'
         )
     parts.append("Intervals: 95 %, bootstrap over videos. Frames/s without decoding.")
+    if (count := len(reported.indices)) < _FEW_VIDEOS:
+        parts.append(
+            f"**Only {count} video{'s' * (count != 1)}:** intervals over fewer than {_FEW_VIDEOS} "
+            "hold the truth less often than they say, and the choice of videos decides much."
+        )
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
@@ -153,6 +160,8 @@ def write_record(
         "tuning_split": tuning.split.source.where,
         "left_out": reported.left_out,
         "tuning_left_out": tuning.left_out,
+        "frames_left_out": reported.frames_left_out,
+        "tuning_frames_left_out": tuning.frames_left_out,
         "slack": slack,
         "chosen": [s._asdict() | {"keeps_nme": s not in choice.above} for s in choice.settings],
         "best_causal_filter": choice.rival._asdict(),
@@ -257,6 +266,10 @@ def _videos(measured: Measured) -> str:
     if lost := measured.left_out:
         some = ", ".join(lost[:5]) + ", ..." * (len(lost) > 5)
         text += f" ({len(lost)} left out that cannot be measured: {some})"
+    if frames := measured.frames_left_out:
+        some = ", ".join(f"{name} ({count})" for name, count in list(frames.items())[:5])
+        some += ", ..." * (len(frames) > 5)
+        text += f" ({sum(frames.values())} frames left out whose labels have no size: {some})"
     return text
 
 
