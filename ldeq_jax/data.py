@@ -6,6 +6,7 @@ normalises them there.
 """
 
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -264,7 +265,9 @@ def eval_batches(
 ) -> grain.IterDataset[LandmarkBatch]:
     """Batches of plain crops, each face of a split once and in order.
 
-    The last batch is filled up with masked rows. Every shard yields the same number of batches,
+    Faces that no error can be measured of are masked: those whose eye corners coincide, and those
+    that cannot be cropped for labels or a box without a size. The last batch is filled up with
+    masked rows. Every shard yields the same number of batches,
     ``ceil(faces / batch_size)``; shard s has the rows s, s + shard_count, ... of each.
 
     Args:
@@ -279,9 +282,10 @@ def eval_batches(
 
     Raises:
         FileNotFoundError: the data set has not been built.
-        ValueError: like ``train_iterator``.
+        ValueError: like ``train_iterator``, but a face that cannot be cropped; or no error can be
+            measured of any face.
     """
-    reader = _FaceReader(config, split, None, image_size)
+    reader = _EvaluationReader(config, split, None, image_size)
     padded = -(-len(reader.source) // config.batch_size) * config.batch_size
     rows = grain.MapDataset.range(padded).seed(0).random_map(reader)
     return _batches(rows, config, shard_index, shard_count)
@@ -297,9 +301,7 @@ class _FaceReader:
         self.schema = get_schema(schema)
 
     def __call__(self, index, rng):
-        # Rows beyond the last face are padding, made of face 0.
-        real = index < len(self.source)
-        face = self.source[index if real else 0]
+        face = self.source[index]
         image, landmarks, size = face["image"], face["landmarks"], self.image_size
         try:
             crop_from_frame = face_crop(self.config, size, image, face["box"], landmarks)
@@ -325,10 +327,43 @@ class _FaceReader:
         return LandmarkBatch(
             image=crop,
             landmarks=(points / size).astype(np.float32),
-            mask=np.bool_(real),
+            mask=np.True_,
             frame_from_crop=geometry.inverse(crop_from_frame).astype(np.float32),
-            index=np.int32(index if real else -1),
+            index=np.int32(index),
         )
+
+
+class _EvaluationReader(_FaceReader):
+    """Makes masked rows of faces that no error can be measured of, and beyond the last face."""
+
+    def __call__(self, index, rng):
+        if index < len(self.source) and self._has_size(index):
+            return super().__call__(index, rng)
+        return self._masked
+
+    @functools.cached_property
+    def _masked(self):
+        """A row that does not count, made of the first face that does."""
+        for index in range(len(self.source)):
+            if self._has_size(index):
+                row = super().__call__(index, None)
+                return row._replace(mask=np.False_, index=np.int32(-1))
+        raise ValueError(
+            f"no error can be measured of any face of {self.source.where}: their eye corners "
+            "coincide, or their labels or boxes have no size"
+        )
+
+    def _has_size(self, index):
+        face = self.source.annotation(index)
+        if len(face["landmarks"]) != self.schema.num_landmarks:
+            return True  # and refused, once it is cropped
+        left, right = face["landmarks"][list(self.schema.eye_corners)]
+        try:
+            if self.config.crop != "none":
+                face_crop(self.config, self.image_size, None, face["box"], face["landmarks"])
+        except ValueError:
+            return False
+        return (left != right).any()
 
 
 def face_crop(

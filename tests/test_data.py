@@ -1,5 +1,6 @@
 """Faces from disk to batches: points stay on their pixels, order and chance are reproducible."""
 
+import dataclasses
 import io
 import itertools
 import json
@@ -185,11 +186,44 @@ def test_bad_faces_are_named(config, data_dir):
     order = [index for index in range(2) if _name_or_error(source, index) == "toy/31"]
     with pytest.raises(ValueError, match="toy/30: landmarks that are not finite"):
         source[1 - order[0]]
-    with pytest.raises(ValueError, match="toy/3[01]"):
+    with pytest.raises(ValueError, match="toy/30: landmarks that are not finite"):
         take(eval_batches(config, "broken", SIZE), 1)
-    only = f"broken[{order[0]}:{order[0] + 1}]"
+    only = dataclasses.replace(config, train_split=f"broken[{order[0]}:{order[0] + 1}]")
     with pytest.raises(ValueError, match="toy/31: the face box .* has no area"):
-        take(eval_batches(config, only, SIZE), 1)
+        take(train_iterator(only, None, SIZE), 1)
+    with pytest.raises(ValueError, match="of any face of toy_faces:broken.*: their eye corners"):
+        take(eval_batches(only, only.train_split, SIZE), 1)
+
+
+@pytest.mark.parametrize("crop", ["box", "landmarks", "none"])
+def test_evaluation_masks_faces_without_a_size(config, monkeypatch, crop):
+    annotation = FaceSource._face
+
+    def degenerate(self, index):
+        face, data = annotation(self, index)
+        number = int(face["name"].removeprefix("toy/"))
+        if number in (20, 24):
+            if crop == "box":
+                face["box"] = face["box"][[0, 1, 0, 3]]
+            else:
+                face["landmarks"] = np.zeros_like(face["landmarks"])
+        if number == 25:
+            face["landmarks"] = face["landmarks"].copy()
+            face["landmarks"][45] = face["landmarks"][36]
+        return face, data
+
+    config = dataclasses.replace(config, crop=crop)
+    plain = {int(i): b for b in eval_batches(config, "test", SIZE) for i in b.index}
+    assert set(plain) == {-1, *range(7)}
+    monkeypatch.setattr(FaceSource, "_face", degenerate)
+    source = FaceSource("toy_faces", "test", config.data_dir)
+    lost = [i for i in range(7) if source.annotation(i)["name"][4:] in ("20", "24", "25")]
+    batches = list(eval_batches(config, "test", SIZE))
+    indices = np.concatenate([batch.index for batch in batches])
+    np.testing.assert_array_equal(indices, [-1 if i in lost or i > 6 else i for i in range(8)])
+    np.testing.assert_array_equal(np.concatenate([b.mask for b in batches]), indices >= 0)
+    for batch in batches:
+        assert np.ptp(batch.landmarks, axis=1).min() > 0.1
 
 
 def _name_or_error(source, index):

@@ -194,6 +194,31 @@ def test_results_do_not_depend_on_the_batch_and_flags_change_the_solver(
     assert again["nme"] == pytest.approx(before["nme"], rel=1e-4)
 
 
+def test_faces_without_a_size_are_left_out_and_counted(
+    evaluated, model, tmp_path, monkeypatch, capsys
+):
+    annotation = FaceSource._face
+
+    def degenerate(self, index):
+        face, data = annotation(self, index)
+        if index == 1:
+            face["landmarks"] = np.zeros_like(face["landmarks"])
+        return face, data
+
+    monkeypatch.setattr(FaceSource, "_face", degenerate)
+    call("evaluate", f"--checkpoint={model}", f"--output={tmp_path}", "--batch_size=3")
+    before, found = numbers(evaluated), numbers(tmp_path)
+    with (evaluated / "faces.csv").open() as one, (tmp_path / "faces.csv").open() as other:
+        lines, kept = list(csv.reader(one)), list(csv.reader(other))
+    name = lines[2][lines[0].index("name")]
+    assert (before["left_out"], before["num_faces"]) == ([], 7)
+    assert (found["left_out"], found["num_faces"]) == ([name], 6)
+    assert f"1 faces left out whose labels or box have no size: {name}" in capsys.readouterr().out
+    assert kept == lines[:2] + lines[3:]
+    nme = np.mean([float(line[kept[0].index("nme")]) for line in kept[1:]])
+    assert found["subsets"]["all"]["nme"] == pytest.approx(nme, abs=1e-3)
+
+
 def test_the_precision_can_be_another_than_in_training(evaluated, model, tmp_path):
     call("evaluate", f"--checkpoint={model}", f"--output={tmp_path}", "--dtype=bfloat16")
     records = numbers(evaluated), numbers(tmp_path)
