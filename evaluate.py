@@ -55,6 +55,7 @@ from ldeq_jax import (
     hosts,
     inference,
     metrics,
+    records,
     report,
     rwr,
     solver,
@@ -404,8 +405,7 @@ def evaluate(
         "budgets": by_budget,
         "command": shlex.join(["python", *sys.argv]),
     }
-    text = json.dumps(without_nan(record), indent=1, allow_nan=False)
-    (output / "metrics.json").write_text(text + "\n")
+    (output / "metrics.json").write_text(records.to_json(record, indent=1) + "\n")
     (output / "table.md").write_text("\n".join(tables))
     write_faces(output / "faces.csv", labels, source.attribute_names, result)
     curves = {name: result["nme"][members] for name, members in subsets.items()}
@@ -515,13 +515,6 @@ def write_faces(path: Path, labels: Sequence[dict], attribute_names, result) -> 
                     int(result["diverged"][row]),
                 ]
             )
-
-
-def without_nan(value):
-    """Nested values with None for each number that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: without_nan(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Crops:

@@ -54,7 +54,7 @@ from absl import app, flags, logging
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from ldeq_jax import checkpoints, inference, report, rwr, tracking, video_report
+from ldeq_jax import checkpoints, inference, records, report, rwr, tracking, video_report
 from ldeq_jax.schema import LandmarkSchema, get_schema
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -175,7 +175,7 @@ def predict(path: Path, texts: list[str], checkpoint: str, output: Path) -> None
             f"{face['residual']:.1e} after {face['num_steps']} steps"
         )
     numbers = output.with_suffix(".json")
-    numbers.write_text(json.dumps(record, indent=1) + "\n")
+    numbers.write_text(records.to_json(record, indent=1) + "\n")
     print(f"wrote {output} and {numbers}")
 
 

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import itertools
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ldeq_jax import hosts, metrics, video_report
+from ldeq_jax import hosts, metrics, records, video_report
 from ldeq_jax.config import Config
 from ldeq_jax.schema import LandmarkSchema
 from ldeq_jax.video_evaluation import (
@@ -172,8 +171,7 @@ def write_record(
         "reported": record(reported),
         "tuning": record(tuning),
     }
-    text = json.dumps(_without_nan(entries), indent=1, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(records.to_json(entries, indent=1) + "\n", encoding="utf-8")
 
 
 def write_settings(path: Path, splits: dict[str, Measured]) -> None:
@@ -182,7 +180,7 @@ def write_settings(path: Path, splits: dict[str, Measured]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
-        writer.writerows(_without_nan(rows))
+        writer.writerows(records.without_nan(rows))
 
 
 def write_videos(path: Path, measured: Measured, settings: Sequence[Setting]) -> None:
@@ -271,12 +269,3 @@ def _videos(measured: Measured) -> str:
         some += ", ..." * (len(frames) > 5)
         text += f" ({sum(frames.values())} frames left out whose labels have no size: {some})"
     return text
-
-
-def _without_nan(value):
-    """Nested values with None for each number that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -28,6 +28,7 @@ LAYERS = (
         "losses",
         "metrics",
         "filters",
+        "records",
         "hosts",
     ),
     ("model",),
