@@ -65,7 +65,7 @@ from ldeq_jax import (
 )
 from ldeq_jax.config import Config
 from ldeq_jax.hosts import say
-from ldeq_jax.schema import LandmarkSchema, get_schema
+from ldeq_jax.schema import KNOWN_SCHEMAS, LandmarkSchema, differences, get_schema
 
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
@@ -247,15 +247,22 @@ def changed(fields, **values):
     return dataclasses.replace(fields, **{k: v for k, v in values.items() if v is not None})
 
 
-def check_schema(config: Config, source: data.FaceSource) -> None:
-    """Refuses faces whose landmarks mean something else than the model's."""
-    name = get_schema(config.data.schema).name
-    if name != source.schema:
+def check_schema(config: Config, source: data.ExampleSource) -> None:
+    """Refuses labels whose landmarks mean something else than the model's."""
+    ours, theirs = get_schema(config.data.schema), source.schema
+    if theirs in [schema.name for schema in KNOWN_SCHEMAS]:
+        theirs = get_schema(theirs)
+    if isinstance(theirs, LandmarkSchema):
+        name, apart = theirs.name, differences(ours, theirs)
+    else:  # the data set names it, and nothing describes it
+        numbers = ours.num_landmarks, source.num_landmarks
+        name, apart = theirs, ["{} against {} landmarks".format(*numbers)] * (len({*numbers}) > 1)
+    if ours.name != name or apart:
         raise ValueError(
-            f"{_CHECKPOINT.value} predicts the landmarks {name} "
-            f"({config.model.num_landmarks} points), but {source.where} is labelled with "
-            f"{source.schema}: choose a --dataset labelled with {name}, or another "
-            "--checkpoint"
+            f"{_CHECKPOINT.value} predicts the landmarks {ours.name} "
+            f"({ours.num_landmarks} points), but {source.where} is labelled with {name}"
+            f"{' of another meaning: ' * bool(apart)}{', '.join(apart)}; choose a --dataset "
+            "labelled like the model's, or another --checkpoint"
         )
 
 

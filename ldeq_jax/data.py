@@ -23,7 +23,7 @@ from absl import flags
 
 from ldeq_jax import geometry
 from ldeq_jax.augment import AugmentConfig, augment_face
-from ldeq_jax.schema import LandmarkSchema, get_schema
+from ldeq_jax.schema import LandmarkSchema, from_fields, get_schema
 
 _BUILD_AGAIN = "build it again with datasets/build.py --overwrite"
 
@@ -112,7 +112,8 @@ class ExampleSource:
     """What the sources of faces and of videos share: the examples of one split, by number.
 
     Attributes:
-        schema: name of the landmark schema.
+        schema: name of the landmark schema, or the schema itself where the data set describes it.
+        num_landmarks: K.
         attribute_names: what the entries of each example's ``attributes`` mean.
         where: "name:split", for messages.
 
@@ -133,7 +134,8 @@ class ExampleSource:
         sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
         self.where = f"{name}:{split}"
         self._folder = builder.data_path
-        self.schema: str = builder.info.metadata["schema"]
+        self.schema = _schema(builder)
+        self.num_landmarks: int = builder.info.features["landmarks"].shape[-2]
         self.attribute_names: list[str] = list(builder.info.metadata["attribute_names"])
         try:
             if not builder.info.splits[split].num_examples:
@@ -478,6 +480,19 @@ def _builder(name, data_dir):
             f"{folder} does not describe a data set ({_first_line(error)}): {_BUILD_AGAIN}"
         ) from error
     return builder
+
+
+def _schema(builder) -> str | LandmarkSchema:
+    schema = builder.info.metadata["schema"]
+    if isinstance(schema, str):
+        return schema
+    try:
+        return from_fields(schema)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{builder.data_path} describes no landmark schema ({_first_line(error)}); "
+            "ldeq_jax/schema.py shows the form"
+        ) from error
 
 
 def _first_line(error):

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import pathlib
+import shutil
 
 import cv2
 import grain
@@ -406,6 +407,22 @@ def test_a_schema_of_ones_own_takes_the_place_of_the_data_sets(data_dir):
     wrong = DataConfig(name="toy_faces", data_dir=data_dir, schema="wflw_98")
     with pytest.raises(ValueError, match="do not fit wflw_98"):
         next(train_iterator(wrong, None, SIZE))
+
+
+def test_a_data_set_may_describe_its_schema(config, tmp_path):
+    source = FaceSource("toy_faces", "test", config.data_dir)
+    assert (source.schema, source.num_landmarks) == ("ibug_68", 68)
+    shutil.copytree(pathlib.Path(config.data_dir) / "toy_faces", tmp_path / "toy_faces")
+    own = dataclasses.replace(IBUG_68, name="own", eye_corners=(39, 42))
+    (metadata,) = tmp_path.glob("toy_faces/*/metadata.json")
+    about = json.loads(metadata.read_text())
+    metadata.write_text(json.dumps(about | {"schema": dataclasses.asdict(own)}))
+    assert FaceSource("toy_faces", "test", str(tmp_path)).schema == own
+    elsewhere = dataclasses.replace(config, data_dir=str(tmp_path))
+    assert len(list(eval_batches(elsewhere, "test", SIZE))) == 2
+    metadata.write_text(json.dumps(about | {"schema": {"name": "own"}}))
+    with pytest.raises(ValueError, match="describes no landmark schema"):
+        FaceSource("toy_faces", "test", str(tmp_path))
 
 
 def test_every_epoch_shows_each_face_once_in_a_new_order(config):

@@ -8,6 +8,7 @@ import json
 import pathlib
 import re
 import shutil
+import types
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ from ldeq_jax import (
 )
 from ldeq_jax.data import DataConfig, FaceSource
 from ldeq_jax.rwr import RwRConfig
-from ldeq_jax.schema import FGNET_68, IBUG_68, WFLW_98
+from ldeq_jax.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema
 from ldeq_jax.videos import VideoSource
 
 SPREAD = RwRConfig(weighting="spread")
@@ -454,6 +455,33 @@ def test_landmarks_that_mean_something_else_are_refused(config, tmp_path):
     checkpoints.export_model(tmp_path / "model", random_state(config.model), other, {"nme": 1.0})
     found = complaint("evaluate", f"--checkpoint={tmp_path / 'model'}", f"--output={tmp_path}")
     assert "predicts the landmarks fgnet_68" in found and "labelled with ibug_68" in found
+
+
+OWN = LandmarkSchema(
+    name="mine", num_landmarks=68, flip_permutation=IBUG_68.flip_permutation, eye_corners=(36, 45)
+)
+
+
+@pytest.mark.parametrize(
+    ("labelled", "named", "message"),
+    [
+        (OWN, OWN, None),
+        (OWN, "mine", None),
+        (OWN, dataclasses.replace(OWN, eye_corners=(39, 42)), r"\(36, 45\) against \(39, 42\)"),
+        (OWN, dataclasses.replace(OWN, name="yours"), "labelled with yours;"),
+        (SCHEMA, "own_7", "7 against 68 landmarks"),
+        (dataclasses.replace(FGNET_68, name="ibug_68"), "ibug_68", "other mirror images"),
+    ],
+)
+def test_a_name_alone_makes_no_schema(config, labelled, named, message):
+    source = types.SimpleNamespace(schema=named, num_landmarks=68, where="toy:test")
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, schema=labelled))
+    with script("evaluate", "--checkpoint=m", "--output=o") as evaluate:
+        if message is None:
+            evaluate.check_schema(config, source)
+        else:
+            with pytest.raises(ValueError, match=message):
+                evaluate.check_schema(config, source)
 
 
 @pytest.mark.parametrize(
