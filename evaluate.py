@@ -6,8 +6,8 @@
 
 The data set, its split and the crop are those of the training unless flags say otherwise. Errors
 are measured in pixels of the original picture and given in percent of the distance between the
-outer eye corners. A subset holds the faces with one attribute of the data set. The output directory
-gets
+outer eye corners. A subset holds the faces with one attribute of the data set. Faces whose labels
+or box have no size are left out, and counted. The output directory gets
 
   metrics.json  all numbers, and how they came about   faces.csv   one line a face
   table.md      the numbers, also printed              faces.png   best, median and worst faces
@@ -27,10 +27,10 @@ filters over grids of their parameters, and recurrence (RwR) over a grid of budg
 
 For each method the setting of least flicker whose NME is no higher than that of the frames alone
 is chosen on the tuning videos, and measured on the others, also by attribute. A video counts where
-the frames alone can be measured. The output directory gets table.md, metrics.json, settings.csv
-(every setting on both splits), videos.csv (each video), trade_off.png (error against flicker),
-flicker/ (over time, of --show) and, with --overlays, overlays/ (videos with landmarks, side by
-side). docs/video.md tells more.
+the frames alone can be measured; frames whose labels have no size are left out. The output
+directory gets table.md, metrics.json, settings.csv (every setting on both splits), videos.csv (each
+video), trade_off.png (error against flicker), flicker/ (over time, of --show) and, with --overlays,
+overlays/ (videos with landmarks, side by side). docs/video.md tells more.
 
 On several hosts start the same command on each, like train.py's, see docs/pods.md: they divide the
 faces or videos, and the first of them writes the results.
@@ -59,6 +59,7 @@ from ldeq_jax import (
     inference,
     metrics,
     paths,
+    records,
     report,
     rwr,
     solver,
@@ -69,7 +70,7 @@ from ldeq_jax import (
 from ldeq_jax.config import Config
 from ldeq_jax.hosts import say
 from ldeq_jax.media import files
-from ldeq_jax.schema import LandmarkSchema, get_schema
+from ldeq_jax.schema import KNOWN_SCHEMAS, LandmarkSchema, differences, get_schema
 
 _CHECKPOINT = paths.define(
     "checkpoint",
@@ -279,15 +280,22 @@ def changed(fields, **values):
     return dataclasses.replace(fields, **{k: v for k, v in values.items() if v is not None})
 
 
-def check_schema(config: Config, source: data.FaceSource) -> None:
-    """Refuses faces whose landmarks mean something else than the model's."""
-    name = get_schema(config.data.schema).name
-    if name != source.schema:
+def check_schema(config: Config, source: data.ExampleSource) -> None:
+    """Refuses labels whose landmarks mean something else than the model's."""
+    ours, theirs = get_schema(config.data.schema), source.schema
+    if theirs in [schema.name for schema in KNOWN_SCHEMAS]:
+        theirs = get_schema(theirs)
+    if isinstance(theirs, LandmarkSchema):
+        name, apart = theirs.name, differences(ours, theirs)
+    else:  # the data set names it, and nothing describes it
+        numbers = ours.num_landmarks, source.num_landmarks
+        name, apart = theirs, ["{} against {} landmarks".format(*numbers)] * (len({*numbers}) > 1)
+    if ours.name != name or apart:
         raise ValueError(
-            f"{_CHECKPOINT.value} predicts the landmarks {name} "
-            f"({config.model.num_landmarks} points), but {source.where} is labelled with "
-            f"{source.schema}: choose a --dataset labelled with {name}, or another "
-            "--checkpoint"
+            f"{_CHECKPOINT.value} predicts the landmarks {ours.name} "
+            f"({ours.num_landmarks} points), but {source.where} is labelled with {name}"
+            f"{' of another meaning: ' * bool(apart)}{', '.join(apart)}; choose a --dataset "
+            "labelled like the model's, or another --checkpoint"
         )
 
 
@@ -400,11 +408,11 @@ def evaluate(
         for sometimes in ("budgets.png", "faces.png"):
             (output / sometimes).unlink(missing_ok=True)  # an earlier evaluation's
     labels = [source.annotation(index) for index in range(len(source))]
-    subsets = subsets_of(labels, source.attribute_names)
     # Compiled for the longest budget, as shorter ones need no compilation of their own.
     longest = max([forward.max_steps, *budgets])
     predictor = inference.Predictor(config, variables, max_steps=longest)
     result = run(predictor, labels, schema, forward.max_steps, progress=True)
+    subsets = subsets_of([labels[index] for index in result["index"]], source.attribute_names)
     numbers = {name: summary(result, members) for name, members in subsets.items()}
     tables = [subset_table(numbers)]
     by_budget = {}
@@ -414,6 +422,7 @@ def evaluate(
         by_budget[budget] = {name: summary(this, members) for name, members in subsets.items()}
     if not hosts.is_first():
         return
+    left_out = [labels[i]["name"] for i in np.setdiff1d(np.arange(len(labels)), result["index"])]
     if budgets:
         tables.append(budget_table(by_budget))
 
@@ -422,7 +431,8 @@ def evaluate(
         "dataset": config.data.name,
         "split": config.data.eval_split,
         "schema": schema.name,
-        "num_faces": len(source),
+        "num_faces": len(result["index"]),
+        "left_out": left_out,
         "crop": {"rule": config.data.crop, "scale": config.data.crop_scale},
         "solver": dataclasses.asdict(forward),
         "dtype": config.model.dtype,
@@ -430,8 +440,7 @@ def evaluate(
         "budgets": by_budget,
         "command": shlex.join(["python", *sys.argv]),
     }
-    text = json.dumps(without_nan(record), indent=1, allow_nan=False)
-    (output / "metrics.json").write_text(text + "\n")
+    (output / "metrics.json").write_text(records.to_json(record, indent=1) + "\n")
     (output / "table.md").write_text("\n".join(tables))
     if budgets:
         plots = [
@@ -443,10 +452,13 @@ def evaluate(
     curves = {name: result["nme"][members] for name, members in subsets.items()}
     report.cumulative_error_plot(curves, output / "cumulative_error.png")
     if np.isfinite(result["nme"]).any():
-        crops = Crops(source, result["frame_from_crop"], config.model.image_size)
+        crops = Crops(source, result, config.model.image_size)
         points = [Crops.SIZE * result[key] for key in ("landmarks", "target")]
         report.face_gallery(crops, *points, result["nme"], schema, output / "faces.png")
     print("\n" + "\n".join(tables))
+    if left_out:
+        some = ", ".join(left_out[:5]) + ", ..." * (len(left_out) > 5)
+        print(f"{len(left_out)} faces left out whose labels or box have no size: {some}")
     if lost := int(np.sum(~np.isfinite(result["nme"]))):
         print(f"{lost} faces got no finite landmarks: failures in FR10 and AUC10, no mean NME")
     print(f"wrote {output}/: {', '.join(sorted(path.name for path in output.iterdir()))}")
@@ -467,7 +479,10 @@ def run(
     budget: int,
     progress: bool,
 ) -> dict[str, np.ndarray]:
-    """Result of `Predictor.batches` over the evaluation split, with nme (N,) as fractions."""
+    """Result of `Predictor.batches` over the evaluation split, with nme (N,) as fractions.
+
+    Faces without a size are not among the N.
+    """
     config = predictor.config
     size = config.model.image_size
     shard = {"shard_index": jax.process_index(), "shard_count": jax.process_count()}
@@ -543,25 +558,19 @@ def write_faces(path: Path, labels: Sequence[dict], attribute_names, result) -> 
             )
 
 
-def without_nan(value):
-    """Nested values with None for each number that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: without_nan(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 class Crops:
-    """Crops of evaluated faces by number, read when asked for and sharper than the model's."""
+    """Crops of evaluated faces by row, read when asked for and sharper than the model's."""
 
     SIZE = 256
 
-    def __init__(self, source: data.FaceSource, frame_from_crop: np.ndarray, image_size: int):
+    def __init__(self, source: data.FaceSource, result: dict[str, np.ndarray], image_size: int):
         zoom = np.diag([self.SIZE / image_size, self.SIZE / image_size, 1])
-        self._source, self._view_from_frame = source, zoom @ geometry.inverse(frame_from_crop)
+        self._source, self._indices = source, result["index"]
+        self._view_from_frame = zoom @ geometry.inverse(result["frame_from_crop"])
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        picture = self._source[int(index)]["image"]
-        return geometry.warp(picture, self._view_from_frame[index], self.SIZE)
+    def __getitem__(self, row: int) -> np.ndarray:
+        picture = self._source[int(self._indices[row])]["image"]
+        return geometry.warp(picture, self._view_from_frame[row], self.SIZE)
 
 
 if __name__ == "__main__":

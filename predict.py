@@ -71,6 +71,7 @@ from ldeq_jax import (
     hosts,
     inference,
     paths,
+    records,
     report,
     rwr,
     tracking,
@@ -225,7 +226,7 @@ def predict(path: Path, texts: list[str], checkpoint: str, output: Path) -> None
             f"{face['residual']:.1e} after {face['num_steps']} steps"
         )
     # The numbers are worth more than the drawing, which a full disk may prevent.
-    files.write_whole(numbers, (json.dumps(record, indent=1) + "\n").encode())
+    files.write_whole(numbers, (records.to_json(record, indent=1) + "\n").encode())
     print(f"wrote {numbers}")
     scale = max(1, -(-_WIDTH // max(picture.shape)))
     drawing = report.draw_landmarks(picture, faces.landmarks, schema, scale=scale)

@@ -46,7 +46,7 @@ from ml_collections import config_flags
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from ldeq_jax import checkpoints, data, hosts, inference, metrics, paths, report, training
+from ldeq_jax import checkpoints, data, hosts, inference, metrics, paths, records, report, training
 from ldeq_jax.config import Config, check_field, from_mapping, to_mapping
 from ldeq_jax.hosts import say
 from ldeq_jax.schema import LandmarkSchema, get_schema
@@ -291,7 +291,7 @@ class Log:
         self._file = None
         if not hosts.is_first():
             return
-        (workdir / "config.json").write_text(json.dumps(to_mapping(config), indent=1))
+        (workdir / "config.json").write_text(records.to_json(to_mapping(config), indent=1))
         path, kept = workdir / "metrics.jsonl", workdir / "metrics.jsonl.tmp"
         lines = path.read_text().splitlines() if path.exists() else []
         kept.write_text("".join(f"{line}\n" for line in lines if _is_of(line, start)))
@@ -316,7 +316,7 @@ class Log:
         if self._file is None:
             return
         numbers = {name: value for name, value in numbers.items() if math.isfinite(value)}
-        self._file.write(json.dumps({"step": step} | numbers) + "\n")
+        self._file.write(records.to_json({"step": step} | numbers) + "\n")
         self._file.flush()
         for name, value in numbers.items():
             self._board.add_scalar(name, value, step)

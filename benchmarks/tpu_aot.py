@@ -46,6 +46,7 @@ from ldeq_jax import report, rwr, training
 from ldeq_jax.config import Config, from_mapping
 from ldeq_jax.data import LandmarkBatch
 from ldeq_jax.model import variable_shapes
+from ldeq_jax.records import to_json
 from ldeq_jax.schema import WFLW_98
 from ldeq_jax.solver import Gradient
 
@@ -133,10 +134,10 @@ def main() -> None:
             continue
         for record in bodies(*what) if given.bodies else whole(*what, not given.no_cost):
             records.append(record)
-            print(json.dumps(record), flush=True)
+            print(to_json(record), flush=True)
             if given.output:
                 before = json.loads(given.output.read_text()) if given.output.exists() else []
-                given.output.write_text(json.dumps([*before, record], indent=1))
+                given.output.write_text(to_json([*before, record], indent=1))
     if given.lower:
         return
     print(f"\nMemory of a device, and what it exchanges\n\n{memory_table(records)}")

@@ -6,6 +6,7 @@ normalises them there.
 """
 
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -23,7 +24,7 @@ from absl import flags
 from ldeq_jax import geometry
 from ldeq_jax.augment import AugmentConfig, augment_face
 from ldeq_jax.media import pictures
-from ldeq_jax.schema import LandmarkSchema, get_schema
+from ldeq_jax.schema import LandmarkSchema, from_fields, get_schema
 
 _BUILD_AGAIN = "build it again with datasets/build.py --overwrite"
 
@@ -112,7 +113,8 @@ class ExampleSource:
     """What the sources of faces and of videos share: the examples of one split, by number.
 
     Attributes:
-        schema: name of the landmark schema.
+        schema: name of the landmark schema, or the schema itself where the data set describes it.
+        num_landmarks: K.
         attribute_names: what the entries of each example's ``attributes`` mean.
         where: "name:split", for messages.
 
@@ -133,7 +135,8 @@ class ExampleSource:
         sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
         self.where = f"{name}:{split}"
         self._folder = builder.data_path
-        self.schema: str = builder.info.metadata["schema"]
+        self.schema = _schema(builder)
+        self.num_landmarks: int = builder.info.features["landmarks"].shape[-2]
         self.attribute_names: list[str] = list(builder.info.metadata["attribute_names"])
         try:
             if not builder.info.splits[split].num_examples:
@@ -263,7 +266,9 @@ def eval_batches(
 ) -> grain.IterDataset[LandmarkBatch]:
     """Batches of plain crops, each face of a split once and in order.
 
-    The last batch is filled up with masked rows. Every shard yields the same number of batches,
+    Faces that no error can be measured of are masked: those whose eye corners coincide, and those
+    that cannot be cropped for labels or a box without a size. The last batch is filled up with
+    masked rows. Every shard yields the same number of batches,
     ``ceil(faces / batch_size)``; shard s has the rows s, s + shard_count, ... of each.
 
     Args:
@@ -278,9 +283,10 @@ def eval_batches(
 
     Raises:
         FileNotFoundError: the data set has not been built.
-        ValueError: like ``train_iterator``.
+        ValueError: like ``train_iterator``, but a face that cannot be cropped; or no error can be
+            measured of any face.
     """
-    reader = _FaceReader(config, split, None, image_size)
+    reader = _EvaluationReader(config, split, None, image_size)
     padded = -(-len(reader.source) // config.batch_size) * config.batch_size
     rows = grain.MapDataset.range(padded).seed(0).random_map(reader)
     return _batches(rows, config, shard_index, shard_count)
@@ -296,9 +302,7 @@ class _FaceReader:
         self.schema = get_schema(schema)
 
     def __call__(self, index, rng):
-        # Rows beyond the last face are padding, made of face 0.
-        real = index < len(self.source)
-        face = self.source[index if real else 0]
+        face = self.source[index]
         image, landmarks, size = face["image"], face["landmarks"], self.image_size
         try:
             crop_from_frame = face_crop(self.config, size, image, face["box"], landmarks)
@@ -324,10 +328,43 @@ class _FaceReader:
         return LandmarkBatch(
             image=crop,
             landmarks=(points / size).astype(np.float32),
-            mask=np.bool_(real),
+            mask=np.True_,
             frame_from_crop=geometry.inverse(crop_from_frame).astype(np.float32),
-            index=np.int32(index if real else -1),
+            index=np.int32(index),
         )
+
+
+class _EvaluationReader(_FaceReader):
+    """Makes masked rows of faces that no error can be measured of, and beyond the last face."""
+
+    def __call__(self, index, rng):
+        if index < len(self.source) and self._has_size(index):
+            return super().__call__(index, rng)
+        return self._masked
+
+    @functools.cached_property
+    def _masked(self):
+        """A row that does not count, made of the first face that does."""
+        for index in range(len(self.source)):
+            if self._has_size(index):
+                row = super().__call__(index, None)
+                return row._replace(mask=np.False_, index=np.int32(-1))
+        raise ValueError(
+            f"no error can be measured of any face of {self.source.where}: their eye corners "
+            "coincide, or their labels or boxes have no size"
+        )
+
+    def _has_size(self, index):
+        face = self.source.annotation(index)
+        if len(face["landmarks"]) != self.schema.num_landmarks:
+            return True  # and refused, once it is cropped
+        left, right = face["landmarks"][list(self.schema.eye_corners)]
+        try:
+            if self.config.crop != "none":
+                face_crop(self.config, self.image_size, None, face["box"], face["landmarks"])
+        except ValueError:
+            return False
+        return (left != right).any()
 
 
 def face_crop(
@@ -442,6 +479,19 @@ def _builder(name, data_dir):
             f"{folder} does not describe a data set ({_first_line(error)}): {_BUILD_AGAIN}"
         ) from error
     return builder
+
+
+def _schema(builder) -> str | LandmarkSchema:
+    schema = builder.info.metadata["schema"]
+    if isinstance(schema, str):
+        return schema
+    try:
+        return from_fields(schema)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{builder.data_path} describes no landmark schema ({_first_line(error)}); "
+            "ldeq_jax/schema.py shows the form"
+        ) from error
 
 
 def _first_line(error):

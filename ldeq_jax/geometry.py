@@ -128,9 +128,10 @@ def inverse(matrix: np.ndarray) -> np.ndarray:
 def warp(image: np.ndarray, crop_from_frame: np.ndarray, size: int) -> np.ndarray:
     """Cut a crop out of a picture.
 
-    Sampling is bilinear. Where the crop shrinks the frame by 2 or more, the part of the frame it
-    shows is first averaged over blocks, as large as one crop pixel, which keeps fine texture from
-    turning into moire. What lies beyond the frame is black.
+    Sampling is bilinear. Where the crop shrinks the frame, the frame is smoothed first, by a tent
+    that falls to zero at a distance of one crop pixel, which keeps fine texture from turning into
+    moire. The crop is a continuous function of the matrix: no zoom or shift makes it jump. What
+    lies beyond the frame is black, and smoothed with it.
 
     Args:
         image: (H, W, C) or (H, W) uint8 or float frame.
@@ -144,30 +145,67 @@ def warp(image: np.ndarray, crop_from_frame: np.ndarray, size: int) -> np.ndarra
         ValueError: the matrix is not finite or cannot be inverted.
     """
     frame_from_crop = inverse(crop_from_frame)
-    block = int(np.sqrt(abs(np.linalg.det(frame_from_crop))) + 1e-6)
-    if block >= 2:
-        image, frame_from_small = _shrink(image, frame_from_crop, size, block)
-        frame_from_crop = inverse(frame_from_small) @ frame_from_crop
+    step = np.sqrt(abs(np.linalg.det(frame_from_crop)))  # frame pixels per crop pixel
+    if step <= 1:
+        return _sample(image, frame_from_crop, size)
+    # A wide tent is slow, so a frame that shrinks by more is halved first, on a grid that is fixed
+    # in the frame. That leaves steps of 2 to 4; from 3 to 4 the crop passes over to one halving
+    # more, as a switch would make it jump.
+    halvings = max(int(np.log2(step)) - 1, 0)
+    passing = max(step / 2**halvings - 3, 0)
+    part, low = _shown(image, frame_from_crop, size, 2 * step + 2, 2 ** (halvings + 1))
+    for _ in range(halvings):
+        part = _halved(part)
+    crop = _smooth_sample(part, low, halvings, step, frame_from_crop, size)
+    if passing:
+        coarse = _smooth_sample(_halved(part), low, halvings + 1, step, frame_from_crop, size)
+        crop += passing * (coarse - crop)
+    return np.rint(crop).astype(np.uint8) if image.dtype == np.uint8 else crop
+
+
+def _sample(image, image_from_crop, size):
+    """Bilinear samples at the places of the crop's pixels."""
     # cv2 reads the matrix as target -> source only with WARP_INVERSE_MAP.
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(image, frame_from_crop[:2], (size, size), flags=flags)
+    return cv2.warpAffine(image, image_from_crop[:2], (size, size), flags=flags)
 
 
-def _shrink(image, frame_from_crop, size, block):
-    """Average the shown part of the frame over blocks; returns it and ``frame_from_small``."""
+def _shown(image, frame_from_crop, size, margin, multiple):
+    """The part of a frame that a crop shows, `margin` pixels more on each side, and its corner.
+
+    The corner's x and y are multiples of `multiple`.
+    """
     corners = transform_points(frame_from_crop, [[0, 0], [size, 0], [0, size], [size, size]])
     limit = np.array(image.shape[1::-1])
-    low = np.clip(np.floor(corners.min(axis=0)) - 2 * block, 0, limit - 1).astype(int)
-    high = np.clip(np.ceil(corners.max(axis=0)) + 2 * block, low + 1, limit).astype(int)
-    part = image[low[1] : high[1], low[0] : high[0]]
-    # Copy the last row and column until blocks fit, so that no block is made of fewer pixels.
-    down, right = -part.shape[0] % block, -part.shape[1] % block
-    part = cv2.copyMakeBorder(part, 0, down, 0, right, cv2.BORDER_REPLICATE)
-    shape = (part.shape[1] // block, part.shape[0] // block)
-    # Block i covers pixels block*i ... block*i + block - 1: its centre is their mean.
-    x, y = low + (block - 1) / 2
-    frame_from_small = np.array([[block, 0, x], [0, block, y], [0, 0, 1.0]])
-    return cv2.resize(part, shape, interpolation=cv2.INTER_AREA), frame_from_small
+    low = np.clip(np.floor(corners.min(axis=0) - margin), 0, limit - 1).astype(int)
+    low -= low % multiple
+    high = np.clip(np.ceil(corners.max(axis=0) + margin), low + 1, limit).astype(int)
+    return image[low[1] : high[1], low[0] : high[0]], low
+
+
+def _halved(image):
+    """Means of 2 x 2 pixels; where a last row or column has no partner, that is black."""
+    height, width = image.shape[:2]
+    image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_CONSTANT)
+    shape = (image.shape[1] // 2, image.shape[0] // 2)
+    return cv2.resize(image, shape, interpolation=cv2.INTER_AREA)
+
+
+def _smooth_sample(part, low, halvings, step, frame_from_crop, size):
+    """The crop, as floats, from a part of the frame that begins at `low` and was halved."""
+    scale = 2.0**halvings
+    width = step / scale
+    reach = int(np.ceil(width)) - 1
+    taps = np.maximum(1 - np.abs(np.arange(-reach, reach + 1)) / width, 0)
+    taps /= taps.sum()
+    border = reach + 1  # smoothing spreads an edge beyond itself
+    part = cv2.copyMakeBorder(part, border, border, border, border, cv2.BORDER_CONSTANT)
+    depth = cv2.CV_32F if part.dtype == np.uint8 else -1
+    part = cv2.sepFilter2D(part, depth, taps, taps)
+    # Pixel i of a picture halved n times is the mean of 2**n pixels from 2**n i on.
+    x, y = low + (scale - 1) / 2 - scale * border
+    frame_from_part = np.array([[scale, 0, x], [0, scale, y], [0, 0, 1]])
+    return _sample(part, inverse(frame_from_part) @ frame_from_crop, size)
 
 
 def _centred(center, zoom, size):

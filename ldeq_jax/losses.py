@@ -1,4 +1,4 @@
-"""Losses on landmark coordinates: elementwise functions, and their mean over a face.
+"""Losses on landmark coordinates, elementwise and their mean over a face, and on their spread.
 
 Coordinates are normalised to the crop (u = x / image_size), so lengths such as the wing's width are
 shares of the crop as well; the defaults are the papers' pixels on a 256-pixel crop.
@@ -146,3 +146,18 @@ def landmark_loss(
             raise ValueError(f"loss {name!r} is not one of: l1, l2, smooth_l1, wing")
     count = jnp.sum(mask, axis=(1, 2))
     return jnp.sum(loss, axis=(1, 2)) / jnp.maximum(count, 1)
+
+
+def spread_loss(spread: jax.Array, target: float | jax.Array) -> jax.Array:
+    """Mean over landmarks of what the spread of their heatmaps exceeds a target by.
+
+    A heatmap that is sharper than the target costs nothing, and makes up for no other.
+
+    Args:
+        spread: (B, K) standard deviation of each heatmap.
+        target: spread that costs nothing, same unit.
+
+    Returns:
+        (B,) loss, in the unit of the spread.
+    """
+    return jnp.mean(jnp.maximum(spread - target, 0), axis=1)

@@ -12,11 +12,14 @@ frames without labels) are taken out with a mask. What lies under a False of the
 never used, so that padding changes no bit of a result.
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import simpson
+from scipy.special import ndtr, stdtrit
+from scipy.stats import DegenerateDataWarning, bootstrap
 
 _AUC_POINTS = 1001
 _PERCENT_OF_256 = 100 * 256
@@ -317,7 +320,10 @@ def paired_bootstrap(
     """Change of a mean over videos from one method to another, with confidence intervals.
 
     Videos are drawn with replacement, both methods' results of a video together, so that what makes
-    one video harder than another does not blur the comparison. Percentile intervals.
+    one video harder than another does not blur the comparison. BCa intervals (bias-corrected and
+    accelerated), widened as Student's t is wider than the normal distribution, since a handful of
+    videos shows less than their true spread. Below 20 videos or so they are still a little narrow:
+    intervals of 95 % hold the truth in about 90 % of cases with 8 videos of skewed results.
 
     Args:
         first: (B,) results of the method to compare with, one per video.
@@ -329,10 +335,14 @@ def paired_bootstrap(
     Returns:
         The change of the mean, absolute and relative. All NaN with a NaN in either (no video is
         dropped) or without any video; bounds of NaN for one video; a relative change of NaN where
-        the mean of `first` is 0.
+        the mean of `first` is 0, and its bounds where that of a draw is.
 
     Raises:
         ValueError: the results are not two rows of one length, or `confidence` is not in (0, 1).
+
+    Reference:
+        Efron, Better bootstrap confidence intervals, JASA 1987; the widening: Hesterberg, What
+        teachers should know about the bootstrap, The American Statistician 2015 (sec. 5.3).
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.ndim != 1 or first.shape != second.shape:
@@ -345,18 +355,41 @@ def paired_bootstrap(
         unknown = Interval(np.nan, np.nan, np.nan)
         return Change(unknown, unknown)
 
-    def change(old, new):
-        ratio = np.divide(new, old, out=np.full_like(old, np.nan), where=old != 0)
-        return np.stack([new - old, ratio - 1])
+    def absolute(old, new, axis=-1):
+        return new.mean(axis=axis) - old.mean(axis=axis)
 
-    draws = np.random.default_rng(seed).integers(first.size, size=(num_samples, first.size))
-    samples = change(first[draws].mean(axis=-1), second[draws].mean(axis=-1))
-    if first.size == 1:
-        samples[:] = np.nan  # one video tells nothing of how others differ
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(samples, [tail, 1 - tail], axis=-1)
-    bounds = zip(change(first.mean(), second.mean()), low, high, strict=True)
-    return Change(*(Interval(*map(float, interval)) for interval in bounds))
+    def relative(old, new, axis=-1):
+        old, new = old.mean(axis=axis), new.mean(axis=axis)
+        return np.divide(new, old, out=np.full_like(old, np.nan), where=old != 0) - 1
+
+    draws = {"num_samples": num_samples, "seed": seed}
+    return Change(
+        *(_interval((first, second), of, confidence, **draws) for of in (absolute, relative))
+    )
+
+
+def _interval(results, statistic, confidence, num_samples, seed):
+    """Interval of a statistic of paired results, each (B,); see `paired_bootstrap`."""
+    value, count = float(statistic(*results)), len(results[0])
+    if count == 1 or np.isnan(value):
+        return Interval(value, np.nan, np.nan)  # one video tells nothing of how others differ
+    tail = np.sqrt(count / (count - 1)) * stdtrit(count - 1, (1 - confidence) / 2)
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        found = bootstrap(
+            results,
+            statistic,
+            paired=True,
+            vectorized=True,
+            n_resamples=num_samples,
+            confidence_level=1 - 2 * ndtr(tail),
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        )
+    low, high = found.confidence_interval
+    if np.isnan([low, high]).any():  # BCa has none where all draws agree
+        low, high = np.quantile(found.bootstrap_distribution, [ndtr(tail), 1 - ndtr(tail)])
+    return Interval(value, float(low), float(high))
 
 
 def _errors(predicted, target, mask, landmarks, eye_corners=None):

@@ -183,7 +183,7 @@ def step(
     f, theta = equation(model), inject(model, variables, image)
     previous, motion = state.heatmaps, state.motion
     if config.align != "none":
-        now_from_before = _crop_motion(state.frame_from_crop, frame_from_crop)
+        now_from_before = _crop_motion(state.frame_from_crop, frame_from_crop, model.readout_offset)
         if config.align == "face":
             now_from_before, motion = _moved_on(state, now_from_before)
         previous = heatmap.move(state.heatmaps, now_from_before)
@@ -329,9 +329,14 @@ def _penalties(config, previous):
     return penalty[:, None, None, :]
 
 
-def _crop_motion(frame_from_before, frame_from_now):
-    """(B, 3, 3) now_from_before, in heatmap pixels, of a point that rests in the frame."""
-    crop_from_heatmap = jnp.diag(jnp.array([4, 4, 1], frame_from_now.dtype))[None]
+def _crop_motion(frame_from_before, frame_from_now, offset=0.0):
+    """(B, 3, 3) now_from_before, in heatmap pixels, of a point that rests in the frame.
+
+    Column and row 0 stand for `offset` heatmap pixels, as in `heatmap.soft_argmax`.
+    """
+    crop_from_heatmap = jnp.array(
+        [[[4, 0, 4 * offset], [0, 4, 4 * offset], [0, 0, 1]]], frame_from_now.dtype
+    )
     now, before = (
         _product(frame_from_crop, crop_from_heatmap)
         for frame_from_crop in (frame_from_now, frame_from_before)

@@ -19,8 +19,9 @@ The scripts take a file instead, ``--config.data.schema=nine.json``. It holds th
 {"name": "nine", "num_landmarks": 9, "flip_permutation": [3, 2, 1, 0, 4, 7, 6, 5, 8],
  "eye_corners": [0, 3], "contours": [[[5, 6, 7, 8], true]]}
 
-A model keeps its schema, so the file is needed for training alone. The data set's own metadata must
-name it, here "nine".
+A model keeps its schema, so the file is needed for training alone. The data set's own metadata,
+``MetadataDict(schema=...)``, must name it, here "nine", or hold these fields: then no file is
+needed, and an evaluation can tell whether another schema of that name is meant.
 
 A wrong permutation ruins training with mirrored pictures without any error. Check one by mirroring
 a mean face: its points must land on themselves.
@@ -29,8 +30,8 @@ a mean face: its points must land on themselves.
 import dataclasses
 import json
 import os
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from ldeq_jax.media.files import read_text
 
@@ -204,6 +205,28 @@ FGNET_68 = LandmarkSchema(
 KNOWN_SCHEMAS = (WFLW_98, IBUG_68, FGNET_68)
 
 
+def differences(first: LandmarkSchema, second: LandmarkSchema) -> list[str]:
+    """What makes the landmarks of two schemas mean different things, or be scored differently.
+
+    Args:
+        first: any schema.
+        second: another; names and contours are not compared.
+
+    Returns:
+        A few words for each; empty where they agree.
+    """
+    if first.num_landmarks != second.num_landmarks:
+        return [f"{first.num_landmarks} against {second.num_landmarks} landmarks"]
+    found = []
+    pairs = enumerate(zip(first.flip_permutation, second.flip_permutation, strict=True))
+    if wrong := [k for k, (one, other) in pairs if one != other]:
+        some = ", ".join(map(str, wrong[:5])) + ", ..." * (len(wrong) > 5)
+        found.append(f"other mirror images of landmarks {some}")
+    if set(first.eye_corners) != set(second.eye_corners):
+        found.append(f"eye corners {first.eye_corners} against {second.eye_corners}")
+    return found
+
+
 def get_schema(schema: str | LandmarkSchema) -> LandmarkSchema:
     """The schema that is meant.
 
@@ -220,16 +243,25 @@ def get_schema(schema: str | LandmarkSchema) -> LandmarkSchema:
 
 def _read(path: str) -> LandmarkSchema:
     try:
-        fields = json.loads(read_text(os.path.expanduser(path)))
-        for name in ("flip_permutation", "eye_corners"):
-            fields[name] = tuple(fields[name])
-        contours = fields.pop("contours", ())
-        lines = tuple(Contour(tuple(indices), bool(closed)) for indices, closed in contours)
-        return LandmarkSchema(**fields, contours=lines)
+        return from_fields(json.loads(read_text(os.path.expanduser(path))))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} describes no landmark schema ({error}); ldeq_jax/schema.py shows the form"
         ) from error
+
+
+def from_fields(fields: Mapping[str, Any]) -> LandmarkSchema:
+    """A schema from what `dataclasses.asdict` makes of it, lists in place of tuples.
+
+    Raises:
+        KeyError, TypeError, ValueError: the fields describe no schema.
+    """
+    fields = dict(fields)
+    for name in ("flip_permutation", "eye_corners"):
+        fields[name] = tuple(fields[name])
+    contours = fields.pop("contours", ())
+    lines = tuple(Contour(tuple(indices), bool(closed)) for indices, closed in contours)
+    return LandmarkSchema(**fields, contours=lines)
 
 
 def _find(name: str) -> LandmarkSchema:

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from ldeq_jax.data import LandmarkBatch
-from ldeq_jax.losses import LossName, landmark_loss
+from ldeq_jax.losses import LossName, landmark_loss, spread_loss
 from ldeq_jax.model import LDEQ, ModelConfig, normalise_image
 
 OptimizerName = Literal["adam", "adamw", "nadam", "radam"]
@@ -331,8 +331,8 @@ def make_train_step(
             return jnp.sum(jnp.where(batch.mask, values, 0)) / count
 
         loss = jnp.sum(per_face) / count
-        excess = jnp.maximum(prediction.spread - train.spread_target, 0)
-        loss += train.spread_weight * average(jnp.mean(excess, axis=1))
+        excess = spread_loss(prediction.spread, train.spread_target)
+        loss += train.spread_weight * average(excess)
         for penalty in jax.tree.leaves(updates.get("losses", {})):
             loss += train.jacobian_weight * jnp.mean(penalty)
 

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import itertools
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ldeq_jax import hosts, metrics, video_report
+from ldeq_jax import hosts, metrics, records, video_report
 from ldeq_jax.config import Config
 from ldeq_jax.schema import LandmarkSchema
 from ldeq_jax.video_evaluation import (
@@ -32,6 +31,8 @@ from ldeq_jax.video_evaluation import (
     subset_table,
     table,
 )
+
+_FEW_VIDEOS = 20
 
 
 def evaluate(
@@ -135,6 +136,11 @@ def tables(tuning: Measured, reported: Measured, choice: Choice, slack: float) -
             f'{reported.mean_jitter:.1f}; "above jitter" is what is left without it.'
         )
     parts.append("Intervals: 95 %, bootstrap over videos. Frames/s without decoding.")
+    if (count := len(reported.indices)) < _FEW_VIDEOS:
+        parts.append(
+            f"**Only {count} video{'s' * (count != 1)}:** intervals over fewer than {_FEW_VIDEOS} "
+            "hold the truth less often than they say, and the choice of videos decides much."
+        )
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
@@ -153,6 +159,8 @@ def write_record(
         "tuning_split": tuning.split.source.where,
         "left_out": reported.left_out,
         "tuning_left_out": tuning.left_out,
+        "frames_left_out": reported.frames_left_out,
+        "tuning_frames_left_out": tuning.frames_left_out,
         "slack": slack,
         "chosen": [s._asdict() | {"keeps_nme": s not in choice.above} for s in choice.settings],
         "best_causal_filter": choice.rival._asdict(),
@@ -163,8 +171,7 @@ def write_record(
         "reported": record(reported),
         "tuning": record(tuning),
     }
-    text = json.dumps(_without_nan(entries), indent=1, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(records.to_json(entries, indent=1) + "\n", encoding="utf-8")
 
 
 def write_settings(path: Path, splits: dict[str, Measured]) -> None:
@@ -173,7 +180,7 @@ def write_settings(path: Path, splits: dict[str, Measured]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
-        writer.writerows(_without_nan(rows))
+        writer.writerows(records.without_nan(rows))
 
 
 def write_videos(path: Path, measured: Measured, settings: Sequence[Setting]) -> None:
@@ -257,13 +264,8 @@ def _videos(measured: Measured) -> str:
     if lost := measured.left_out:
         some = ", ".join(lost[:5]) + ", ..." * (len(lost) > 5)
         text += f" ({len(lost)} left out that cannot be measured: {some})"
+    if frames := measured.frames_left_out:
+        some = ", ".join(f"{name} ({count})" for name, count in list(frames.items())[:5])
+        some += ", ..." * (len(frames) > 5)
+        text += f" ({sum(frames.values())} frames left out whose labels have no size: {some})"
     return text
-
-
-def _without_nan(value):
-    """Nested values with None for each number that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

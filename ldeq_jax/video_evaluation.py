@@ -161,6 +161,29 @@ class Split(NamedTuple):
         """Names of the videos."""
         return [video["name"] for video in self.videos]
 
+    def with_sizes(self, eye_corners: tuple[int, int]) -> tuple["Split", dict[str, int]]:
+        """This split, its masks without the frames whose labels have no size.
+
+        No error can be measured in them: eye corners coincide, or all points lie on one point or
+        on a horizontal or vertical line.
+
+        Args:
+            eye_corners: indices of the outer eye corners among the labelled landmarks.
+
+        Returns:
+            The split, and how many frames were taken out, by the name of the video.
+        """
+        left, right = eye_corners
+        videos, taken = [], {}
+        for video in self.videos:
+            target, mask = np.asarray(video["landmarks"], np.float64), video["mask"]
+            eyes = np.linalg.norm(target[:, left] - target[:, right], axis=-1)
+            degenerate = mask & ((eyes == 0) | (face_size(target)[:, 0, 0] == 0))
+            if degenerate.any():
+                taken[video["name"]] = int(degenerate.sum())
+            videos.append(dict(video, mask=mask & ~degenerate))
+        return self._replace(videos=videos), taken
+
     def num_chunks(self, batch_size: int, chunk_frames: int) -> int:
         """Number of chunks that `videos.video_chunks` makes of it."""
         lengths = sorted((len(video["mask"]) for video in self.videos), reverse=True)
@@ -172,10 +195,11 @@ class Measured(NamedTuple):
 
     A video counts where the frames solved alone can be measured: it has two labelled frames in a
     row, and a crop of the face in each labelled frame. What a method leaves out in a video that
-    counts makes its means NaN, so that all means are over the same videos.
+    counts makes its means NaN, so that all means are over the same videos. Frames whose labels
+    have no size do not count.
 
     Attributes:
-        split: its videos.
+        split: its videos, their masks without such frames.
         indices: (V,) numbers of those that count, ascending.
         labels: how they are scored.
         scores: by setting.
@@ -183,6 +207,8 @@ class Measured(NamedTuple):
             not measured.
         jitter: (V,) NMF that the labels' own jitter is estimated to add; NaN where unknown.
         tracks: name of each video to be shown to its landmarks (T, K', 2) by setting, frame pixels.
+        frames_left_out: name of a video to its number of labelled frames without a size; those
+            that have none are not named.
     """
 
     split: Split
@@ -192,6 +218,7 @@ class Measured(NamedTuple):
     frames_per_second: dict[Setting, float]
     jitter: np.ndarray
     tracks: dict[str, dict[Setting, np.ndarray]]
+    frames_left_out: dict[str, int]
 
     @property
     def mean_jitter(self) -> float:
@@ -249,6 +276,7 @@ def measure(
     Raises:
         ValueError: no video counts.
     """
+    split, frames_left_out = split.with_sizes(labels.schema.eye_corners)
     data, videos = config.data, split.videos
     settings: dict[Setting, RwRConfig | None] = {ALONE: None}
     for family, members in comparison.recurrences.items():
@@ -305,7 +333,9 @@ def measure(
     ]
     speeds = hosts.gathered({name: clock.frames_per_second for name, clock in clocks.items()})
     speeds = {setting: sum(of[setting] for of in speeds) for setting in settings}
-    return Measured(split, indices, labels, scores, speeds, np.array(jitter), shown)
+    return Measured(
+        split, indices, labels, scores, speeds, np.array(jitter), shown, frames_left_out
+    )
 
 
 def everywhere(part: dict) -> dict:
@@ -364,8 +394,8 @@ def offset(pairs: Iterable[tuple[np.ndarray, Mapping[str, Any]]], labels: Labels
     errors = []
     for landmarks, video in pairs:
         target, mask = np.asarray(video["landmarks"], np.float64), video["mask"]
-        error = (labels.arranged(landmarks[: len(mask)], target) - target) / face_size(target)
-        errors.append(error[mask])
+        error = (labels.arranged(landmarks[: len(mask)], target) - target)[mask]
+        errors.append(error / face_size(target[mask]))
     errors = np.concatenate(errors)
     # A frame without a prediction has no offset; it costs its video its score elsewhere.
     present = np.isfinite(errors)

@@ -1,9 +1,11 @@
 """Faces from disk to batches: points stay on their pixels, order and chance are reproducible."""
 
+import dataclasses
 import io
 import itertools
 import json
 import pathlib
+import shutil
 
 import cv2
 import grain
@@ -185,11 +187,44 @@ def test_bad_faces_are_named(config, data_dir):
     order = [index for index in range(2) if _name_or_error(source, index) == "toy/31"]
     with pytest.raises(ValueError, match="toy/30: landmarks that are not finite"):
         source[1 - order[0]]
-    with pytest.raises(ValueError, match="toy/3[01]"):
+    with pytest.raises(ValueError, match="toy/30: landmarks that are not finite"):
         take(eval_batches(config, "broken", SIZE), 1)
-    only = f"broken[{order[0]}:{order[0] + 1}]"
+    only = dataclasses.replace(config, train_split=f"broken[{order[0]}:{order[0] + 1}]")
     with pytest.raises(ValueError, match="toy/31: the face box .* has no area"):
-        take(eval_batches(config, only, SIZE), 1)
+        take(train_iterator(only, None, SIZE), 1)
+    with pytest.raises(ValueError, match="of any face of toy_faces:broken.*: their eye corners"):
+        take(eval_batches(only, only.train_split, SIZE), 1)
+
+
+@pytest.mark.parametrize("crop", ["box", "landmarks", "none"])
+def test_evaluation_masks_faces_without_a_size(config, monkeypatch, crop):
+    annotation = FaceSource._face
+
+    def degenerate(self, index):
+        face, data = annotation(self, index)
+        number = int(face["name"].removeprefix("toy/"))
+        if number in (20, 24):
+            if crop == "box":
+                face["box"] = face["box"][[0, 1, 0, 3]]
+            else:
+                face["landmarks"] = np.zeros_like(face["landmarks"])
+        if number == 25:
+            face["landmarks"] = face["landmarks"].copy()
+            face["landmarks"][45] = face["landmarks"][36]
+        return face, data
+
+    config = dataclasses.replace(config, crop=crop)
+    plain = {int(i): b for b in eval_batches(config, "test", SIZE) for i in b.index}
+    assert set(plain) == {-1, *range(7)}
+    monkeypatch.setattr(FaceSource, "_face", degenerate)
+    source = FaceSource("toy_faces", "test", config.data_dir)
+    lost = [i for i in range(7) if source.annotation(i)["name"][4:] in ("20", "24", "25")]
+    batches = list(eval_batches(config, "test", SIZE))
+    indices = np.concatenate([batch.index for batch in batches])
+    np.testing.assert_array_equal(indices, [-1 if i in lost or i > 6 else i for i in range(8)])
+    np.testing.assert_array_equal(np.concatenate([b.mask for b in batches]), indices >= 0)
+    for batch in batches:
+        assert np.ptp(batch.landmarks, axis=1).min() > 0.1
 
 
 def _name_or_error(source, index):
@@ -372,6 +407,22 @@ def test_a_schema_of_ones_own_takes_the_place_of_the_data_sets(data_dir):
     wrong = DataConfig(name="toy_faces", data_dir=data_dir, schema="wflw_98")
     with pytest.raises(ValueError, match="do not fit wflw_98"):
         next(train_iterator(wrong, None, SIZE))
+
+
+def test_a_data_set_may_describe_its_schema(config, tmp_path):
+    source = FaceSource("toy_faces", "test", config.data_dir)
+    assert (source.schema, source.num_landmarks) == ("ibug_68", 68)
+    shutil.copytree(pathlib.Path(config.data_dir) / "toy_faces", tmp_path / "toy_faces")
+    own = dataclasses.replace(IBUG_68, name="own", eye_corners=(39, 42))
+    (metadata,) = tmp_path.glob("toy_faces/*/metadata.json")
+    about = json.loads(metadata.read_text())
+    metadata.write_text(json.dumps(about | {"schema": dataclasses.asdict(own)}))
+    assert FaceSource("toy_faces", "test", str(tmp_path)).schema == own
+    elsewhere = dataclasses.replace(config, data_dir=str(tmp_path))
+    assert len(list(eval_batches(elsewhere, "test", SIZE))) == 2
+    metadata.write_text(json.dumps(about | {"schema": {"name": "own"}}))
+    with pytest.raises(ValueError, match="describes no landmark schema"):
+        FaceSource("toy_faces", "test", str(tmp_path))
 
 
 def test_every_epoch_shows_each_face_once_in_a_new_order(config):

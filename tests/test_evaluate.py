@@ -10,6 +10,7 @@ import pathlib
 import re
 import shutil
 import signal
+import types
 import unicodedata
 
 import cv2
@@ -34,7 +35,7 @@ from ldeq_jax import (
 from ldeq_jax.data import DataConfig, FaceSource
 from ldeq_jax.media import files, pictures
 from ldeq_jax.rwr import RwRConfig
-from ldeq_jax.schema import FGNET_68, IBUG_68, WFLW_98
+from ldeq_jax.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema
 from ldeq_jax.videos import VideoSource
 
 SPREAD = RwRConfig(weighting="spread")
@@ -207,6 +208,31 @@ def test_results_do_not_depend_on_the_batch_and_flags_change_the_solver(
     assert again["nme"] == pytest.approx(before["nme"], rel=1e-4)
 
 
+def test_faces_without_a_size_are_left_out_and_counted(
+    evaluated, model, tmp_path, monkeypatch, capsys
+):
+    annotation = FaceSource._face
+
+    def degenerate(self, index):
+        face, data = annotation(self, index)
+        if index == 1:
+            face["landmarks"] = np.zeros_like(face["landmarks"])
+        return face, data
+
+    monkeypatch.setattr(FaceSource, "_face", degenerate)
+    call("evaluate", f"--checkpoint={model}", f"--output={tmp_path}", "--batch_size=3")
+    before, found = numbers(evaluated), numbers(tmp_path)
+    with (evaluated / "faces.csv").open() as one, (tmp_path / "faces.csv").open() as other:
+        lines, kept = list(csv.reader(one)), list(csv.reader(other))
+    name = lines[2][lines[0].index("name")]
+    assert (before["left_out"], before["num_faces"]) == ([], 7)
+    assert (found["left_out"], found["num_faces"]) == ([name], 6)
+    assert f"1 faces left out whose labels or box have no size: {name}" in capsys.readouterr().out
+    assert kept == lines[:2] + lines[3:]
+    nme = np.mean([float(line[kept[0].index("nme")]) for line in kept[1:]])
+    assert found["subsets"]["all"]["nme"] == pytest.approx(nme, abs=1e-3)
+
+
 def test_the_precision_can_be_another_than_in_training(evaluated, model, tmp_path):
     call("evaluate", f"--checkpoint={model}", f"--output={tmp_path}", "--dtype=bfloat16")
     records = numbers(evaluated), numbers(tmp_path)
@@ -254,7 +280,6 @@ def test_a_face_without_landmarks_is_a_failure():
         row = evaluate.summary(result, np.ones(4, bool))
         assert row["fr10"] == 50 and np.isnan(row["nme"])
         assert 0 < row["auc10"] < 0.5 and row["converged"] == 50
-        assert evaluate.without_nan({"all": row})["all"]["nme"] is None
         assert evaluate.summary(result, np.array([True, False, False, True]))["nme"] == 3
 
 
@@ -443,6 +468,33 @@ def test_landmarks_that_mean_something_else_are_refused(config, tmp_path):
     checkpoints.export_model(tmp_path / "model", random_state(config.model), other, {"nme": 1.0})
     found = complaint("evaluate", f"--checkpoint={tmp_path / 'model'}", f"--output={tmp_path}")
     assert "predicts the landmarks fgnet_68" in found and "labelled with ibug_68" in found
+
+
+OWN = LandmarkSchema(
+    name="mine", num_landmarks=68, flip_permutation=IBUG_68.flip_permutation, eye_corners=(36, 45)
+)
+
+
+@pytest.mark.parametrize(
+    ("labelled", "named", "message"),
+    [
+        (OWN, OWN, None),
+        (OWN, "mine", None),
+        (OWN, dataclasses.replace(OWN, eye_corners=(39, 42)), r"\(36, 45\) against \(39, 42\)"),
+        (OWN, dataclasses.replace(OWN, name="yours"), "labelled with yours;"),
+        (SCHEMA, "own_7", "7 against 68 landmarks"),
+        (dataclasses.replace(FGNET_68, name="ibug_68"), "ibug_68", "other mirror images"),
+    ],
+)
+def test_a_name_alone_makes_no_schema(config, labelled, named, message):
+    source = types.SimpleNamespace(schema=named, num_landmarks=68, where="toy:test")
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, schema=labelled))
+    with script("evaluate", "--checkpoint=m", "--output=o") as evaluate:
+        if message is None:
+            evaluate.check_schema(config, source)
+        else:
+            with pytest.raises(ValueError, match=message):
+                evaluate.check_schema(config, source)
 
 
 @pytest.mark.parametrize(

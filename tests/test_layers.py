@@ -29,6 +29,7 @@ LAYERS = (
         "losses",
         "metrics",
         "filters",
+        "records",
         "hosts",
         "paths",
     ),

@@ -135,6 +135,13 @@ def test_the_gradient_is_finite_where_prediction_and_target_agree(name):
     assert jnp.isfinite(gradient).all()
 
 
+def test_spread_costs_what_it_exceeds_its_target_by():
+    spread = jnp.array([[0.01, 0.05, 0.09], [0.0, 0.02, 0.03]])
+    np.testing.assert_allclose(losses.spread_loss(spread, 0.03), [0.08 / 3, 0], atol=1e-12)
+    gradient = jax.grad(lambda s: losses.spread_loss(s, 0.03 + 1e-9).sum())(spread)
+    np.testing.assert_allclose(gradient, np.array([[0, 1, 1], [0, 0, 0]]) / 3, rtol=1e-12)
+
+
 def test_landmark_loss_refuses_what_it_cannot_compare():
     with pytest.raises(ValueError, match="one shape"):
         losses.landmark_loss("l1", points(0), points(1, (4, 5, 2)))

@@ -351,6 +351,20 @@ def test_crop_motion_is_that_of_a_resting_point():
     )
 
 
+def test_a_resting_point_keeps_its_place_in_the_frame_whatever_the_first_column_stands_for(
+    variables,
+):
+    model = dataclasses.replace(MODEL, readout_offset=0.375)
+    centres = np.array([[[3.0, 4], [4, 3], [3.5, 3.5], [4, 4], [3, 3]]])
+    state = state_of(centres, size=SIZE // 4)._replace(heatmaps=blobs(centres, 0.9, SIZE // 4))
+    image = normalise_image(jnp.asarray(noisy_clip(rows=1)[:, 0]))
+    now = jnp.asarray(matrices([1.5, 0, -7, -8]))[None]  # the crop zooms out
+    config = rwr.RwRConfig(penalty=1e9, align="crop")
+    prediction, _ = step(model, variables, config, image, state, frame_from_crop=now)
+    in_frame = carried(np.asarray(now), SIZE * np.asarray(prediction.landmarks))
+    np.testing.assert_allclose(in_frame, 4 * (centres + 0.375), atol=0.3)
+
+
 TURNS = np.stack([matrices([1.05, 0.1, -2.0, 0.5]), matrices([0.95, -0.05, 1.0, 1.5])])
 
 

@@ -132,5 +132,18 @@ def test_a_schema_that_cannot_be_is_refused(changes, message):
         make(**changes)
 
 
+def test_schemas_differ_by_what_their_landmarks_mean():
+    toy = make(num_landmarks=4, flip_permutation=(1, 0, 3, 2))
+    drawn = make(name="other", num_landmarks=4, flip_permutation=(1, 0, 3, 2), eye_corners=(1, 0))
+    assert schema.differences(toy, drawn) == []
+    assert schema.differences(toy, make()) == ["4 against 3 landmarks"]
+    unpaired = make(num_landmarks=4, flip_permutation=(1, 0, 2, 3))
+    assert schema.differences(toy, unpaired) == ["other mirror images of landmarks 2, 3"]
+    eyes = dataclasses.replace(toy, eye_corners=(2, 3))
+    assert schema.differences(toy, eyes) == ["eye corners (0, 1) against (2, 3)"]
+    (found,) = schema.differences(schema.IBUG_68, schema.FGNET_68)[:1]
+    assert found.startswith("other mirror images of landmarks ")
+
+
 def test_the_example_in_the_docs():
     assert not doctest.testmod(schema).failed

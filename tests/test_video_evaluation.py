@@ -281,6 +281,49 @@ def test_means_are_over_the_videos_that_count(monkeypatch, config, splits):
     assert [row["setting"] for row in record(found, [WORSE])] == ["penalty 1"]
 
 
+@pytest.mark.parametrize("face", ["point", "line", "eyes"])
+def test_a_frame_whose_labels_have_no_size_is_left_out(monkeypatch, config, splits, face):
+    split = splits["test"]
+    at = split.names.index("s")
+    flat, unlabelled = (dict(split.videos[at], landmarks=[], mask=[]) for _ in range(2))
+    for video in (flat, unlabelled):
+        video.update({name: split.videos[at][name].copy() for name in ("landmarks", "mask")})
+    if face == "eyes":
+        flat["landmarks"][5, 0] = flat["landmarks"][5, 1]
+    else:
+        flat["landmarks"][5, :, int(face == "line") :] = 7.0
+    unlabelled["mask"][5] = False
+
+    def spoil(setting, name, points):
+        if name == "s":
+            points[5] = 40.0  # filters see what is predicted there
+
+    found, expected = (
+        measured(
+            monkeypatch,
+            config,
+            split._replace(videos=[*split.videos[:at], video, *split.videos[at + 1 :]]),
+            Fake(spoil=spoil),
+            comparison=dataclasses.replace(COMPARISON, remove_offset=True),
+        )
+        for video in (flat, unlabelled)
+    )
+    assert (found.frames_left_out, expected.frames_left_out) == ({"s": 1}, {})
+    np.testing.assert_equal(found.scores, expected.scores)
+    np.testing.assert_array_equal(found.labels.offset, expected.labels.offset)
+    np.testing.assert_array_equal(found.split.videos[at]["mask"], unlabelled["mask"])
+
+
+def test_a_video_of_labels_without_a_size_is_left_out_by_its_name(monkeypatch, config, splits):
+    split = splits["test"]
+    videos = [
+        dict(v, landmarks=np.ones_like(v["landmarks"])) if v["name"] == "s" else v
+        for v in split.videos
+    ]
+    found = measured(monkeypatch, config, split._replace(videos=videos))
+    assert sorted(found.left_out) == ["s", "t", "v"] and found.frames_left_out == {"s": 8}
+
+
 def test_a_split_that_cannot_be_measured_is_refused(monkeypatch, config, splits):
     with pytest.raises(ValueError, match="no video of toy_clips:hopeless can be measured"):
         measured(monkeypatch, config, splits["hopeless"])
@@ -489,6 +532,7 @@ def of(scores, jitter=3.0, names=("one", "two")):
         frames_per_second={ALONE: 60.4, Setting("RwR", "penalty 1"): np.nan},
         jitter=np.full(count, jitter),
         tracks={},
+        frames_left_out={},
     )
 
 
@@ -613,6 +657,18 @@ def test_tables_and_lines_agree_with_the_record(written, splits):
     easy = next(r for r in record["subsets"]["easy"] if r["setting"] == "penalty 3")
     assert f"| RwR | penalty 3 | {easy['nme_percent']:.3f} | {easy['nmf']:.1f} |" in text
     assert f"an NMF of {record['label_jitter']:.1f};" in text
+    assert "**Only 4 videos:** intervals over fewer than 20 " in text
+
+
+def test_tables_tell_what_was_left_out_and_warn_of_few_videos():
+    scores = made_up({s: (nme / 100, nmf) for s, (nme, nmf) in EXAMPLE.items()})
+    choice, two = video_evaluation.choose(scores, 0), of(scores)
+    text = video_comparison.tables(two, two._replace(frames_left_out={"b/c": 3}), choice, 0)
+    assert "(3 frames left out whose labels have no size: b/c (3)); settings" in text
+    assert text.count("**Only 2 videos:**") == 1 and text.count("left out") == 1
+    many = {s: Scores(*(np.repeat(f, 10, axis=0) for f in kept)) for s, kept in scores.items()}
+    many = of(many, names=[*"abcdefghijklmnopqrst"])
+    assert "**Only" not in video_comparison.tables(many, many, choice, 0)
 
 
 def test_what_was_there_is_replaced_and_nothing_else(monkeypatch, config, tmp_path):

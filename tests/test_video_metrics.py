@@ -390,6 +390,26 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     assert held / 500 == pytest.approx(0.8, abs=0.05)
 
 
+def test_few_videos_widen_the_interval_to_hold_the_truth_nearly_as_often():
+    rng = np.random.default_rng(16)
+    held = np.zeros(2)
+    for _ in range(300):
+        first = rng.lognormal(5, 0.8, 8)
+        second = 0.85 * first * rng.lognormal(-(0.3**2) / 2, 0.3, 8)
+        change = metrics.paired_bootstrap(first, second, num_samples=300)
+        expected = -0.15 * np.exp(5 + 0.8**2 / 2), -0.15
+        held += [low <= e <= high for (_, low, high), e in zip(change, expected, strict=True)]
+    # Plain percentile intervals hold it in 82 to 85 %.
+    assert (held / 300 > 0.87).all()
+
+
+def test_an_interval_of_skewed_results_is_skewed():
+    first = np.r_[np.full(11, 100.0), 400.0]
+    second = first * np.r_[np.full(11, 0.9), 0.3]
+    value, low, high = metrics.paired_bootstrap(first, second).absolute
+    assert value - low > 2 * (high - value)
+
+
 def test_no_interval_without_results_to_draw_from():
     unknown = np.full((2, 3), np.nan)
     np.testing.assert_array_equal(metrics.paired_bootstrap([1, np.nan, 2], [1, 2, 3]), unknown)
