@@ -54,6 +54,11 @@ from absl import app, flags, logging
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
+from ldeq_jax.errors import explain_installation_faults
+
+if __name__ == "__main__":
+    explain_installation_faults()
+
 from ldeq_jax import checkpoints, inference, report, rwr, tracking, video_report
 from ldeq_jax.schema import LandmarkSchema, get_schema
 
