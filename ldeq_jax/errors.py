@@ -60,8 +60,8 @@ def _headless() -> str:
 def _is_of_missing_device(error: BaseException) -> bool:
     if isinstance(error, RuntimeError):
         return str(error).startswith("Unable to initialize backend")
-    # Without the plugin of CUDA, JAX 0.10 fails at an assertion without a text, from whose traceback
-    # it may have removed its own frames: what tells it from others is that it happens again.
+    # Without the plugin of CUDA, JAX 0.10 fails at an assertion that has no text, and it may have
+    # removed its own frames from the traceback. But it fails in the same way when asked again.
     if not isinstance(error, AssertionError) or str(error) or "jax" not in sys.modules:
         return False
     try:
