@@ -19,6 +19,12 @@ venv: $(INSTALLED)  ## create .venv and install the package with its tools
 $(INSTALLED): setup.cfg
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -e '.[dev]'
+# opencv-python needs libraries of a desktop, such as libGL. On a machine without them its build without
+# windows is laid over it: pip then still finds opencv-python installed, as the package asks.
+	$(BIN)/python -c 'import cv2' 2>/dev/null || $(BIN)/python -m pip install --no-deps \
+	  --force-reinstall opencv-python-headless==$$($(BIN)/python -c \
+	  'from importlib.metadata import version; print(version("opencv-python"))')
+	$(BIN)/python -c 'import cv2'
 	touch $@
 
 torch: venv  ## add PyTorch, for the tests of its files; without it they are skipped

@@ -51,6 +51,11 @@ import numpy as np
 from absl import app, flags, logging
 from tqdm import tqdm
 
+from ldeq_jax.errors import explain_installation_faults
+
+if __name__ == "__main__":
+    explain_installation_faults()
+
 from ldeq_jax import (
     checkpoints,
     data,

@@ -60,11 +60,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-import cv2
-import jax
 import numpy as np
 from absl import app, flags, logging
 from tqdm import tqdm
+
+from ldeq_jax.errors import explain_installation_faults
+
+if __name__ == "__main__":
+    explain_installation_faults()
+
+import cv2
+import jax
 
 from ldeq_jax import (
     checkpoints,

@@ -46,6 +46,11 @@ from ml_collections import config_flags
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from ldeq_jax.errors import explain_installation_faults
+
+if __name__ == "__main__":
+    explain_installation_faults()
+
 from ldeq_jax import checkpoints, data, hosts, inference, metrics, paths, records, report, training
 from ldeq_jax.config import Config, check_field, from_mapping, to_mapping
 from ldeq_jax.hosts import say

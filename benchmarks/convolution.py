@@ -14,6 +14,11 @@ import time
 import jax
 import numpy as np
 
+from ldeq_jax.errors import explain_installation_faults
+
+if __name__ == "__main__":
+    explain_installation_faults()
+
 from ldeq_jax.convolution import _direct, convolve
 from ldeq_jax.report import markdown_table
 

@@ -15,6 +15,11 @@ import jax.numpy as jnp
 import matplotlib
 from absl import app, flags
 
+from ldeq_jax.errors import explain_installation_faults
+
+if __name__ == "__main__":
+    explain_installation_faults()
+
 from ldeq_jax import report, training
 from ldeq_jax.data import LandmarkBatch
 from ldeq_jax.model import ModelConfig

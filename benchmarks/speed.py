@@ -25,6 +25,11 @@ import jax
 import numpy as np
 import torch
 
+from ldeq_jax.errors import explain_installation_faults
+
+if __name__ == "__main__":
+    explain_installation_faults()
+
 from benchmarks import torch_reference
 from benchmarks.torch_input import torch_batches
 from ldeq_jax import data, inference, metrics, rwr, training, video_inference, videos

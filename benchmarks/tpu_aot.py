@@ -42,6 +42,11 @@ from jax.experimental import topologies
 from jax.experimental.layout import Format, Layout
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun, jaxprs_in_params
 
+from ldeq_jax.errors import explain_installation_faults
+
+if __name__ == "__main__":
+    explain_installation_faults()
+
 from ldeq_jax import report, rwr, training
 from ldeq_jax.config import Config, from_mapping
 from ldeq_jax.data import LandmarkBatch

@@ -13,6 +13,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from ldeq_jax.errors import explain_installation_faults
+
+if __name__ == "__main__":
+    explain_installation_faults()
+
 from ldeq_jax import rwr
 from ldeq_jax.checkpoints import load_model
 from ldeq_jax.inference import use_all_cores

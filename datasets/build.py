@@ -22,6 +22,11 @@ from pathlib import Path
 import filelock
 import tensorflow_datasets as tfds
 
+from ldeq_jax.errors import explain_installation_faults
+
+if __name__ == "__main__":
+    explain_installation_faults()
+
 HERE = Path(__file__).resolve().parent
 if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))

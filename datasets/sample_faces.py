@@ -12,6 +12,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ldeq_jax.errors import explain_installation_faults
+
+if __name__ == "__main__":
+    explain_installation_faults()
+
 import cv2
 import numpy as np
 from tqdm import tqdm

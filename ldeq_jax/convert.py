@@ -23,6 +23,11 @@ from typing import Any, get_args
 import jax
 import numpy as np
 
+from ldeq_jax.errors import explain_installation_faults
+
+if __name__ == "__main__":
+    explain_installation_faults()
+
 from ldeq_jax import checkpoints, paths
 from ldeq_jax.config import Config
 from ldeq_jax.data import Crop, DataConfig

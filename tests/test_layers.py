@@ -1,4 +1,4 @@
-"""The package's modules import downwards only, and the data sets use its media alone."""
+"""The package's modules import downwards only; data sets use its media and errors alone."""
 
 import ast
 import pathlib
@@ -16,6 +16,7 @@ PACKAGE = "ldeq_jax"
 # own, and from the modules named before it in its own.
 LAYERS = (
     (
+        "errors",
         "media.files",
         "media.pictures",
         "media.video",
@@ -116,7 +117,11 @@ def test_the_solver_can_be_lifted_out():
     assert roots(MODULES["solver"]) - set(sys.stdlib_module_names) == {"jax"}
 
 
-def test_data_sets_use_only_the_media_of_the_package():
+def test_errors_need_the_standard_library_alone():
+    assert roots(MODULES["errors"]) <= set(sys.stdlib_module_names)
+
+
+def test_data_sets_use_only_the_media_and_errors_of_the_package():
     folder = ROOT / "datasets"
     names = {path.stem for path in folder.glob("*.py")} | {
         path.name for path in folder.iterdir() if path.is_dir()
@@ -125,7 +130,8 @@ def test_data_sets_use_only_the_media_of_the_package():
         assert not roots(path) & (names | {"datasets"}), path.name
     for path in folder.rglob("*.py"):
         inside = [name for name in imports(path) if name.partition(".")[0] == PACKAGE]
-        assert all(name.startswith(f"{PACKAGE}.media.") for name in inside), path.name
+        allowed = (f"{PACKAGE}.media.", f"{PACKAGE}.errors.")
+        assert all(name.startswith(allowed) for name in inside), path.name
     assert not (folder / "__init__.py").exists(), "it would shadow the package named datasets"
 
 
