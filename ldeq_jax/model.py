@@ -22,6 +22,7 @@ from ldeq_jax.solver import (
 Theta = tuple[Any, jax.Array]
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_DEVIATION = (0.229, 0.224, 0.225)
+_RELEASED = SolverConfig(method="anderson", ridge=1e-4, ridge_scale="absolute")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,8 +67,8 @@ class ModelConfig:
     readout_offset: float = 0.0
     stem_norm: Norm = "batch"
     dtype: str = "float32"
-    forward: SolverConfig = SolverConfig(method="anderson")
-    backward: SolverConfig = SolverConfig(method="anderson")
+    forward: SolverConfig = _RELEASED
+    backward: SolverConfig = _RELEASED
     gradient: Gradient = "implicit"
     remat: bool = False
 

@@ -235,10 +235,13 @@ def lost_settings(model: LDEQ, state_dict: Mapping[str, np.ndarray], args: Mappi
     back, _ = from_released(state_dict, args)
     ours, theirs = (flatten_dict(dataclasses.asdict(m.config)) for m in (model, back))
     theirs |= {(name,): getattr(ModelConfig, name) for name in _FIXED}
+    no_matter = {"batch_mean_stop"}
+    if model.config.forward.method != "anderson":
+        no_matter.add("ridge_scale")
     return [
         f"{'.'.join(path)} is {value} here, {theirs[path]} there"
         for path, value in ours.items()
-        if path[0] != "backward" and path[-1] != "batch_mean_stop" and theirs[path] != value
+        if path[0] != "backward" and path[-1] not in no_matter and theirs[path] != value
     ]
 
 
@@ -254,7 +257,7 @@ def _model_config(state_dict, settings):
         stop=settings["stop_mode"],
         history_size=settings["anderson_m"],
         ridge=settings["anderson_lam"],
-        ridge_scale="absolute" if method == "anderson" else "trace",
+        ridge_scale="absolute",
         mixing=settings["anderson_beta"] if method == "anderson" else 1.0,
         best_iterate=method != "fpi",
         final_evaluation=not settings["take_one_less_inference_step"],

@@ -250,7 +250,7 @@ def test_an_interrupted_run_leaves_what_was_there(model, clip, steady, monkeypat
         raise KeyboardInterrupt
 
     output = f"--output={clip.with_name('out.mp4')}"
-    arguments = f"--checkpoint={model}", output, BOX, "--codec=mp4v", clip
+    arguments = f"--checkpoint={model}", output, BOX, "--codec=mp4v", "--overwrite", clip
     with monkeypatch.context() as patch:
         patch.setattr(video_report, "side_by_side", interrupted)
         assert "interrupted" in complaint("predict", *arguments)

@@ -85,7 +85,7 @@ def test_the_released_size():
         ),
         (
             STILL | {"anderson_m": 3, "anderson_beta": 0.8, "anderson_lam": 1e-3},
-            SolverConfig(method="anderson", tol=1e-4, history_size=3, mixing=0.8, ridge=1e-3),
+            SolverConfig(method="anderson", tol=1e-4, history_size=3, mixing=0.8),
             0.3,
         ),
         (
@@ -98,7 +98,10 @@ def test_the_released_size():
 )
 def test_the_solver_is_that_of_the_args(weights, args, forward, temperature):
     config = from_released(weights, args)[0].config
-    forward = dataclasses.replace(forward, divergence_ratio=np.inf)
+    ridge = args.get("anderson_lam", 1e-4)
+    forward = dataclasses.replace(
+        forward, divergence_ratio=np.inf, ridge=ridge, ridge_scale="absolute"
+    )
     assert (config.forward, config.temperature) == (forward, temperature)
     assert config.backward == dataclasses.replace(forward, final_evaluation=False)
     assert (config.gradient, config.stem_norm, config.readout_offset) == ("implicit", "batch", 0)
