@@ -346,12 +346,18 @@ def _nme(directory):
 
 def _read_about(directory):
     try:
-        return json.loads((directory / "about" / "metadata").read_text())
+        about = json.loads((directory / "about" / "metadata").read_text())
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{directory} cannot be read ({_first_line(error)}): copy it here again, or move it to "
             "another place"
         ) from error
+    for name in ("forward", "backward"):
+        solver = about["config"].get("model", {}).get(name, {})
+        # Before ridges had a scale, they were absolute; to the other methods it is all the same.
+        scale = "absolute" if solver.get("method") == "anderson" else "trace"
+        solver.setdefault("ridge_scale", scale)
+    return about
 
 
 def _read_arrays(directory, target, advice):

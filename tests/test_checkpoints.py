@@ -152,6 +152,18 @@ def test_a_write_cut_short_is_not_a_checkpoint(run, state):
     assert {f.name for f in (run / "checkpoints").iterdir()} == {"6", "9"}
 
 
+@pytest.mark.parametrize(("method", "scale"), [("anderson", "absolute"), ("picard", "trace")])
+def test_a_ridge_without_a_scale_is_of_the_time_before(run, method, scale):
+    (about,) = (run / "best").glob("*/about/metadata")
+    record = json.loads(about.read_text())
+    for solver in (record["config"]["model"][name] for name in ("forward", "backward")):
+        solver["method"] = method
+        del solver["ridge_scale"]
+    about.write_text(json.dumps(record))
+    model = load_model(run)[0].model
+    assert (model.forward.ridge_scale, model.backward.ridge_scale) == (scale, scale)
+
+
 def test_a_directory_without_a_model(tmp_path):
     (tmp_path / "best").mkdir()
     for directory in (tmp_path, tmp_path / "nowhere"):
