@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 # What the tests of PyTorch files ran with; PyPI's build for Linux on x86-64 may bring CUDA along.
 TORCH ?= torch==2.13.0
-# Files of tests that run at the same time.
+# Processes that run tests at the same time.
 JOBS ?= 2
 
 BIN := $(VENV)/bin
@@ -31,7 +31,7 @@ torch: venv  ## add PyTorch, for the tests of its files; without it they are ski
 	$(BIN)/python -m pip install '$(TORCH)'
 
 test: venv  ## run the quick tests
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
 test-slow: venv  ## run the tests left out of `make test`
 	$(BIN)/python -m pytest -q -m slow

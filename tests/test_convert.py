@@ -174,7 +174,9 @@ def test_an_ill_conditioned_case_is_as_near_as_its_weights_in_single_precision(g
     assert 1e-2 < by_rounding and in_float32 < 4 * by_rounding
 
 
-@pytest.mark.parametrize("name", ["ibug_300w_small", "ibug_300w_video"])
+@pytest.mark.parametrize(
+    "name", ["ibug_300w_small", pytest.param("ibug_300w_video", marks=pytest.mark.slow)]
+)
 def test_trained_weights_in_pytorch_find_the_same_landmarks(name):
     """On real faces, in single precision, the layers as plain PyTorch modules agree."""
     config, variables, _ = checkpoints.load_model(ROOT / "checkpoints" / name)

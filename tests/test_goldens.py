@@ -68,17 +68,30 @@ def assert_close(ours, theirs, tolerance=1e-6):
 def test_stem_and_map(goldens, name):
     golden = goldens[name]
     stem = Stem(golden.config.injection_width, dtype=jnp.float64)
-    x = stem.apply(golden.scope("stem"), golden.image)
+    x = jax.jit(stem.apply)(golden.scope("stem"), golden.image)
     assert_close(x, nhwc(golden.data["stem"]))
     z = nhwc(golden.data["map_input_z"])
     assert_close(
-        hourglass_map(golden.config).apply(golden.scope("map"), z, x),
+        jax.jit(hourglass_map(golden.config).apply)(golden.scope("map"), z, x),
         nhwc(golden.data["map"]),
         1e-10,
     )
 
 
-@pytest.mark.parametrize(("name", "case"), CASES)
+# Quick: each method once, stopped early and converged, each way to stop and to end; slow: the rest.
+QUICK = {
+    ("early_stop", "fpi_one_less"),
+    ("early_stop", "anderson_damped"),
+    ("early_stop", "broyden"),
+    ("converged", "anderson"),
+    ("converged", "fpi_abs"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [pytest.param(*each, marks=() if each in QUICK else pytest.mark.slow) for each in CASES],
+)
 def test_every_solver_case(goldens, name, case):
     golden = goldens[name]
     model, variables = golden.converted(case)
@@ -98,9 +111,14 @@ def test_every_solver_case(goldens, name, case):
         np.testing.assert_allclose(ours, residual, rtol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["early_stop", "converged"])
 @pytest.mark.parametrize(
-    ("key", "gradient", "max_steps"), [("jfb", "one_step", 6), ("implicit_fpi", "implicit", 20)]
+    ("name", "key", "gradient", "max_steps"),
+    [
+        ("early_stop", "jfb", "one_step", 6),
+        ("converged", "implicit_fpi", "implicit", 20),
+        pytest.param("converged", "jfb", "one_step", 6, marks=pytest.mark.slow),
+        pytest.param("early_stop", "implicit_fpi", "implicit", 20, marks=pytest.mark.slow),
+    ],
 )
 def test_gradients_in_training_mode(goldens, name, key, gradient, max_steps):
     golden = goldens[name]
@@ -150,8 +168,15 @@ def test_the_released_spread_mixes_units():
     np.testing.assert_allclose(heatmap.soft_argmax(jnp.asarray(z))[1], [[0.0]], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["early_stop", "converged"])
-@pytest.mark.parametrize(("key", "final"), [("2_evals", True), ("1_evals", False)])
+@pytest.mark.parametrize(
+    ("name", "key", "final"),
+    [
+        ("early_stop", "2_evals", True),
+        ("converged", "1_evals", False),
+        pytest.param("converged", "2_evals", True, marks=pytest.mark.slow),
+        pytest.param("early_stop", "1_evals", False, marks=pytest.mark.slow),
+    ],
+)
 def test_released_recurrence(goldens, name, key, final):
     golden = goldens[name]
     config = dataclasses.replace(RELEASED_RWR, final_evaluation=final)

@@ -36,7 +36,7 @@ def images(count, size=64, seed=0):
 @pytest.fixture(scope="module")
 def small():
     model = LDEQ(SMALL)
-    return model, model.init(jax.random.key(0), images(1))
+    return model, jax.jit(model.init)(jax.random.key(0), images(1))
 
 
 def count(tree):
@@ -132,10 +132,12 @@ def test_what_the_injection_says_is_computed_once(x64):
     z = jnp.asarray(np.random.default_rng(1).random((2, 8, 8, 3)))
     x = jnp.asarray(np.random.default_rng(2).standard_normal((2, 8, 8, 16)))
     f = HourglassMap(num_landmarks=3, injection_width=16, width=8, width_increment=8, depth=1)
-    variables = f.init(jax.random.key(0), z, x)
+    variables = jax.jit(f.init)(jax.random.key(0), z, x)
     injected = f.apply(variables, x, method="inject")
     refine = functools.partial(f.apply, method="refine")
-    whole, rest = f.apply(variables, z, x), refine(variables, z, injected)
+    whole, rest = (
+        jax.jit(function)(variables, z, to) for function, to in ((f.apply, x), (refine, injected))
+    )
     np.testing.assert_allclose(rest, whole, rtol=1e-12)
 
     def flops(function, *arguments):
@@ -145,13 +147,14 @@ def test_what_the_injection_says_is_computed_once(x64):
     assert saved >= 2 * x.size * 8
 
 
-def test_rematerialisation_changes_no_gradient(small):
+def test_rematerialisation_changes_no_gradient():
     """But nothing inside the map is kept: an unrolled gradient takes less memory."""
-    model, variables = small
+    forward = dataclasses.replace(SMALL.forward, max_steps=3, tol=0.0)
+    plain = dataclasses.replace(SMALL, depth=1, forward=forward, gradient="unrolled")
+    variables = jax.jit(LDEQ(plain).init)(jax.random.key(0), images(1))
     memory, gradients = [], []
     for remat in (False, True):
-        forward = dataclasses.replace(SMALL.forward, max_steps=6, tol=0.0)
-        changed = dataclasses.replace(SMALL, forward=forward, gradient="unrolled", remat=remat)
+        changed = dataclasses.replace(plain, remat=remat)
 
         def loss(params, network):
             return jnp.sum(network.apply({"params": params}, images(2)).landmarks ** 2)
@@ -170,12 +173,14 @@ def test_the_learned_temperature_starts_at_the_fixed_one_and_is_trained():
     options |= {"temperature": 0.7, "injection_width": 8}
     fixed = HourglassMap(**options)
     learned = HourglassMap(**options, learn_temperature=True)
-    params = learned.init(jax.random.key(0), z, x)["params"]
+    params = jax.jit(learned.init)(jax.random.key(0), z, x)["params"]
     without = {name: leaf for name, leaf in params.items() if name != "log_temperature"}
     np.testing.assert_allclose(
-        learned.apply({"params": params}, z, x), fixed.apply({"params": without}, z, x), rtol=1e-5
+        jax.jit(learned.apply)({"params": params}, z, x),
+        jax.jit(fixed.apply)({"params": without}, z, x),
+        rtol=1e-5,
     )
-    gradient = jax.grad(lambda p: learned.apply({"params": p}, z, x).sum())(params)
+    gradient = jax.jit(jax.grad(lambda p: learned.apply({"params": p}, z, x).sum()))(params)
     assert gradient["log_temperature"] < 0  # a sharper map has less mass
 
 
@@ -194,7 +199,7 @@ def test_the_prediction_is_an_equilibrium(small):
 def test_the_model_reads_its_heatmaps_with_the_offset(small):
     model, variables = small
     other = LDEQ(dataclasses.replace(SMALL, readout_offset=0.375))
-    found, shifted = (m.apply(variables, images(1)) for m in (model, other))
+    found, shifted = (jax.jit(m.apply)(variables, images(1)) for m in (model, other))
     np.testing.assert_allclose(shifted.landmarks, found.landmarks + 0.375 / 16, atol=1e-5)
     np.testing.assert_array_equal(shifted.state, found.state)
 
@@ -233,10 +238,10 @@ def test_wrong_sizes_are_refused(small):
 def test_bfloat16_keeps_the_solver_in_float32(small):
     model, variables = small
     half = LDEQ(dataclasses.replace(SMALL, dtype="bfloat16"))
-    prediction = half.apply(variables, images(2))
+    prediction = jax.jit(half.apply)(variables, images(2))
     assert prediction.state.dtype == prediction.landmarks.dtype == jnp.float32
     np.testing.assert_allclose(
-        prediction.landmarks, model.apply(variables, images(2)).landmarks, atol=0.02
+        prediction.landmarks, jax.jit(model.apply)(variables, images(2)).landmarks, atol=0.02
     )
     # Logits of bfloat16 would give many pixels of a heatmap the same value.
     for pixels in np.asarray(prediction.state[0]).reshape(-1, SMALL.num_landmarks).T:
@@ -260,7 +265,9 @@ def test_the_jacobian_penalty_is_sown_and_differentiable(small):
 def test_memory_of_the_implicit_gradient_does_not_grow_with_the_budget():
     def temporary_bytes(gradient, budget):
         solver = SolverConfig(max_steps=budget, tol=0.0)
-        model = LDEQ(dataclasses.replace(SMALL, forward=solver, backward=solver, gradient=gradient))
+        model = LDEQ(
+            dataclasses.replace(SMALL, depth=1, forward=solver, backward=solver, gradient=gradient)
+        )
         params = jax.eval_shape(model.init, jax.random.key(0), images(2))
         step = jax.jit(jax.grad(lambda p, x: model.apply(p, x).landmarks.sum()))
         return step.lower(params, images(2)).compile().memory_analysis().temp_size_in_bytes

@@ -28,6 +28,8 @@ MODEL = ModelConfig(
 step = jax.jit(rwr.step, static_argnums=0)
 scan = jax.jit(rwr.scan, static_argnums=0)
 still = jax.jit(LDEQ(MODEL).apply)
+minimise = jax.jit(rwr.minimise_objective, static_argnums=(0, 5))
+MAP = equation(MODEL)
 pytestmark = pytest.mark.usefixtures("x64")
 
 
@@ -243,9 +245,7 @@ def cheap_and_exact(variables, penalty):
     _, before = step(MODEL, variables, config, images[:1], state)
     _, after = step(MODEL, variables, config, images[1:], before)
     theta = inject(MODEL, variables, images[1:])
-    exact = jax.jit(rwr.minimise_objective, static_argnums=(0, 5))(
-        equation(MODEL), theta, before.heatmaps, before.heatmaps, penalty, 40
-    )
+    exact = minimise(MAP, theta, before.heatmaps, before.heatmaps, penalty, 40)
     return np.asarray(after.heatmaps), np.asarray(exact)
 
 
@@ -282,10 +282,10 @@ def test_steps_equal_the_scan(variables):
 
 
 def test_chunks_change_nothing(variables):
-    clip, config = jnp.asarray(noisy_clip(frames=8)), rwr.RwRConfig()
+    clip, config = jnp.asarray(noisy_clip()), rwr.RwRConfig()
     state, parts = rwr.initial_state(MODEL, len(clip)), []
     whole, _ = scan(MODEL, variables, config, clip, state)
-    for start in range(0, 8, 2):
+    for start in range(0, FRAMES, 2):
         part, state = scan(MODEL, variables, config, clip[:, start : start + 2], state)
         parts.append(part.landmarks)
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole.landmarks)
