@@ -50,7 +50,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
-import jax
 import numpy as np
 from absl import app, flags, logging
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -312,7 +311,7 @@ def predict_video(path: Path, checkpoint: str, output: Path) -> None:
         f"{path}: {clip.length} frames of {clip.width} x {clip.height} pixels, {clip.fps:g} a "
         f"second; model of step {step}"
     )
-    variables = jax.device_put(variables)  # one copy for all trackers
+    variables = inference.on_device(variables)  # one copy for all trackers
     methods = {_ALONE: None} if _STILL.value or _COMPARE.value else {}
     methods |= {} if _STILL.value else {_RECURRENT: recurrence}
     at_boxes = _CROP_AT_BOXES.value
