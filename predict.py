@@ -70,7 +70,6 @@ if __name__ == "__main__":
     explain_installation_faults()
 
 import cv2
-import jax
 
 from ldeq_jax import (
     checkpoints,
@@ -352,7 +351,7 @@ def predict_video(path: Path, kind: str, checkpoint: str, output: Path) -> None:
             f"its pixels are not square ({reader.aspect:.4g} : 1): frames are enlarged until they "
             "are, and landmarks and boxes are in pixels of the enlarged frames"
         )
-    variables = jax.device_put(variables)  # one copy for all trackers
+    variables = inference.on_device(variables)  # one copy for all trackers
     methods = {_ALONE: None} if _STILL.value or _COMPARE.value else {}
     methods |= {} if _STILL.value else {_RECURRENT: recurrence}
     at_boxes = _CROP_AT_BOXES.value

@@ -57,8 +57,7 @@ class Predictor:
             model = dataclasses.replace(config.model, forward=forward)
             config = dataclasses.replace(config, model=model)
         self.config = config
-        # A jitted function that is given NumPy arrays copies them at every call.
-        self._variables = jax.device_put(variables)
+        self._variables = on_device(variables)
         self._predict = _compiled(config.model)
 
     @classmethod
@@ -176,6 +175,15 @@ class Predictor:
 
     def _run(self, images, budgets):
         return self._predict(self._variables, *jax.device_put((images, budgets)))
+
+
+def on_device(variables: dict[str, Any]) -> dict[str, Any]:
+    """A model's variables on the default device; arrays that are on some device stay there.
+
+    A jitted function that is given NumPy arrays copies them to the device at every call.
+    """
+    # device_put alone refuses arrays that lie on the devices of several hosts.
+    return jax.tree.map(lambda a: a if isinstance(a, jax.Array) else jax.device_put(a), variables)
 
 
 def crop_around(config: Config, box: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:

@@ -13,12 +13,11 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from ldeq_jax.config import Config
 from ldeq_jax.data import Crop
-from ldeq_jax.inference import box_fault, check_boxes
+from ldeq_jax.inference import box_fault, check_boxes, on_device
 from ldeq_jax.rwr import RwRConfig, RwRState
 from ldeq_jax.video_inference import Track, VideoPredictor
 
@@ -96,7 +95,7 @@ class FaceTracker:
         *,
         crop_at_boxes: bool = False,
     ):
-        variables = jax.device_put(variables)  # once for both
+        variables = on_device(variables)  # once for both
         self._predictor = VideoPredictor(config, variables, recurrence)
         self._alone = VideoPredictor(config, variables, None)
         self._crop_at_boxes = crop_at_boxes

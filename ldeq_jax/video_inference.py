@@ -14,7 +14,7 @@ import numpy as np
 from ldeq_jax import geometry, rwr
 from ldeq_jax.checkpoints import load_model
 from ldeq_jax.config import Config
-from ldeq_jax.inference import check_images, crop_around
+from ldeq_jax.inference import check_images, crop_around, on_device
 from ldeq_jax.model import ModelConfig, normalise_image
 from ldeq_jax.rwr import FramePrediction, RwRConfig, RwRState
 from ldeq_jax.training import make_mesh, replicated, to_devices
@@ -59,15 +59,10 @@ class VideoPredictor:
     ):
         self.config = config
         self.recurrence = config.rwr if recurrence == "as configured" else recurrence
-        # What is the same for all frames: a jitted function copies NumPy arrays and plain numbers
-        # to the device at every call.
-        self._variables, self._settings, self._start = jax.device_put(
-            (
-                variables,
-                self.recurrence or _alone(config.model),
-                rwr.initial_state(config.model, 1),
-            )
-        )
+        # What is the same for all frames is copied to the device once, plain numbers too.
+        self._variables = on_device(variables)
+        self._settings = jax.device_put(self.recurrence or _alone(config.model))
+        self._start = rwr.initial_state(config.model, 1)
         self._step, _ = _compiled(config.model)
 
     @classmethod

@@ -130,6 +130,9 @@ def test_weights_are_copied_to_the_devices_once(state, monkeypatch):
     alone, everywhere, *again = [jax.tree.leaves(variables) for variables in used]
     for before, after in zip((alone, everywhere), again, strict=True):
         assert all(leaf is other for leaf, other in zip(before, after, strict=True))
+    # Arrays that lie on several devices, a training's, stay where they are.
+    stay = jax.tree.leaves(inference.on_device(used[1]))
+    assert all(leaf is other for leaf, other in zip(everywhere, stay, strict=True))
     # Each device holds one copy, though the first is used in both ways.
     for leaf, copied in zip(alone, everywhere, strict=True):
         assert len(copied.sharding.device_set) == jax.device_count() == 2
