@@ -17,6 +17,11 @@ import numpy as np
 from absl import app, flags
 from jaxopt import AndersonAcceleration
 
+from ldeq_jax.errors import explain_installation_faults
+
+if __name__ == "__main__":
+    explain_installation_faults()
+
 from ldeq_jax.report import markdown_table
 from ldeq_jax.solver import SolverConfig, fixed_point
 

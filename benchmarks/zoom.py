@@ -12,6 +12,11 @@ import json
 import time
 from pathlib import Path
 
+from ldeq_jax.errors import explain_installation_faults
+
+if __name__ == "__main__":
+    explain_installation_faults()
+
 import cv2
 import numpy as np
 from PIL import Image

@@ -36,6 +36,8 @@ FLAGS_OF_OTHERS = {
 # text that starts with # is the reason why the block is not run.
 BEFORE = {
     ("docs/video.md", 0): "box = (270, 90, 500, 330)",
+    ("datasets/README.md", 0): "# tests/test_dataset_builders.py builds the data, and runs it",
+    ("datasets/README.md", 1): "# tests/test_dataset_builders.py builds the data, and runs it",
     ("docs/weights.md", 0): "# needs a released file; tests/test_convert.py makes such files",
 }
 SLOW = {("docs/video.md", 0): pytest.mark.slow}
@@ -50,7 +52,7 @@ def flags_of(name):
         function = getattr(node.func, "attr", getattr(node.func, "id", ""))
         texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
         texts = [text for text in texts if isinstance(text, str)]
-        if function.startswith("DEFINE_") and texts:
+        if (function.startswith("DEFINE_") or function == "define") and texts:
             flags.add(f"--{texts[0]}")
             if function == "DEFINE_bool":
                 flags.add(f"--no{texts[0]}")
