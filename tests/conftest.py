@@ -36,6 +36,17 @@ def pytest_configure(config):
     )
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Makes what a test printed fit for UTF-8, as processes send it: names of files need not be."""
+    report = yield
+    report.sections = [
+        (title, text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        for title, text in report.sections
+    ]
+    return report
+
+
 @pytest.fixture(autouse=True, scope="module")
 def forget_compiled_programs():
     """Frees the programs of a file of tests at its end: together they take gigabytes."""
