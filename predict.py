@@ -263,7 +263,7 @@ def find_boxes(path: Path, texts: list[str], picture: np.ndarray) -> tuple[np.nd
     if texts:
         found, origin = [text.split(",") for text in texts], "by --box"
     elif (boxes := files.entry_of(read_listing(listing), path.name)) is not None:
-        print(f"no --box: taking that of {path.name} in {listing}, {json.dumps(boxes)}")
+        print(f"no --box: taking that of {path.name} in {listing}, {boxes}")
         several = isinstance(boxes, list) and any(isinstance(box, list) for box in boxes)
         found, origin = boxes if several else [boxes], f"by {listing}"
     else:
