@@ -1,5 +1,6 @@
 """Settings of every test run: on the CPU, as two devices, and strict about shapes."""
 
+import ctypes
 import gc
 import os
 import tempfile
@@ -7,6 +8,7 @@ import tempfile
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax  # noqa: E402  (reads JAX_PLATFORMS when imported)
+import psutil  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
@@ -51,8 +53,24 @@ def pytest_runtest_makereport():
 def forget_compiled_programs():
     """Frees the programs of a file of tests at its end: together they take gigabytes."""
     yield
+    free_memory()
+
+
+@pytest.fixture(autouse=True)
+def stay_small():
+    """Frees compiled programs within a file that has very many."""
+    yield
+    if psutil.Process().memory_info().rss > 1500 * 2**20:
+        free_memory()
+
+
+def free_memory():
+    """Gives the memory of all compiled programs back to the system."""
     jax.clear_caches()
     gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps most of it otherwise
+    if trim is not None:
+        trim(0)
 
 
 @pytest.fixture
