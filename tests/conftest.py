@@ -11,6 +11,8 @@ import jax  # noqa: E402  (reads JAX_PLATFORMS when imported)
 import psutil  # noqa: E402
 import pytest  # noqa: E402
 
+FAST_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -19,13 +21,15 @@ def pytest_configure(config):
     """Spends less time on compiling, which is most of the time of the quick tests.
 
     Programs compiled once are shared by all processes of a run. Those of the quick tests run for
-    moments and are compiled without most of LLVM's optimisations; the slow tests take them all.
+    moments and are compiled in the fastest way; the slow tests take all optimisations.
     """
     if config.option.markexpr == "not slow":
         os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
         jax.config.update(
             "jax_disable_most_optimizations", os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
         )
+        if jax.__version__.startswith("0.10."):  # XLA ends a process for a flag that it lacks
+            os.environ.setdefault("XLA_FLAGS", FAST_TO_COMPILE)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="ldeq_jax_compiled_")
         config.add_cleanup(folder.cleanup)  # by the process that starts the others
