@@ -51,7 +51,7 @@ class Job:
             "JAX_NUM_CPU_DEVICES": "1",
             "JAX_COMPILATION_CACHE_DIR": str(place / "cache"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0",
             "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
         }
         if slurm:  # which JAX knows by itself
