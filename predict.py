@@ -48,7 +48,8 @@ A frame that cannot be decoded is one without a face, and the video goes on afte
 pixels are not square are enlarged first, and boxes have to be of the enlarged frames. The drawn
 video has a constant frame rate and keeps the times: frames are repeated or left out for that.
 
-Exit codes: 0 all is written, 1 something is not (a line says what), 143 stopped by SIGTERM.
+Exit codes: 0 all is written, 1 something is not (a line says what, Ctrl-C included), 143 stopped by
+SIGTERM.
 """
 
 import dataclasses
@@ -152,6 +153,7 @@ _ALIGN = flags.DEFINE_enum(
     "Video, RwR: the frame before is moved with the face, kept in its place in the frame (crop), "
     "or left where it was in the crop.",
 )
+_SMALLEST = 8  # pixels of a picture's shorter side
 _WIDTH = 1000  # least length, in pixels, of the longer side of the drawing
 _ALONE, _RECURRENT = "each frame alone", "RwR"
 _RECURRENCE = [_PENALTY, _FOLLOW, _BUDGET, _ALIGN]
@@ -208,6 +210,10 @@ def predict(path: Path, texts: list[str], checkpoint: str, output: Path) -> None
     picture = pictures.read_picture(path)
     if (pages := pictures.count_pages(path)) > 1:
         print(f"{path}: the first of {pages} pages is read")
+    if min(picture.shape[:2]) < _SMALLEST:
+        raise ValueError(
+            f"{path} is {picture.shape[1]} x {picture.shape[0]} pixels: too small to show a face"
+        )
     given, origin = find_boxes(path, texts, picture)
     whole = np.array([[0, 0, picture.shape[1] - 1, picture.shape[0] - 1]], np.float64)
     boxes = whole if given is None else given
@@ -261,7 +267,7 @@ def find_boxes(path: Path, texts: list[str], picture: np.ndarray) -> tuple[np.nd
     """
     listing = path.parent / "boxes.json"
     if texts:
-        found, origin = [text.split(",") for text in texts], "by --box"
+        found, origin = texts, "by --box"
     elif (boxes := files.entry_of(read_listing(listing), path.name)) is not None:
         print(f"no --box: taking that of {path.name} in {listing}, {boxes}")
         several = isinstance(boxes, list) and any(isinstance(box, list) for box in boxes)
@@ -274,12 +280,18 @@ def find_boxes(path: Path, texts: list[str], picture: np.ndarray) -> tuple[np.nd
     return np.array([check_box(box, picture.shape, origin) for box in found]), origin
 
 
-def check_box(box: Iterable[Any], shape: tuple[int, ...], origin: str) -> np.ndarray:
-    """A box (4,) as numbers, after a look whether it lies in a picture of a shape."""
+def check_box(box: str | Iterable[Any], shape: tuple[int, ...], origin: str) -> np.ndarray:
+    """A box (4,) as numbers, after checking it against a picture of a shape.
+
+    Args:
+        box: x1, y1, x2, y2 and what else a detector says; or text of them with commas.
+        shape: of the picture, height and width first.
+        origin: words on where it comes from.
+    """
     try:
-        x1, y1, x2, y2 = map(float, box)
+        x1, y1, x2, y2, *_ = map(float, box.split(",") if isinstance(box, str) else box)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"a box must be x1,y1,x2,y2, not {box} ({origin})") from error
+        raise ValueError(f"a box must be x1,y1,x2,y2, not {box!r} ({origin})") from error
     numbers = np.array([x1, y1, x2, y2])
     if fault := inference.box_fault(numbers, shape):
         raise ValueError(f"the box {x1:g},{y1:g},{x2:g},{y2:g} ({origin}) {fault}")
@@ -400,6 +412,11 @@ def in_step(
             missing += image is None
             yield image
         ended = True
+        if reader.listed_frames > len(times):
+            print(
+                f"{reader.name}: its header lists {reader.listed_frames} frames, of which "
+                f"{len(times)} could be read: it may be cut short"
+            )
         if missing:
             print(
                 f"{reader.name}: {missing} of {len(times)} frames cannot be decoded and count as "
@@ -435,7 +452,7 @@ def read_boxes(reader: VideoReader) -> np.ndarray | list[np.ndarray]:
     if _BOXES.value is None:
         if _CROP_AT_BOXES.value:
             raise ValueError("--crop_at_boxes needs --boxes, the face's box in every frame")
-        return check_box(_BOX.value[0].split(","), shape, "by --box")
+        return check_box(_BOX.value[0], shape, "by --box")
     try:
         boxes = np.load(_BOXES.value, allow_pickle=False).astype(np.float64)
     except (ValueError, EOFError, TypeError, AttributeError) as error:

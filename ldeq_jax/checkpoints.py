@@ -20,6 +20,7 @@ from typing import Any
 
 import filelock
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore
 from jax.experimental import multihost_utils
@@ -245,12 +246,14 @@ def load_model(directory: str | Path) -> tuple[Config, dict[str, Any], int]:
         The config, the variables for `LDEQ.apply` as NumPy arrays, and the step they were taken at.
 
     Raises:
-        FileNotFoundError: there is no model in it.
-        ValueError: the model cannot be read: damaged, or of another layout than its config says,
-            or in a directory whose name the storage layer misreads.
+        FileNotFoundError: there is no such directory, or no model in it.
+        ValueError: the model cannot be read: damaged, not finite, of another layout than its config
+            says, or in a directory whose name the storage layer misreads.
     """
     root = _folder(directory, to_write=False)
     root = root / "best" if (root / "best").is_dir() else root
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {directory} to read a model from")
     if (step := _best_step(root)) is None:
         raise FileNotFoundError(
             f"no model in {directory}: expected STEP/weights/ in it or in its folder best/. "
@@ -264,7 +267,13 @@ def load_model(directory: str | Path) -> tuple[Config, dict[str, Any], int]:
     weights = _read_arrays(
         root / str(step) / "weights", _shapes(config), "copy or export the model again"
     )
-    return config, jax.device_get(weights), step
+    weights = jax.device_get(weights)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(weights)):
+        raise ValueError(
+            f"the weights in {root / str(step)} are not all finite: the file is damaged, or was "
+            "written by a run that diverged; copy or export the model again"
+        )
+    return config, weights, step
 
 
 def _folder(directory, *, to_write):

@@ -47,7 +47,7 @@ from ldeq_jax.training import TrainState
 __all__ = ["from_released", "main", "read_released", "to_released", "write_released"]
 
 _CONTENT = ("args", "state_dict")
-_OF_FILES = ("set", "dataset", "crop", "schema", "batch_mean_stop")
+_OF_FILES = ("set", "dataset", "crop", "crop_scale", "schema", "batch_mean_stop")
 _OF_MODELS = ("args_from",)
 _LICENCE = """\
 The weights keep their licence: those released with the paper are for non-commercial use, and
@@ -163,6 +163,11 @@ def _parser():
         help="how its faces are cropped: box if unset; none for crops",
     )
     to_ours.add_argument(
+        "--crop_scale",
+        type=float,
+        help="side of the crop by that of the box or extent: 1.2 if unset",
+    )
+    to_ours.add_argument(
         "--schema",
         help="meaning of the landmarks, a name or a .json file; by default of their number: 98 is "
         "wflw_98, 68 is ibug_68",
@@ -197,7 +202,11 @@ def _import(options):
     final = model.config.forward.final_evaluation
     config = Config(
         model=model.config,
-        data=DataConfig(name=options.dataset or "wflw", crop=options.crop or "box"),
+        data=DataConfig(
+            name=options.dataset or "wflw",
+            crop=options.crop or "box",
+            crop_scale=options.crop_scale or DataConfig.crop_scale,
+        ),
         rwr=dataclasses.replace(RELEASED_RWR, final_evaluation=final),
     ).for_schema(schema)
     counters = [int(value) for name, value in state_dict.items() if name.endswith(COUNTER)]
@@ -237,6 +246,14 @@ def _export(options):
     print(f"wrote {options.output}: {len(state_dict)} tensors")
     if lost:
         print("the args of the released code cannot say:\n  " + "\n  ".join(lost))
+    data = config.data
+    print(
+        "nor how faces are cropped, and how the model is used on video. The way back takes\n"
+        f"  --dataset={data.name} --crop={data.crop} --crop_scale={data.crop_scale} "
+        f"--schema={data.schema}"
+    )
+    if config.rwr != RELEASED_RWR:
+        print("and on video the settings of the released code, not this model's")
     print(_LICENCE, end="")
 
 

@@ -106,7 +106,7 @@ class Predictor:
             ValueError: it has another shape or range; or a box is refused by `check_boxes`, or
                 missing for a model that needs one.
         """
-        check_images(picture[None])
+        check_picture(picture)
         boxes = [None] if boxes is None else check_boxes(boxes, picture.shape)
         size, num_landmarks = self.config.model.image_size, self.config.model.num_landmarks
         crops = [crop_around(self.config, box, picture.shape) for box in boxes]
@@ -293,6 +293,27 @@ def use_all_cores(batch_size: int = 0) -> None:
     every = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     count = max(n for n in range(1, every + 1) if batch_size % n == 0)
     jax.config.update("jax_num_cpu_devices", count)
+
+
+def check_picture(picture: np.ndarray) -> None:
+    """Refuses what is no RGB picture, such as the None of a picture that OpenCV could not read.
+
+    Raises:
+        TypeError: no array, or of another type than uint8 or floating.
+        ValueError: another shape than (H, W, 3), or floating values outside [0, 1].
+    """
+    if not hasattr(picture, "ndim"):
+        raise TypeError(
+            "the picture must be an array (H, W, 3) in RGB, not "
+            f"{type(picture).__name__}: read it first, for instance by "
+            "ldeq_jax.media.pictures.read_picture(path)"
+        )
+    if picture.ndim != 3 or picture.shape[-1] != 3:
+        raise ValueError(
+            f"the picture must be (H, W, 3) in RGB, not {picture.shape}; repeat a grey one for "
+            "each colour"
+        )
+    check_images(picture[None])
 
 
 def check_images(image: np.ndarray) -> None:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from absl import flags
 
+# `--help` of a command lists the flags that it defines; those that it defines by this module, too.
+flags.disclaim_key_flags()
+
 
 def expand(path: str | os.PathLike[str]) -> Path:
     """A path with the home directory in place of a leading `~` or `~USER`.

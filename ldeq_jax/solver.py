@@ -74,12 +74,17 @@ class SolverConfig:
         for name, choices in ((n, get_args(c)) for n, c in choices_of.items()):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, not {getattr(self, name)!r}")
-        if self.max_steps < 1 or self.history_size < 1:
-            raise ValueError("max_steps and history_size must be at least 1")
+        for name in ("max_steps", "history_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
         if not 0 < self.mixing <= 1:
             raise ValueError(f"mixing must be in (0, 1], not {self.mixing}")
-        if self.tol < 0 or self.ridge < 0:
-            raise ValueError("tol and ridge must not be negative")
+        for name in ("tol", "ridge"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be 0 or more and finite, not {getattr(self, name)}")
+        if not self.divergence_ratio > 1:
+            raise ValueError(f"divergence_ratio must be above 1, not {self.divergence_ratio}")
 
 
 class SolveInfo(NamedTuple):
@@ -149,11 +154,14 @@ def fixed_point(
         to `z0` is zero unless "unrolled".
 
     Raises:
-        ValueError: an unknown gradient, `z0` has no batch axis, or `f` does not keep its shape.
+        ValueError: an unknown gradient, `phantom_mixing` outside (0, 1], `z0` has no batch axis, or
+            `f` does not keep its shape.
         TypeError: `z0` is no array, or it or the map's value is complex.
     """
     if gradient not in get_args(Gradient):
         raise ValueError(f"gradient must be one of {get_args(Gradient)}, not {gradient!r}")
+    if not 0 < phantom_mixing <= 1:
+        raise ValueError(f"phantom_mixing must be in (0, 1], not {phantom_mixing}")
     z0 = _checked_state(z0)
     budget = jnp.asarray(forward.max_steps if budget is None else budget, jnp.int32)
     budget = jnp.broadcast_to(jnp.clip(budget, 0, forward.max_steps), z0.shape[:1])
@@ -462,8 +470,8 @@ def _picard_learn(config, z, evaluations, point, value):
 
 
 def _anderson_start(config, z):
-    empty = jnp.zeros((z.shape[0], config.history_size, z.shape[1]), z.dtype)
-    return empty.at[:, 0].set(z), empty
+    empty = _empty_slots(z, config.history_size)
+    return jax.lax.dynamic_update_index_in_dim(empty, z, 0, axis=1), empty
 
 
 def _anderson_propose(config, memory, evaluations):
@@ -514,7 +522,7 @@ def _anderson_learn(config, memory, evaluations, point, value):
 
 
 def _broyden_start(config, z):
-    empty = jnp.zeros((z.shape[0], config.max_steps, z.shape[1]), z.dtype)
+    empty = _empty_slots(z, config.max_steps)
     return z, jnp.zeros_like(z), jnp.zeros_like(z), empty, empty
 
 
@@ -536,6 +544,11 @@ def _broyden_learn(config, memory, evaluations, point, value):
     u = jax.lax.dynamic_update_index_in_dim(u, new_u, slot, axis=1)
     v = jax.lax.dynamic_update_index_in_dim(v, new_v, slot, axis=1)
     return (point, new_g, -_broyden_product(u, v, new_g), u, v), point
+
+
+def _empty_slots(z, count):
+    """(B, count, N) zeros, divided over devices as z (B, N) is."""
+    return jnp.broadcast_to(jnp.zeros_like(z)[:, None], (z.shape[0], count, z.shape[1]))
 
 
 def _broyden_product(columns, rows, vector):

@@ -14,7 +14,7 @@ import numpy as np
 from ldeq_jax import geometry, rwr
 from ldeq_jax.checkpoints import load_model
 from ldeq_jax.config import Config
-from ldeq_jax.inference import check_images, crop_around, on_device
+from ldeq_jax.inference import check_picture, crop_around, on_device
 from ldeq_jax.model import ModelConfig, normalise_image
 from ldeq_jax.rwr import FramePrediction, RwRConfig, RwRState
 from ldeq_jax.training import make_mesh, replicated, to_devices
@@ -96,7 +96,7 @@ class VideoPredictor:
             ValueError: it has another shape or range; or the box is refused by
                 `inference.check_boxes`, or missing for a model that needs one.
         """
-        check_images(frame[None])
+        check_picture(frame)
         size = self.config.model.image_size
         crop_from_frame = crop_around(self.config, box, frame.shape)
         frame_from_crop = geometry.inverse(crop_from_frame)[None]

@@ -166,9 +166,19 @@ def test_a_ridge_without_a_scale_is_of_the_time_before(run, method, scale):
 
 def test_a_directory_without_a_model(tmp_path):
     (tmp_path / "best").mkdir()
-    for directory in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(FileNotFoundError, match=f"no model in {directory}"):
-            load_model(directory)
+    with pytest.raises(FileNotFoundError, match=f"no model in {tmp_path}"):
+        load_model(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"no folder {tmp_path / 'nowhere'}"):
+        load_model(tmp_path / "nowhere")
+
+
+def test_a_model_whose_weights_are_not_finite_is_refused(state, tmp_path):
+    params = jax.tree.map(np.array, state.params)
+    jax.tree.leaves(params)[0].flat[0] = np.nan
+    state = state.replace(params=params, ema=params)
+    export_model(tmp_path / "model", state, CONFIG, {"nme": 1.0})
+    with pytest.raises(ValueError, match="not all finite"):
+        load_model(tmp_path / "model")
 
 
 def damage(folder, how):

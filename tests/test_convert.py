@@ -341,6 +341,7 @@ def test_mistakes_on_the_command_line(file, schema, tmp_path):
     assert "--set needs NAME=VALUE" in complaint(file, f"--output={model}", "--set=solver")
     assert "--args_from is of no use" in complaint(file, f"--output={model}", f"--args_from={file}")
     assert "--crop is of no use" in complaint(taken, f"--output={model}", "--crop=none")
+    assert "--crop_scale is of no use" in complaint(taken, f"--output={model}", "--crop_scale=1.3")
     assert "no model in" in complaint(taken, f"--output={tmp_path / 'back.pth.tar'}")
     assert not model.exists()
 

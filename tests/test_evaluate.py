@@ -445,7 +445,7 @@ def test_points_name_a_labelled_landmark_for_each_predicted(tmp_path):
         (["--split=test[:0]"], "no faces"),
         (["--split=broken"], r"face \d of toy_faces:broken, toy/3\d"),
         (["--crop_scale=-2"], "crop_scale must be"),
-        (["--checkpoint=nowhere"], "no model in nowhere"),
+        (["--checkpoint=nowhere"], "there is no folder nowhere"),
     ],
 )
 def test_mistakes_are_told_in_one_message(model, tmp_path, options, message):
@@ -617,7 +617,7 @@ def test_a_picture_is_turned_as_its_tag_says(model, photo):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--box=1,2,3"], r"must be x1,y1,x2,y2, not \['1', '2', '3'\]"),
+        (["--box=1,2,3"], r"must be x1,y1,x2,y2, not '1,2,3'"),
         (["--box=1,2,3,a"], "must be x1,y1,x2,y2"),
         (["--box=9,2,3,4"], "must have x1 < x2"),
         (["--box=1,nan,3,4"], "must be finite"),
@@ -654,6 +654,7 @@ def test_a_picture_cut_short_is_named(model, photo, kind):
         ("[1, 2]", "boxes.json must map file names to boxes"),
         ('{"photo.png": [[1, 2, 30, 40], [1]]}', r"must be x1,y1,x2,y2, not \[1\] .*boxes.json"),
         ('{"photo.png": 7}', r"must be x1,y1,x2,y2, not 7 .*boxes.json"),
+        ('{"photo.png": "1,2,30"}', r"must be x1,y1,x2,y2, not '1,2,30' .*boxes.json"),
         ('{"photo.png": []}', r"must be x1,y1,x2,y2, not \[\] .*boxes.json"),
     ],
 )
@@ -661,6 +662,23 @@ def test_boxes_that_cannot_be_read_are_named(model, photo, text, message):
     photo.with_name("boxes.json").write_text(text)
     found = complaint("predict", f"--checkpoint={model}", "--output=drawn.png", photo)
     assert re.search(message, found), found
+
+
+@pytest.mark.parametrize(
+    "entry", ["[1, 2, 60, 61, 0.9, 5]", '"1,2,60,61"', "[[1, 2, 60, 61, 0.9]]"]
+)
+def test_boxes_may_be_those_of_a_detector_or_text(model, photo, capsys, entry):
+    photo.with_name("boxes.json").write_text(f'{{"photo.png": {entry}}}')
+    drawn = photo.with_name("drawn.png")
+    call("predict", f"--checkpoint={model}", f"--output={drawn}", photo)
+    (face,) = json.loads(photo.with_name("drawn.json").read_text())["faces"]
+    assert face["box"] == [1, 2, 60, 61]
+
+
+def test_a_picture_too_small_for_a_face_is_refused(model, photo):
+    Image.new("RGB", (5, 300)).save(photo)
+    found = complaint("predict", f"--checkpoint={model}", "--output=drawn.png", photo)
+    assert "is 5 x 300 pixels: too small" in found
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])

@@ -56,6 +56,18 @@ def test_an_exact_name_comes_first_and_of_several_others_none(tmp_path):
     assert files.find_file(tmp_path / "a.jpg") == tmp_path / "a.jpg"
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_places_that_cannot_be_written_are_named_at_once(tmp_path, overwrite):
+    (tmp_path / "file.txt").touch()
+    (tmp_path / "a.png").mkdir()
+    below = tmp_path / "file.txt" / "x" / "a.png"
+    with pytest.raises(NotADirectoryError, match=r"file\.txt is a file, so .*x/a\.json cannot"):
+        files.check_outputs([below.with_suffix(".json"), below], overwrite)
+    with pytest.raises(IsADirectoryError, match=r"a\.png is a folder"):
+        files.check_outputs([tmp_path / "a.json", tmp_path / "a.png"], overwrite)
+    files.check_outputs([tmp_path / "new" / "folder" / "a.png"], overwrite)
+
+
 def test_entries_are_found_in_either_form():
     entries = {unicodedata.normalize("NFD", "Zoë.jpg"): 1, "b.jpg": 2}
     assert files.entry_of(entries, unicodedata.normalize("NFC", "Zoë.jpg")) == 1

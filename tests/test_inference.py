@@ -276,7 +276,7 @@ def test_what_is_no_image_is_refused(predictor, images, error, message):
     [np.zeros((40, 40)), np.zeros((40, 40, 4), np.uint8), np.zeros((40, 40, 3), np.int32)],
 )
 def test_what_is_no_picture_is_refused(predictor, picture):
-    with pytest.raises((ValueError, TypeError), match="images must be"):
+    with pytest.raises((ValueError, TypeError), match="(images|picture) must be"):
         predictor.faces(picture, [[1, 1, 20, 20]])
 
 
@@ -307,6 +307,17 @@ def test_what_is_no_box_of_a_face_is_refused(predictor, box, message):
         predictor.faces(picture, [[10, 10, 30, 30], box])
     with pytest.raises(ValueError, match=message):
         inference.crop_around(CONFIG, np.array(box), picture.shape)
+
+
+@pytest.mark.parametrize("picture", [None, "photo.jpg", [[1]]])
+def test_what_is_no_array_is_no_picture(predictor, picture):
+    with pytest.raises(TypeError, match=f"must be an array .* not {type(picture).__name__}"):
+        predictor.faces(picture, [[10, 10, 30, 30]])
+
+
+def test_a_grey_picture_is_named_by_its_own_shape(predictor):
+    with pytest.raises(ValueError, match=r"not \(40, 60\)"):
+        predictor.faces(np.zeros((40, 60), np.uint8), [[10, 10, 30, 30]])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import ast
 import pathlib
+import subprocess
+import sys
 
 import pytest
 from absl import flags
@@ -34,6 +36,15 @@ def test_flags_are_expanded(home):
     assert values.place == f"{home}/a"
     with pytest.raises(flags.IllegalFlagValueError, match="no home directory of that user"):
         values(["program", "--place=~nobody-of-that-name/a"])
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "predict.py"])
+def test_help_of_a_script_lists_its_paths(script):
+    done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True)
+    tree = ast.parse((ROOT / script).read_text(encoding="utf-8"))
+    for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call)]:
+        if ast.unparse(call.func) == "paths.define":
+            assert f"--{call.args[0].value}:" in done.stdout
 
 
 @pytest.mark.parametrize("script", ["train.py", "evaluate.py", "predict.py"])

@@ -366,7 +366,7 @@ def test_a_video_is_read_no_more_than_twice(model, clip, steady, monkeypatch):
         ([], "a video needs --box=x1,y1,x2,y2 of one face"),
         ([BOX, "--boxes={boxes}"], "a video needs --box"),
         ([BOX, BOX], "a video needs --box"),
-        (["--box=1,2,3"], r"must be x1,y1,x2,y2, not \['1', '2', '3'\] \(by --box\)"),
+        (["--box=1,2,3"], r"must be x1,y1,x2,y2, not '1,2,3' \(by --box\)"),
         (["--box=160,2,300,40"], "lie in the picture of 160 x 120"),
         (["--boxes={short}"], r"short.npy must hold x1 y1 x2 y2 in 5 rows.*clip.avi.*\(4, 5\)"),
         (["--boxes={flat}"], r"flat.npy must hold x1 y1 x2 y2 in 5 rows.*\(5, 3\)"),

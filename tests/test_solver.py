@@ -696,12 +696,29 @@ def test_wrong_settings_are_refused():
         {"history_size": 0},
         {"mixing": 0.0},
         {"tol": -1.0},
+        {"tol": float("nan")},
+        {"max_steps": 2.5},
         {"ridge": -1.0},
+        {"ridge": float("inf")},
+        {"divergence_ratio": float("nan")},
         {"ridge_scale": "norm"},
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             SolverConfig(**wrong)
     with pytest.raises(ValueError, match="gradient"):
         fixed_point(affine, None, jnp.zeros((1, 2)), forward=config(), gradient="exact")
+    with pytest.raises(ValueError, match="phantom_mixing"):
+        fixed_point(affine, None, jnp.zeros((1, 2)), forward=config(), phantom_mixing=2)
     with pytest.raises(ValueError, match=r"\(1, 2\)"):
         fixed_point(lambda _, z: z[:, :1], None, jnp.zeros((1, 2)), forward=config())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_divided_over_an_explicit_mesh(method, rng):
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Explicit,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+    theta = contraction(rng, 4, 0.6)
+    forward = config(method, max_steps=40, tol=1e-11)
+    solve = jax.jit(lambda theta, z: fixed_point(tanh_map, theta, z, forward=forward)[0])
+    z = solve(theta, jax.device_put(jnp.zeros((2, 4)), rows))
+    np.testing.assert_allclose(z, solve(theta, jnp.zeros((2, 4))), rtol=1e-9)

@@ -146,6 +146,15 @@ def test_where_a_film_ends_its_header_does_not_say(tmp_path):
     assert VideoReader(DRAWN / "variable_rate.webm").header_frames == 21
 
 
+def test_the_index_of_an_mp4_tells_a_film_that_is_cut_short():
+    whole = CLIP.read_bytes()
+    assert VideoReader(whole).listed_frames == VideoReader(CLIP).listed_frames == 62
+    half = VideoReader(whole[: len(whole) // 2])
+    assert len(half.times()[0]) < half.listed_frames == 62
+    for estimated in ("variable_rate.webm",):
+        assert VideoReader(DRAWN / estimated).listed_frames == 0
+
+
 def test_frames_of_another_size_are_brought_to_that_of_the_first():
     images = [np.full(shape, 90, np.uint8) for shape in ((48, 64, 3), (96, 128, 3), (20, 90, 3))]
     reader = VideoReader(lambda: zip(images, (0, 0.1, 0.2), strict=True))

@@ -90,7 +90,15 @@ def check_outputs(paths: Sequence[Path], overwrite: bool) -> None:
 
     Raises:
         FileExistsError: one is there already, and is not known to be of this program.
+        IsADirectoryError: a file is to be written where a folder is.
+        NotADirectoryError: it is to be written below a file.
     """
+    for path in paths:
+        if path.suffix and path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder: choose another --output")
+        folder = next(above for above in path.absolute().parents if above.exists())
+        if not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is a file, so {path} cannot be made below it")
     existing = [path for path in paths if os.path.lexists(path)]
     if overwrite or not existing:
         return

@@ -51,6 +51,13 @@ class Frame(NamedTuple):
     time: float
 
 
+def _has_index(source: Path | bytes) -> bool:
+    """Whether a file is mp4 or mov, not in fragments (an mvex box near its start)."""
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
+        head = stream.read(1 << 16)
+    return head[4:8] == b"ftyp" and b"mvex" not in head
+
+
 class VideoReader:
     """A video in a file, in memory, or decoded by something else.
 
@@ -75,6 +82,8 @@ class VideoReader:
             0 where it says nothing.
         header_frames: number of frames by the header. It may be far off, and 0: good for a
             progress bar, not for more.
+        listed_frames: number of frames that the index of an mp4 or mov file lists; 0 for files
+            without one, whose headers only estimate.
 
     Raises:
         OSError: the file cannot be read.
@@ -92,7 +101,7 @@ class VideoReader:
         self._source, self._threads = source, threads
         known = isinstance(source, str | os.PathLike)
         self.name = name or (str(source) if known else "video")
-        self.aspect, self.header_frames = 1.0, 0
+        self.aspect, self.header_frames, self.listed_frames = 1.0, 0, 0
         if callable(source):
             first = list(itertools.islice(source(), _LOOK_AHEAD))
             image = next((image for image, _ in first if image is not None), None)
@@ -104,6 +113,8 @@ class VideoReader:
         else:
             with self._capture() as capture:
                 image = self._look_at(capture)
+            if _has_index(source):
+                self.listed_frames = self.header_frames
         self.height, self.width = image.shape[:2]
         if square_pixels and self.aspect > 1:
             self.width = round(self.width * self.aspect)
