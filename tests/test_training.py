@@ -534,6 +534,7 @@ def test_a_finished_run_is_extended_to_what_it_would_have_been(place, undisturbe
     assert code == 1 and error.count("\n") == 1 and "train.start_from=" in error
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_another_once(place, undisturbed, tmp_path):
     options = f"--config.train.start_from={undisturbed}", "--config.train.num_steps=2"
     code, out, error = finish(start(place, tmp_path / "run", *options))
@@ -541,7 +542,7 @@ def test_a_run_starts_from_another_once(place, undisturbed, tmp_path):
     assert f"starting from {undisturbed}, step " in out
     nowhere = start(place, tmp_path / "other", "--config.train.start_from=/nowhere")
     code, out, error = finish(nowhere)
-    assert code == 1 and error.splitlines()[-1].startswith("train.py: no model in /nowhere")
+    assert code == 1 and error.splitlines()[-1].startswith("train.py: there is no folder /nowhere")
 
 
 def test_a_user_is_told_in_a_line_and_help_teaches(place, tmp_path):
