@@ -157,6 +157,7 @@ def test_single_precision_gives_them_to_a_thousandth_of_a_pixel(goldens, case):
     assert np.abs(found - golden.data[f"{case}/landmarks"]).max() * model.config.image_size < 1e-3
 
 
+@pytest.mark.slow
 def test_an_ill_conditioned_case_is_as_near_as_its_weights_in_single_precision(goldens):
     """Its map expands: in float64, merely rounding the weights moves landmarks by half a pixel."""
     golden = goldens["early_stop"]

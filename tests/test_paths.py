@@ -38,7 +38,14 @@ def test_flags_are_expanded(home):
         values(["program", "--place=~nobody-of-that-name/a"])
 
 
-@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "predict.py"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("train.py", marks=pytest.mark.slow),
+        pytest.param("evaluate.py", marks=pytest.mark.slow),
+        "predict.py",
+    ],
+)
 def test_help_of_a_script_lists_its_paths(script):
     done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True)
     tree = ast.parse((ROOT / script).read_text(encoding="utf-8"))
