@@ -22,7 +22,7 @@ A solver or a budget other than the trained one is tried with --solver, --max_st
 On a data set of videos it compares ways to keep landmarks steady: each frame alone, conventional
 filters over grids of their parameters, and recurrence (RwR) over a grid of budgets and penalties:
 
-  python evaluate.py --checkpoint=runs/small --dataset=moving_faces/hard --crop=extent \
+  python evaluate.py --checkpoint=runs/small --dataset=moving_faces/hard --crop=extent \\
       --tuning_split="test_common[:40%]" --split="test_common[40%:]" --output=runs/small/video
 
 For each method the setting of least flicker whose NME is no higher than that of the frames alone
