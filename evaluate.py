@@ -51,31 +51,29 @@ import numpy as np
 from absl import app, flags, logging
 from tqdm import tqdm
 
-from ldeq_jax.errors import explain_installation_faults
+from ldeq_jax.errors import show_in_one_line
 
 if __name__ == "__main__":
-    explain_installation_faults()
+    show_in_one_line()
 
-from ldeq_jax import (
-    checkpoints,
-    data,
-    geometry,
-    hosts,
-    inference,
-    metrics,
-    paths,
-    records,
-    report,
-    rwr,
-    solver,
-    video_comparison,
-    video_evaluation,
-    videos,
-)
+from ldeq_jax import hosts, mesh, paths, weights
 from ldeq_jax.config import Config
+from ldeq_jax.data import faces as data
+from ldeq_jax.data import sources
+from ldeq_jax.data.sources import VideoSource
+from ldeq_jax.deq import solver
+from ldeq_jax.evaluation import compare as video_comparison
+from ldeq_jax.evaluation import videos as video_evaluation
+from ldeq_jax.face import geometry, metrics
+from ldeq_jax.face.crops import Crop
+from ldeq_jax.face.schema import KNOWN_SCHEMAS, LandmarkSchema, differences, get_schema
 from ldeq_jax.hosts import say
+from ldeq_jax.inference import pictures as inference
 from ldeq_jax.media import files
-from ldeq_jax.schema import KNOWN_SCHEMAS, LandmarkSchema, differences, get_schema
+from ldeq_jax.model import rwr
+from ldeq_jax.report import plots as report
+from ldeq_jax.report import records
+from ldeq_jax.report.tables import markdown_table
 
 _CHECKPOINT = paths.define(
     "checkpoint",
@@ -104,7 +102,7 @@ _DATA_DIR = paths.define(
 _CROP = flags.DEFINE_enum(
     "crop",
     None,
-    list(get_args(data.Crop)),
+    list(get_args(Crop)),
     "Crop around the face box, the landmarks, or the box taken as the extent of the landmarks, "
     "or not at all. As trained if unset.",
 )
@@ -223,13 +221,13 @@ def main(argv: list[str]) -> None:
     penalties, follows = numbers(_PENALTIES), numbers(_FOLLOWS)
     try:
         if not hosts.join(_DISTRIBUTED.value, _HOST_TIMEOUT.value, preemptible=False):
-            inference.use_all_cores()
-        config, variables, step = checkpoints.load_model(_CHECKPOINT.value)
+            mesh.use_all_cores()
+        config, variables, step = weights.load_model(_CHECKPOINT.value)
         config = with_flags(config)
         written = sorted({*_OF_FACES, *_OF_VIDEOS})
         about = {"checkpoint": _CHECKPOINT.value, "step": step, files.RECORD: written}
         output = Path(_OUTPUT.value)
-        kind = data.kind_of(config.data.name, config.data.data_dir)
+        kind = sources.kind_of(config.data.name, config.data.data_dir)
         results = _OF_VIDEOS if kind == "videos" else _OF_FACES
         files.check_outputs([output / name for name in results], _OVERWRITE.value)
         if kind == "videos":
@@ -242,7 +240,7 @@ def main(argv: list[str]) -> None:
             )
             evaluate_videos(config, variables, grid, about, output)
             return
-        source = data.FaceSource(config.data.name, config.data.eval_split, config.data.data_dir)
+        source = sources.FaceSource(config.data.name, config.data.eval_split, config.data.data_dir)
         check_schema(config, source)
         evaluate(config, variables, source, budgets, about, output)
     except (OSError, ValueError) as error:
@@ -285,7 +283,7 @@ def changed(fields, **values):
     return dataclasses.replace(fields, **{k: v for k, v in values.items() if v is not None})
 
 
-def check_schema(config: Config, source: data.ExampleSource) -> None:
+def check_schema(config: Config, source: sources.ExampleSource) -> None:
     """Refuses labels whose landmarks mean something else than the model's."""
     ours, theirs = get_schema(config.data.schema), source.schema
     if theirs in [schema.name for schema in KNOWN_SCHEMAS]:
@@ -328,7 +326,7 @@ def evaluate_videos(
         )
     if any(setting.budget > most for family in grid.values() for setting in family.values()):
         raise ValueError(f"--budgets cannot exceed the solver's {most} steps: raise --max_steps")
-    source = videos.VideoSource(config.data.name, tuning_split, config.data.data_dir)
+    source = VideoSource(config.data.name, tuning_split, config.data.data_dir)
     schema = get_schema(config.data.schema)
     if _POINTS.value is None:
         check_schema(config, source)
@@ -386,7 +384,7 @@ def read_points(path: str, ours: LandmarkSchema, theirs: LandmarkSchema) -> dict
 def evaluate(
     config: Config,
     variables: dict[str, Any],
-    source: data.FaceSource,
+    source: sources.FaceSource,
     budgets: Sequence[int],
     about: dict[str, Any],
     output: Path,
@@ -521,13 +519,13 @@ def subset_table(numbers: dict[str, dict[str, float]]) -> str:
     rows = [
         {"faces of": name, "number": row["faces"], **cells(row)} for name, row in numbers.items()
     ]
-    return report.markdown_table(rows, digits=3)
+    return markdown_table(rows, digits=3)
 
 
 def budget_table(by_budget: dict[int, dict[str, dict[str, float]]]) -> str:
     """Markdown table with a row for each budget, over all faces."""
     rows = [{"steps allowed": budget, **cells(row["all"])} for budget, row in by_budget.items()]
-    return report.markdown_table(rows, digits=3)
+    return markdown_table(rows, digits=3)
 
 
 def cells(row: dict[str, float]) -> dict[str, Any]:
@@ -568,7 +566,7 @@ class Crops:
 
     SIZE = 256
 
-    def __init__(self, source: data.FaceSource, result: dict[str, np.ndarray], image_size: int):
+    def __init__(self, source: sources.FaceSource, result: dict[str, np.ndarray], image_size: int):
         zoom = np.diag([self.SIZE / image_size, self.SIZE / image_size, 1])
         self._source, self._indices = source, result["index"]
         self._view_from_frame = zoom @ geometry.inverse(result["frame_from_crop"])

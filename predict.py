@@ -65,27 +65,23 @@ import numpy as np
 from absl import app, flags, logging
 from tqdm import tqdm
 
-from ldeq_jax.errors import explain_installation_faults
+from ldeq_jax.errors import show_in_one_line
 
 if __name__ == "__main__":
-    explain_installation_faults()
+    show_in_one_line()
 
 import cv2
 
-from ldeq_jax import (
-    checkpoints,
-    hosts,
-    inference,
-    paths,
-    records,
-    report,
-    rwr,
-    tracking,
-    video_report,
-)
+from ldeq_jax import hosts, paths, weights
+from ldeq_jax.face.schema import LandmarkSchema, get_schema
+from ldeq_jax.inference import pictures as inference
+from ldeq_jax.inference import tracker as tracking
 from ldeq_jax.media import files, pictures
 from ldeq_jax.media.video import VideoReader
-from ldeq_jax.schema import LandmarkSchema, get_schema
+from ldeq_jax.model import rwr
+from ldeq_jax.report import overlay as video_report
+from ldeq_jax.report import records, tables
+from ldeq_jax.report.draw import draw_landmarks
 
 _CHECKPOINT = paths.define(
     "checkpoint",
@@ -218,7 +214,7 @@ def predict(path: Path, texts: list[str], checkpoint: str, output: Path) -> None
     whole = np.array([[0, 0, picture.shape[1] - 1, picture.shape[0] - 1]], np.float64)
     boxes = whole if given is None else given
     print(f"{path}: {picture.shape[1]} x {picture.shape[0]} pixels, {len(boxes)} face(s) {origin}")
-    config, variables, step = checkpoints.load_model(checkpoint)
+    config, variables, step = weights.load_model(checkpoint)
     schema = get_schema(config.data.schema)
     # A model trained on pictures that are crops already sees this one as it is.
     uncropped = given is None and config.data.crop == "none"
@@ -240,7 +236,7 @@ def predict(path: Path, texts: list[str], checkpoint: str, output: Path) -> None
     files.write_whole(numbers, (records.to_json(record, indent=1) + "\n").encode())
     print(f"wrote {numbers}")
     scale = max(1, -(-_WIDTH // max(picture.shape)))
-    drawing = report.draw_landmarks(picture, faces.landmarks, schema, scale=scale)
+    drawing = draw_landmarks(picture, faces.landmarks, schema, scale=scale)
     pictures.write_picture(output, drawing)
     print(f"wrote {output}")
 
@@ -350,7 +346,7 @@ def predict_video(path: Path, kind: str, checkpoint: str, output: Path) -> None:
     animation = functools.partial(pictures.animation_frames, path)
     reader = VideoReader(animation if kind == "animation" else path, name=str(path))
     boxes = read_boxes(reader)
-    config, variables, step = checkpoints.load_model(checkpoint)
+    config, variables, step = weights.load_model(checkpoint)
     recurrence = dataclasses.replace(config.rwr, **chosen)
     if recurrence.budget > config.model.forward.max_steps:
         raise ValueError(f"--budget can be at most {config.model.forward.max_steps}, as trained")
@@ -550,7 +546,7 @@ def summary(tracks: dict[str, tracking.FaceTrack]) -> str:
     """What was found, as a table."""
     # Methods are held against each other where all of them have the face.
     common = np.all([track.ok for track in tracks.values()], axis=0)
-    return report.markdown_table(
+    return tables.markdown_table(
         {
             "method": name,
             "frames with the face": f"{track.ok.sum()} of {len(track.ok)}",

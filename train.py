@@ -46,15 +46,26 @@ from ml_collections import config_flags
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from ldeq_jax.errors import explain_installation_faults
+from ldeq_jax.errors import show_in_one_line
 
 if __name__ == "__main__":
-    explain_installation_faults()
+    show_in_one_line()
 
-from ldeq_jax import checkpoints, data, hosts, inference, metrics, paths, records, report, training
+import ldeq_jax
+from ldeq_jax import hosts, paths, weights
 from ldeq_jax.config import Config, check_field, from_mapping, to_mapping
+from ldeq_jax.data import faces as data
+from ldeq_jax.data import sources
+from ldeq_jax.face import metrics
+from ldeq_jax.face.schema import LandmarkSchema, get_schema
 from ldeq_jax.hosts import say
-from ldeq_jax.schema import LandmarkSchema, get_schema
+from ldeq_jax.inference import pictures as inference
+from ldeq_jax.mesh import make_mesh, to_devices, use_all_cores
+from ldeq_jax.report import draw, records
+from ldeq_jax.report import plots as report
+from ldeq_jax.training import checkpoints
+from ldeq_jax.training import step as training
+from ldeq_jax.training.state import TrainState, create_state, with_weights
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -93,8 +104,8 @@ def main(argv: list[str]) -> int | None:
     if not (_WORKDIR.value or _CONTACT_SHEET.value):
         raise app.UsageError("--workdir is needed to train")
     if not hosts.join(_DISTRIBUTED.value, _HOST_TIMEOUT.value, preemptible=True):
-        inference.use_all_cores(config.data.batch_size)
-    source = data.FaceSource(config.data.name, config.data.train_split, config.data.data_dir)
+        use_all_cores(config.data.batch_size)
+    source = sources.FaceSource(config.data.name, config.data.train_split, config.data.data_dir)
     schema = get_schema(config.data.schema or source.schema)
     config = config.for_schema(schema)
     if not _CONTACT_SHEET.value:
@@ -111,24 +122,24 @@ def draw_contact_sheet(config: Config, schema: LandmarkSchema, path: Path) -> No
     images = np.concatenate([batch.image for batch in faces])[:number]
     points = np.concatenate([batch.landmarks for batch in faces])[:number] * size
     if hosts.is_first():
-        report.write_image(path, report.contact_sheet(images, points, schema))
+        report.write_image(path, draw.contact_sheet(images, points, schema))
     say(f"wrote {path}")
 
 
 def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path) -> int:
     """Trains from the newest checkpoint in `workdir`, or from scratch; returns the exit code."""
     size, every = config.model.image_size, config.train
-    mesh = training.make_mesh(config.data.batch_size)
+    mesh = make_mesh(config.data.batch_size)
     shard = {"shard_index": jax.process_index(), "shard_count": jax.process_count()}
     validation = data.eval_batches(config.data, config.data.eval_split, size, **shard)
     step_fn = training.make_train_step(
         config.model, config.optimizer, config.train, schema.eye_corners, mesh
     )
-    state = training.create_state(config.model, config.optimizer, config.train, mesh)
+    state = create_state(config.model, config.optimizer, config.train, mesh)
     say(describe(config, state, num_faces))
     given = None
     if every.start_from and not (workdir / "checkpoints").exists():
-        given = checkpoints.load_model(every.start_from)  # or fails before anything is opened
+        given = weights.load_model(every.start_from)  # or fails before anything is opened
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(checkpoints.Checkpoints(workdir, config))
         state = saved.restore(state)
@@ -136,8 +147,8 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
         if start:
             say(f"going on after step {start}")
         elif every.start_from:
-            _, variables, step = given or checkpoints.load_model(every.start_from)
-            state = training.with_weights(state, variables)
+            _, variables, step = given or weights.load_model(every.start_from)
+            state = with_weights(state, variables)
             say(f"starting from {every.start_from}, step {step}")
         batches = data.train_iterator(config.data, config.augment, size, first_batch=start, **shard)
         stack.enter_context(contextlib.closing(batches))
@@ -147,7 +158,7 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
         bar = stack.enter_context(progress_bar(start, total))
         step, previous = start, None
         for step in range(start + 1, total + 1):
-            state, measured = step_fn(state, training.to_devices(mesh, next(batches)))
+            state, measured = step_fn(state, to_devices(mesh, next(batches)))
             # Step n is under way before the numbers of step n - 1 are asked for.
             if previous is not None:
                 read(*previous)
@@ -200,7 +211,7 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
     return 0
 
 
-def describe(config: Config, state: training.TrainState, num_faces: int) -> str:
+def describe(config: Config, state: TrainState, num_faces: int) -> str:
     """A run in a line."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     steps, batch_size = config.train.num_steps, config.data.batch_size
@@ -240,7 +251,7 @@ def read(step: int, measured: dict[str, jax.Array]) -> dict[str, float]:
     return numbers
 
 
-def validate(config: Config, state: training.TrainState, batches, schema) -> dict[str, float]:
+def validate(config: Config, state: TrainState, batches, schema) -> dict[str, float]:
     """Mean errors of the evaluated weights over the validation split; NME in percent."""
     result = inference.Predictor(config, state.variables()).batches(batches)
     nme = metrics.nme(result["landmarks"], result["target"], schema.eye_corners)
@@ -348,7 +359,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 def is_told_plainly(error: Exception) -> bool:
     """Whether a `raise` of our own caused it, with a message for the user; all else is a bug."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    ours = Path(training.__file__).parent in Path(frame.filename).parents
+    ours = Path(ldeq_jax.__file__).parent in Path(frame.filename).parents
     return (ours or frame.filename == __file__) and frame.line.startswith("raise")
 
 

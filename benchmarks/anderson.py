@@ -17,13 +17,13 @@ import numpy as np
 from absl import app, flags
 from jaxopt import AndersonAcceleration
 
-from ldeq_jax.errors import explain_installation_faults
+from ldeq_jax.errors import show_in_one_line
 
 if __name__ == "__main__":
-    explain_installation_faults()
+    show_in_one_line()
 
-from ldeq_jax.report import markdown_table
-from ldeq_jax.solver import SolverConfig, fixed_point
+from ldeq_jax.deq.solver import SolverConfig, fixed_point
+from ldeq_jax.report.tables import markdown_table
 
 _ROWS = flags.DEFINE_integer("rows", 64, "Rows of a batch.", lower_bound=1)
 _SIZE = flags.DEFINE_integer("size", 1024, "Numbers of a row.", lower_bound=2)

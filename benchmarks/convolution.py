@@ -14,13 +14,13 @@ import time
 import jax
 import numpy as np
 
-from ldeq_jax.errors import explain_installation_faults
+from ldeq_jax.errors import show_in_one_line
 
 if __name__ == "__main__":
-    explain_installation_faults()
+    show_in_one_line()
 
-from ldeq_jax.convolution import _direct, convolve
-from ldeq_jax.report import markdown_table
+from ldeq_jax.model.convolution import _direct, convolve
+from ldeq_jax.report.tables import markdown_table
 
 # name: input, output channels, kernel, stride
 ITERATED = {

@@ -15,15 +15,19 @@ import jax.numpy as jnp
 import matplotlib
 from absl import app, flags
 
-from ldeq_jax.errors import explain_installation_faults
+from ldeq_jax.errors import show_in_one_line
 
 if __name__ == "__main__":
-    explain_installation_faults()
+    show_in_one_line()
 
-from ldeq_jax import report, training
-from ldeq_jax.data import LandmarkBatch
-from ldeq_jax.model import ModelConfig
-from ldeq_jax.solver import SolverConfig
+from ldeq_jax import config
+from ldeq_jax.data.faces import LandmarkBatch
+from ldeq_jax.deq.solver import SolverConfig
+from ldeq_jax.mesh import make_mesh
+from ldeq_jax.model.ldeq import ModelConfig
+from ldeq_jax.report import tables
+from ldeq_jax.training import step as training
+from ldeq_jax.training.state import create_state
 
 _OUTPUT = flags.DEFINE_string("output", None, "Write a plot to this file, too.")
 _BATCH = flags.DEFINE_integer("batch_size", 8, "Faces of a step.")
@@ -57,10 +61,10 @@ def step_memory(gradient: str, remat: bool, budget: int, method: str, batch_size
     model = dataclasses.replace(
         MODEL, gradient=gradient, remat=remat, forward=solver, backward=solver
     )
-    optimizer, train = training.OptimizerConfig(), training.TrainConfig()
-    mesh = training.make_mesh(batch_size)
+    optimizer, train = config.OptimizerConfig(), config.TrainConfig()
+    mesh = make_mesh(batch_size)
     step = training.make_train_step(model, optimizer, train, (36, 45), mesh)
-    state = jax.eval_shape(lambda: training.create_state(model, optimizer, train, mesh))
+    state = jax.eval_shape(lambda: create_state(model, optimizer, train, mesh))
     size = model.image_size
     batch = LandmarkBatch(
         image=jax.ShapeDtypeStruct((batch_size, size, size, 3), jnp.uint8),
@@ -85,7 +89,7 @@ def main(argv: list[str]) -> None:
         | {f"{budgets[-1]} / {budgets[0]}": values[-1] / values[0]}
         for label, values in megabytes.items()
     ]
-    print(report.markdown_table(rows, digits=3))
+    print(tables.markdown_table(rows, digits=3))
     if _OUTPUT.value:
         plot(budgets, megabytes, _OUTPUT.value)
 

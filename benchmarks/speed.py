@@ -25,20 +25,28 @@ import jax
 import numpy as np
 import torch
 
-from ldeq_jax.errors import explain_installation_faults
+from ldeq_jax.errors import show_in_one_line
 
 if __name__ == "__main__":
-    explain_installation_faults()
+    show_in_one_line()
 
 from benchmarks import torch_reference
 from benchmarks.torch_input import torch_batches
-from ldeq_jax import data, inference, metrics, rwr, training, video_inference, videos
-from ldeq_jax.checkpoints import load_model
-from ldeq_jax.config import Config
-from ldeq_jax.model import ModelConfig
-from ldeq_jax.report import markdown_table
-from ldeq_jax.schema import get_schema
-from ldeq_jax.solver import SolverConfig
+from ldeq_jax.config import Config, OptimizerConfig, TrainConfig
+from ldeq_jax.data import faces as data
+from ldeq_jax.data import sources, videos
+from ldeq_jax.data.config import DataConfig
+from ldeq_jax.deq.solver import SolverConfig
+from ldeq_jax.face import metrics
+from ldeq_jax.face.schema import get_schema
+from ldeq_jax.inference import videos as video_inference
+from ldeq_jax.mesh import make_mesh, replicated, to_devices, use_all_cores
+from ldeq_jax.model import rwr
+from ldeq_jax.model.ldeq import ModelConfig
+from ldeq_jax.report.tables import markdown_table
+from ldeq_jax.training import step as training
+from ldeq_jax.training.state import create_state
+from ldeq_jax.weights import load_model
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINT = ROOT / "checkpoints" / "ibug_300w_video"
@@ -65,14 +73,14 @@ def video(rounds: int) -> str:
 
 def our_video(model: ModelConfig) -> Callable:
     """All clips as one program, divided over the devices."""
-    mesh = training.make_mesh(jax.device_count())
-    network = jax.device_put(random_variables(model), training.replicated(mesh))
+    mesh = make_mesh(jax.device_count())
+    network = jax.device_put(random_variables(model), replicated(mesh))
     config = rwr.RwRConfig(budget=1, first_budget=1, penalty=0.0, align="none")
     scan = jax.jit(functools.partial(rwr.scan, model))
 
     def run(images):
         state = jax.device_get(rwr.initial_state(model, len(images)))
-        images, state = training.to_devices(mesh, (images, state))
+        images, state = to_devices(mesh, (images, state))
         return np.asarray(scan(network, config, images, state)[0].landmarks)
 
     return run
@@ -112,11 +120,11 @@ def train(rounds: int) -> str:
 
 def our_train(model: ModelConfig, size: int, divided: bool) -> Callable:
     """The step of train.py, its batch divided over the devices, and if `divided` its state too."""
-    optimizer = training.OptimizerConfig()
-    settings = training.TrainConfig(shard_params=divided)
-    mesh = training.make_mesh(size)
+    optimizer = OptimizerConfig()
+    settings = TrainConfig(shard_params=divided)
+    mesh = make_mesh(size)
     step = training.make_train_step(model, optimizer, settings, (0, 1), mesh)
-    state = training.create_state(model, optimizer, settings, mesh)
+    state = create_state(model, optimizer, settings, mesh)
 
     def run(image, points):
         nonlocal state
@@ -127,7 +135,7 @@ def our_train(model: ModelConfig, size: int, divided: bool) -> Callable:
             frame_from_crop=np.tile(np.eye(3, dtype=np.float32), (len(image), 1, 1)),
             index=np.arange(len(image), dtype=np.int32),
         )
-        state, measured = step(state, training.to_devices(mesh, batch))
+        state, measured = step(state, to_devices(mesh, batch))
         return float(measured["loss"])
 
     return run
@@ -157,7 +165,7 @@ def torch_train(model: ModelConfig) -> Callable:
 def input_pipeline(rounds: int, data_dir: str) -> str:
     """(c) Augmented faces a second and core that the input pipeline makes of 300-W."""
     config = Config(
-        data=data.DataConfig(
+        data=DataConfig(
             name="ibug_300w", data_dir=data_dir, crop="landmarks", crop_scale=1.3, batch_size=32
         )
     )
@@ -184,7 +192,7 @@ def iterations(data_dir: str) -> str:
     faces = dataclasses.replace(
         config.data, name="moving_faces/easy", data_dir=data_dir, crop="extent", batch_size=8
     )
-    source = videos.VideoSource(faces.name, "test_common[:8]", data_dir)
+    source = sources.VideoSource(faces.name, "test_common[:8]", data_dir)
     schema, rows = get_schema(source.schema), []
     ways = [(method, budget) for method in ("picard", "anderson") for budget in (1, 2, 3, 5)]
     for method, budget in [*ways, ("warm start", 0), ("warm start", 1)]:
@@ -246,9 +254,9 @@ def startup(rounds: int) -> str:
 
 def random_variables(model: ModelConfig):
     """Weights that have learnt nothing."""
-    optimizer, settings = training.OptimizerConfig(), training.TrainConfig()
-    mesh = training.make_mesh(1, jax.devices()[:1])
-    return jax.device_get(training.create_state(model, optimizer, settings, mesh).variables())
+    optimizer, settings = OptimizerConfig(), TrainConfig()
+    mesh = make_mesh(1, jax.devices()[:1])
+    return jax.device_get(create_state(model, optimizer, settings, mesh).variables())
 
 
 def compared(
@@ -286,7 +294,7 @@ def main() -> None:
     parser.add_argument("--data_dir", default="", help="folder of the data sets")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    inference.use_all_cores()
+    use_all_cores()
     torch.set_num_threads(os.cpu_count())
     tables = {
         "video": lambda: video(options.rounds),

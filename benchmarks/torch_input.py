@@ -7,9 +7,11 @@ import cv2
 import numpy as np
 import torch
 
-from ldeq_jax import geometry
-from ldeq_jax.augment import AugmentConfig
-from ldeq_jax.data import DataConfig, FaceSource, face_crop
+from ldeq_jax.data.augment import AugmentConfig
+from ldeq_jax.data.config import DataConfig
+from ldeq_jax.data.faces import face_crop
+from ldeq_jax.data.sources import FaceSource
+from ldeq_jax.face import geometry
 
 
 def torch_batches(config: DataConfig, augment: AugmentConfig, size: int) -> Iterator:

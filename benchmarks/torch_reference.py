@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ldeq_jax.model import IMAGE_DEVIATION, IMAGE_MEAN, ModelConfig
+from ldeq_jax.model.ldeq import IMAGE_DEVIATION, IMAGE_MEAN, ModelConfig
 
 
 def normalised(image):

@@ -42,18 +42,23 @@ from jax.experimental import topologies
 from jax.experimental.layout import Format, Layout
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun, jaxprs_in_params
 
-from ldeq_jax.errors import explain_installation_faults
+from ldeq_jax.errors import show_in_one_line
 
 if __name__ == "__main__":
-    explain_installation_faults()
+    show_in_one_line()
 
-from ldeq_jax import report, rwr, training
 from ldeq_jax.config import Config, from_mapping
-from ldeq_jax.data import LandmarkBatch
-from ldeq_jax.model import variable_shapes
-from ldeq_jax.records import to_json
-from ldeq_jax.schema import WFLW_98
-from ldeq_jax.solver import Gradient
+from ldeq_jax.data.faces import LandmarkBatch
+from ldeq_jax.deq.solver import Gradient
+from ldeq_jax.face.schema import WFLW_98
+from ldeq_jax.mesh import divided, make_mesh, replicated
+from ldeq_jax.model import rwr
+from ldeq_jax.model.ldeq import variable_shapes
+from ldeq_jax.report import tables
+from ldeq_jax.report.records import to_json
+from ldeq_jax.training import step as training
+from ldeq_jax.training.optimizer import make_optimizer
+from ldeq_jax.training.state import TrainState
 
 CONFIGS = {"train": "configs/wflw.py", "video": "configs/wflw_v.py"}
 FRAMES = 8  # of a video
@@ -171,8 +176,8 @@ def train_program(config: Config, rows: int, mesh: jax.sharding.Mesh) -> Program
     """The training step, with `rows` images a device."""
     model, batch_size = config.model, rows * mesh.size
     variables = variable_shapes(model)
-    optimizer = training.make_optimizer(config.optimizer, config.train.num_steps)
-    state = training.TrainState(
+    optimizer = make_optimizer(config.optimizer, config.train.num_steps)
+    state = TrainState(
         step=jax.ShapeDtypeStruct((), jnp.int32),
         **variables,
         opt_state=jax.eval_shape(optimizer.init, variables["params"]),
@@ -198,7 +203,7 @@ def train_program(config: Config, rows: int, mesh: jax.sharding.Mesh) -> Program
 def video_program(config: Config, rows: int, mesh: jax.sharding.Mesh) -> Program:
     """Recurrence over the frames of `rows` videos a device, all frames with a face."""
     model, videos, frames = config.model, rows * mesh.size, FRAMES
-    everywhere, divided = training.replicated(mesh), training.divided(mesh)
+    everywhere, by_video = replicated(mesh), divided(mesh)
 
     def scan(variables, settings, images, state, frame_from_crop):
         return rwr.scan(model, variables, settings, images, state, frame_from_crop=frame_from_crop)
@@ -211,8 +216,8 @@ def video_program(config: Config, rows: int, mesh: jax.sharding.Mesh) -> Program
         jax.eval_shape(lambda: rwr.initial_state(model, videos)),
         jax.ShapeDtypeStruct((videos, frames, 3, 3), jnp.float32),
     )
-    shardings = (everywhere, everywhere, divided, divided, divided)
-    function = jax.jit(scan, in_shardings=shardings, out_shardings=divided)
+    shardings = (everywhere, everywhere, by_video, by_video, by_video)
+    function = jax.jit(scan, in_shardings=shardings, out_shardings=by_video)
     return Program(function, arguments, [int(config.rwr.budget)], rows * frames)
 
 
@@ -235,7 +240,7 @@ def whole(
 ) -> Iterator[dict[str, Any]]:
     """Compiles a program for all devices of a topology and says what the compiler knows of it."""
     chips = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-    program = PROGRAMS[name](config, rows, training.make_mesh(len(chips), chips))
+    program = PROGRAMS[name](config, rows, make_mesh(len(chips), chips))
     record = described(name, config, rows, topology)
     executable, memory = memory_of(program.function.lower(*program.arguments))
     if with_cost and executable:
@@ -263,7 +268,7 @@ def bodies(name: str, config: Config, rows: int, topology: str) -> Iterator[dict
 
 def lowered(name: str, config: Config, rows: int) -> str:
     """Lowers a program for GPUs and TPUs, and says what it asks of libraries there."""
-    program = PROGRAMS[name](config, rows, training.make_mesh(1, jax.devices()[:1]))
+    program = PROGRAMS[name](config, rows, make_mesh(1, jax.devices()[:1]))
     exported = jax.export.export(program.function, platforms=["cuda", "tpu"])(*program.arguments)
     calls = sorted(set(re.findall(r"custom_call @([\w.]+)", exported.mlir_module())))
     effects = [*exported.ordered_effects, *exported.unordered_effects]
@@ -272,7 +277,7 @@ def lowered(name: str, config: Config, rows: int) -> str:
 
 def one_device(name, config, rows, chips) -> tuple[ClosedJaxpr, Iterator[int]]:
     """A program for one device, and how often its open loops turn."""
-    program = PROGRAMS[name](config, rows, training.make_mesh(1, chips[:1]))
+    program = PROGRAMS[name](config, rows, make_mesh(1, chips[:1]))
     return program.function.trace(*program.arguments).jaxpr, iter(program.trips)
 
 
@@ -455,12 +460,12 @@ def memory_table(records: list[dict[str, Any]]) -> str:
             }
         row["compiler"] = f"{record['compile_seconds']} s" if record["fits"] else record["refusal"]
         rows.append(row)
-    return report.markdown_table(rows)
+    return tables.markdown_table(rows)
 
 
 def cost_table(records: list[dict[str, Any]]) -> str:
     """What it takes and how fast it can be, in Markdown."""
-    return report.markdown_table(
+    return tables.markdown_table(
         _head(record)
         | {
             "TFLOP": record["flops"] / 1e12,

@@ -13,17 +13,16 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ldeq_jax.errors import explain_installation_faults
+from ldeq_jax.errors import show_in_one_line
 
 if __name__ == "__main__":
-    explain_installation_faults()
+    show_in_one_line()
 
-from ldeq_jax import rwr
-from ldeq_jax.checkpoints import load_model
-from ldeq_jax.inference import use_all_cores
-from ldeq_jax.model import normalise_image
-from ldeq_jax.report import markdown_table
-from ldeq_jax.training import make_mesh, replicated, to_devices
+from ldeq_jax.mesh import make_mesh, replicated, to_devices, use_all_cores
+from ldeq_jax.model import rwr
+from ldeq_jax.model.ldeq import normalise_image
+from ldeq_jax.report.tables import markdown_table
+from ldeq_jax.weights import load_model
 
 FRAMES = 16
 CLIPS = 16

@@ -12,16 +12,18 @@ import json
 import time
 from pathlib import Path
 
-from ldeq_jax.errors import explain_installation_faults
+from ldeq_jax.errors import show_in_one_line
 
 if __name__ == "__main__":
-    explain_installation_faults()
+    show_in_one_line()
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from ldeq_jax import geometry, inference, metrics, report
+from ldeq_jax.face import geometry, metrics
+from ldeq_jax.inference import pictures as inference
+from ldeq_jax.report import tables
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SHRINK = 1.005
@@ -48,8 +50,8 @@ def main() -> None:
             flicker = flicker_of(predictor, picture, np.array(boxes[path.name]), low, high)
             row[f"{high:g} to {low:g}"] = f"{flicker:.1f}"
         rows.append(row)
-    print(report.markdown_table(rows))
-    print(report.markdown_table(seconds(predictor.config.model.image_size)))
+    print(tables.markdown_table(rows))
+    print(tables.markdown_table(seconds(predictor.config.model.image_size)))
 
 
 def flicker_of(predictor, picture, box, low, high) -> float:

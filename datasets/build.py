@@ -22,10 +22,10 @@ from pathlib import Path
 import filelock
 import tensorflow_datasets as tfds
 
-from ldeq_jax.errors import explain_installation_faults
+from ldeq_jax.errors import show_in_one_line
 
 if __name__ == "__main__":
-    explain_installation_faults()
+    show_in_one_line()
 
 HERE = Path(__file__).resolve().parent
 if str(HERE) not in sys.path:

@@ -108,7 +108,7 @@ def read_video(path: Path) -> Video:
     except OSError as error:
         raise Problem(path, "unreadable file", error.strerror or str(error)) from error
     try:
-        # As `ldeq_jax.videos` reads it when the data set is used.
+        # As `ldeq_jax.data.videos` reads it when the data set is used.
         reader = VideoReader(data, name=path.name, square_pixels=False, threads=1)
         _, readable = reader.times()
     except ValueError as error:

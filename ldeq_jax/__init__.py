@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ldeq_jax.config import Config, default_config
-    from ldeq_jax.inference import Predictor
-    from ldeq_jax.model import LDEQ, ModelConfig, Prediction
-    from ldeq_jax.rwr import RwRConfig
-    from ldeq_jax.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema, get_schema
-    from ldeq_jax.solver import SolveInfo, SolverConfig, fixed_point
-    from ldeq_jax.video_inference import VideoPredictor
+    from ldeq_jax.deq.solver import SolveInfo, SolverConfig, fixed_point
+    from ldeq_jax.face.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema, get_schema
+    from ldeq_jax.inference.pictures import Predictor
+    from ldeq_jax.inference.videos import VideoPredictor
+    from ldeq_jax.model.ldeq import LDEQ, ModelConfig, Prediction
+    from ldeq_jax.model.rwr import RwRConfig
 
 _MODULE_OF = {
-    "FGNET_68": "schema",
-    "IBUG_68": "schema",
-    "LDEQ": "model",
-    "WFLW_98": "schema",
+    "FGNET_68": "face.schema",
+    "IBUG_68": "face.schema",
+    "LDEQ": "model.ldeq",
+    "WFLW_98": "face.schema",
     "Config": "config",
-    "LandmarkSchema": "schema",
-    "ModelConfig": "model",
-    "Prediction": "model",
-    "Predictor": "inference",
-    "RwRConfig": "rwr",
-    "SolveInfo": "solver",
-    "SolverConfig": "solver",
-    "VideoPredictor": "video_inference",
+    "LandmarkSchema": "face.schema",
+    "ModelConfig": "model.ldeq",
+    "Prediction": "model.ldeq",
+    "Predictor": "inference.pictures",
+    "RwRConfig": "model.rwr",
+    "SolveInfo": "deq.solver",
+    "SolverConfig": "deq.solver",
+    "VideoPredictor": "inference.videos",
     "default_config": "config",
-    "fixed_point": "solver",
-    "get_schema": "schema",
+    "fixed_point": "deq.solver",
+    "get_schema": "face.schema",
 }
 
 __all__ = [

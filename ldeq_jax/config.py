@@ -8,16 +8,121 @@ import dataclasses
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import ml_collections
 
-from ldeq_jax.augment import AugmentConfig
-from ldeq_jax.data import DataConfig
-from ldeq_jax.model import ModelConfig
-from ldeq_jax.rwr import RwRConfig
-from ldeq_jax.schema import KNOWN_SCHEMAS, Contour, LandmarkSchema
-from ldeq_jax.training import OptimizerConfig, TrainConfig
+from ldeq_jax.data.augment import AugmentConfig
+from ldeq_jax.data.config import DataConfig
+from ldeq_jax.face.schema import KNOWN_SCHEMAS, Contour, LandmarkSchema
+from ldeq_jax.model.ldeq import ModelConfig
+from ldeq_jax.model.losses import LossName
+from ldeq_jax.model.rwr import RwRConfig
+
+OptimizerName = Literal["adam", "adamw", "nadam", "radam"]
+Decay = Literal["cosine", "step", "none"]
+Clip = Literal["value", "norm", "none"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Optimiser, learning-rate schedule, clipping and weight average.
+
+    Attributes:
+        name: "adam", "adamw", "nadam" or "radam".
+        learning_rate: peak learning rate.
+        warmup_steps: steps of linear rise; the first step has rate 0.
+        decay: "cosine" to 0 over the rest of the run, "step" (times `decay_factor` from each of the
+            steps `decay_at` on) or "none".
+        decay_at: steps at which "step" decays, counted from the start of the run.
+        decay_factor: what it multiplies by.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        weight_decay: decoupled decay of matrices and kernels, for "adamw".
+        clip: "value" (each element), "norm" (whole gradient) or "none".
+        clip_at: the threshold.
+        ema_decay: decay of the weight average that is evaluated and exported; 0 keeps none.
+    """
+
+    name: OptimizerName = "adam"
+    learning_rate: float = 1e-4
+    warmup_steps: int = 0
+    decay: Decay = "step"
+    decay_at: tuple[int, ...] = ()
+    decay_factor: float = 0.1
+    b1: float = 0.9
+    b2: float = 0.999
+    weight_decay: float = 0.0
+    clip: Clip = "value"
+    clip_at: float = 1.0
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field, kind in (("name", OptimizerName), ("decay", Decay), ("clip", Clip)):
+            if getattr(self, field) not in get_args(kind):
+                raise ValueError(
+                    f"{field} must be one of {get_args(kind)}, not {getattr(self, field)!r}"
+                )
+        if self.weight_decay and self.name != "adamw":
+            raise ValueError(f"weight_decay needs adamw; {self.name} has none")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
+        if self.warmup_steps < 0 or self.clip_at <= 0:
+            raise ValueError("warmup_steps must be 0 or more, and clip_at above 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Length of a run, its loss, and how often things happen.
+
+    Attributes:
+        num_steps: optimiser steps.
+        loss: "l1", "l2", "smooth_l1" or "wing", on normalised coordinates.
+        min_budget: each step draws its solver budget uniformly from min_budget, ...,
+            forward.max_steps, so that the map learns to improve a state of any age; 0 always uses
+            the largest.
+        jacobian_weight: weight of the squared Frobenius norm of df/dz per state element.
+        spread_weight: weight of what the heatmaps' spread exceeds `spread_target` by, mean over
+            landmarks, in normalised coordinates. The loss of the coordinates alone lets heatmaps be
+            broad or have several peaks, which then cannot be moved with a face on video.
+        spread_target: spread that costs nothing, in normalised coordinates.
+        shard_params: whether the devices divide parameters, their average and the optimiser's
+            state among them, which takes less memory of each and more talk between them; if not,
+            each has all of it. The results are the same but for rounding.
+        start_from: directory of a model whose weights the run starts from; "" starts from random
+            ones.
+        seed: of the initial weights and of all randomness of a step.
+        log_every: steps between lines of the log.
+        eval_every: steps between validations.
+        checkpoint_every: steps between checkpoints.
+        keep: number of latest checkpoints kept; the best is kept besides.
+    """
+
+    num_steps: int = 1000
+    loss: LossName = "l1"
+    min_budget: int = 0
+    jacobian_weight: float = 0.0
+    spread_weight: float = 0.0
+    spread_target: float = 0.03
+    shard_params: bool = False
+    start_from: str = ""
+    seed: int = 0
+    log_every: int = 20
+    eval_every: int = 500
+    checkpoint_every: int = 500
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        if self.loss not in get_args(LossName):
+            raise ValueError(f"loss must be one of {get_args(LossName)}, not {self.loss!r}")
+        for field in ("num_steps", "log_every", "eval_every", "checkpoint_every", "keep"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+        if self.min_budget < 0:
+            raise ValueError(f"min_budget must be 0 or more, not {self.min_budget}")
+        for field in ("jacobian_weight", "spread_weight", "spread_target"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} must be 0 or more, not {getattr(self, field)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,33 +1,61 @@
-"""Faults of an installation, which a command prints as one line instead of a traceback.
+"""Errors that the user can fix, and their display as one line; standard library alone.
 
-Two libraries depend on more than pip installs: OpenCV on libraries of the system, and JAX on the
-devices that JAX_PLATFORMS asks for. Every command calls `explain_installation_faults` before it
-imports the rest. Standard library alone.
+The library raises `UserError` where the cause is something that the user gave: a file, a flag, a
+config, a box. Every command calls `show_in_one_line` before it imports the rest; from then on a
+`UserError`, an error of the operating system and a fault of the installation are printed as one
+line, and every other exception keeps its traceback, for it is a bug.
 """
 
+import errno
 import importlib.metadata
 import os
 import sys
 from types import TracebackType
 
 
-def explain_installation_faults() -> None:
-    """From now on, a fault of the installation that ends the process is one line on stderr.
+class UserError(ValueError):
+    """A fault that the user can fix. The message says what is wrong, where, and what to do."""
 
-    The exit code stays 1, and every other exception keeps its traceback.
+
+class UserFileNotFoundError(UserError, FileNotFoundError):
+    """A file or folder that the user named does not exist."""
+
+
+class UserFileExistsError(UserError, FileExistsError):
+    """A file or folder that would be replaced."""
+
+
+def show_in_one_line() -> None:
+    """From now on, an exception that the user can fix ends the process with one line on stderr.
+
+    The exit code stays 1, or 130 after Ctrl-C, and every other exception keeps its traceback.
     """
     show = sys.excepthook
 
     def show_line(
         kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
-        line = installation_fault(error)
+        line = one_line(error)
         if line is None:
             show(kind, error, trace)
         else:
             print(f"{os.path.basename(sys.argv[0])}: {line}", file=sys.stderr)
 
     sys.excepthook = show_line
+
+
+def one_line(error: BaseException) -> str | None:
+    """What is wrong and what to do, if an exception is one that the user can fix; else None."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, OSError) and error.errno is not None:
+        place = f"{os.fspath(error.filename)}: " if error.filename is not None else ""
+        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+        advice = "; make space, then give the command again" if full else ""
+        return f"{place}{error.strerror}{advice}"
+    return installation_fault(error)
 
 
 def installation_fault(error: BaseException) -> str | None:

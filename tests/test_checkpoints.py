@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ldeq_jax import training
-from ldeq_jax.checkpoints import Checkpoints, export_model, load_model, only_run_in
-from ldeq_jax.config import Config, to_mapping
-from ldeq_jax.data import DataConfig
-from ldeq_jax.model import ModelConfig
-from ldeq_jax.rwr import RwRConfig
-from ldeq_jax.training import OptimizerConfig, TrainConfig
+from ldeq_jax.config import Config, OptimizerConfig, TrainConfig, to_mapping
+from ldeq_jax.data.config import DataConfig
+from ldeq_jax.mesh import make_mesh, replicated
+from ldeq_jax.model.ldeq import ModelConfig
+from ldeq_jax.model.rwr import RwRConfig
+from ldeq_jax.training.checkpoints import Checkpoints, only_run_in
+from ldeq_jax.training.state import create_state
+from ldeq_jax.weights import export_model, load_model
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = Config(
@@ -49,16 +50,16 @@ def changed(section, **fields):
 @pytest.fixture(scope="module")
 def state():
     """A state on both devices, every number of it another one."""
-    mesh = training.make_mesh(2)
+    mesh = make_mesh(2)
     leaves, structure = jax.tree.flatten(create(mesh))
     rng = np.random.default_rng(0)
     leaves = [np.asarray(rng.normal(0, 9, leaf.shape), leaf.dtype) for leaf in leaves]
-    state = jax.device_put(jax.tree.unflatten(structure, leaves), training.replicated(mesh))
+    state = jax.device_put(jax.tree.unflatten(structure, leaves), replicated(mesh))
     return at(0, state)
 
 
 def create(mesh):
-    return training.create_state(CONFIG.model, CONFIG.optimizer, CONFIG.train, mesh)
+    return create_state(CONFIG.model, CONFIG.optimizer, CONFIG.train, mesh)
 
 
 def at(step, state):
@@ -93,10 +94,10 @@ def test_the_newest_state_is_read_back_bit_for_bit(finished, state):
 
 
 def test_a_state_of_two_devices_goes_on_with_one(finished, state):
-    one = training.make_mesh(2, jax.devices()[1:])
+    one = make_mesh(2, jax.devices()[1:])
     with Checkpoints(finished, CONFIG) as saved:
         restored = saved.restore(create(one))
-    assert {leaf.sharding for leaf in jax.tree.leaves(restored)} == {training.replicated(one)}
+    assert {leaf.sharding for leaf in jax.tree.leaves(restored)} == {replicated(one)}
     assert_same(jax.device_get(restored), jax.device_get(at(6, state)))
 
 

@@ -9,17 +9,18 @@ import pytest
 
 from ldeq_jax.config import (
     Config,
+    OptimizerConfig,
+    TrainConfig,
     check_field,
     default_config,
     from_mapping,
     to_config_dict,
     to_mapping,
 )
-from ldeq_jax.data import DataConfig
-from ldeq_jax.model import ModelConfig
-from ldeq_jax.rwr import RwRConfig
-from ldeq_jax.schema import IBUG_68, WFLW_98, Contour, LandmarkSchema, mirror_runs
-from ldeq_jax.training import OptimizerConfig, TrainConfig
+from ldeq_jax.data.config import DataConfig
+from ldeq_jax.face.schema import IBUG_68, WFLW_98, Contour, LandmarkSchema, mirror_runs
+from ldeq_jax.model.ldeq import ModelConfig
+from ldeq_jax.model.rwr import RwRConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CHANGED = Config(

@@ -20,15 +20,18 @@ from golden_weights import (
 )
 from test_evaluate import call, data_dir  # noqa: F401  (a fixture)
 
-from ldeq_jax import checkpoints, convert, geometry
-from ldeq_jax.inference import crop_around
-from ldeq_jax.model import LDEQ, normalise_image
-from ldeq_jax.released import from_released, to_released
-from ldeq_jax.rwr import RwRConfig
-from ldeq_jax.video_inference import VideoPredictor
+from ldeq_jax.cli import convert
+from ldeq_jax.face import geometry
+from ldeq_jax.inference.pictures import crop_around
+from ldeq_jax.inference.videos import VideoPredictor
+from ldeq_jax.interop.released import from_released, to_released
+from ldeq_jax.model.ldeq import LDEQ, normalise_image
+from ldeq_jax.model.rwr import RwRConfig
 
 torch = pytest.importorskip("torch", reason="needs the extra convert", exc_type=ImportError)
 from benchmarks.torch_reference import Landmarks  # noqa: E402
+from ldeq_jax.interop import torch_files  # noqa: E402
+from ldeq_jax.weights import load_model  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parents[1]
 STILL = {"beta": 0.3, "solver": "anderson", "max_iters": 5, "rel_diff_target": 1e-4}
@@ -90,7 +93,7 @@ def complaint(*arguments):
 
 def landmarks(folder, image):
     """What a converted model, read as any other, says of an image."""
-    config, variables, _ = checkpoints.load_model(folder)
+    config, variables, _ = load_model(folder)
     return np.asarray(jax.jit(LDEQ(config.model).apply)(variables, image).landmarks)
 
 
@@ -105,7 +108,7 @@ def test_a_file_through_the_command_gives_its_numbers(goldens, schema, tmp_path,
         found = landmarks(tmp_path / "model", golden.image)
         np.testing.assert_allclose(found, golden.data[f"{case}/landmarks"], atol=1e-6)
         convert.main([str(tmp_path / "model"), f"--output={tmp_path / 'back.pth.tar'}"])
-    ours, theirs = (convert.read_released(tmp_path / f)[0] for f in ("back.pth.tar", file))
+    ours, theirs = (torch_files.read_released(tmp_path / f)[0] for f in ("back.pth.tar", file))
     assert list(ours) == list(theirs)
     for key, value in theirs.items():
         assert ours[key].dtype == value.dtype
@@ -122,7 +125,7 @@ def test_a_file_with_all_the_args_of_a_released_one(goldens, schema, tmp_path, c
     with jax.enable_x64(True):
         convert.main([str(file), f"--output={model}", f"--schema={schema}"])
         told = capsys.readouterr().out
-        config, variables, step = checkpoints.load_model(model)
+        config, variables, step = load_model(model)
         short = {name: stored[name] for name in STILL if name != "beta"}
         short |= {"beta": stored["cell_softargmax_beta"], "image_size": 64}
         expected, same = from_released(golden.weights, short)  # whose numbers the goldens check
@@ -133,7 +136,7 @@ def test_a_file_with_all_the_args_of_a_released_one(goldens, schema, tmp_path, c
     origins = {line.split()[-1] for line in told.splitlines() if line.startswith("  ")}
     assert origins == {"args"}
     assert "args that say nothing of the model: AMP, abs_diff_target, cell_use_bn" in told
-    assert convert.read_released(back)[1] == args
+    assert torch_files.read_released(back)[1] == args
 
 
 def test_a_model_of_another_kind_is_refused_in_a_line(goldens, schema, tmp_path, capsys):
@@ -180,7 +183,7 @@ def test_an_ill_conditioned_case_is_as_near_as_its_weights_in_single_precision(g
 )
 def test_trained_weights_in_pytorch_find_the_same_landmarks(name):
     """On real faces, in single precision, the layers as plain PyTorch modules agree."""
-    config, variables, _ = checkpoints.load_model(ROOT / "checkpoints" / name)
+    config, variables, _ = load_model(ROOT / "checkpoints" / name)
     weights, args = to_released(LDEQ(config.model), variables)
     theirs = Landmarks(config.model).eval()
     theirs.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()}, strict=True)
@@ -246,7 +249,7 @@ def test_what_the_args_say_by_another_name_is_told_and_can_be_given(
     assert "solver                        fpi        --set" in told
     assert "n_keypoints                   10         tensors" in told
     assert "args that say nothing of the model: f_solver\n" in told
-    forward = checkpoints.load_model(tmp_path / "model")[0].model.forward
+    forward = load_model(tmp_path / "model")[0].model.forward
     assert (forward.method, forward.max_steps) == ("picard", 3)
 
 
@@ -254,7 +257,7 @@ def test_the_args_of_a_file_are_kept_but_for_those_of_the_model(file, schema, tm
     model, back = tmp_path / "model", tmp_path / "back.pth.tar"
     convert.main([str(file), f"--output={model}", f"--schema={schema}", "--set=beta=0.5"])
     convert.main([str(model), f"--output={back}", f"--args_from={file}"])
-    args = convert.read_released(back)[1]
+    args = torch_files.read_released(back)[1]
     assert args["crops"] == ["a", None, (1, 2)] and args["lr"] == 1e-4
     assert (
         args["cell_softargmax_beta"] == 0.5 and "beta" not in args and args["solver"] == "anderson"
@@ -283,7 +286,7 @@ def test_a_malicious_file_runs_nothing(file, tmp_path, where, zipped):
     content[where] = Malicious(mark)
     torch.save(content, bad, _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match="bad.pth.tar is not read: .*damaged, or holds more"):
-        convert.read_released(bad)
+        torch_files.read_released(bad)
     assert "not read" in complaint(bad, f"--output={tmp_path / 'model'}")
     assert not mark.exists() and not (tmp_path / "model").exists()
     if zipped:
@@ -296,7 +299,7 @@ def test_classes_other_than_the_namespace_are_refused(tmp_path):
     content = {"args": argparse.Namespace(where=pathlib.PurePosixPath("a")), "state_dict": {}}
     torch.save(content, tmp_path / "odd.pth.tar")
     with pytest.raises(ValueError, match="It asks for pathlib.PurePosixPath"):
-        convert.read_released(tmp_path / "odd.pth.tar")
+        torch_files.read_released(tmp_path / "odd.pth.tar")
 
 
 def test_damaged_files_are_told_in_a_line(file, tmp_path):
@@ -359,7 +362,7 @@ def test_the_home_directory_is_written_as_a_tilde(file, schema, tmp_path, monkey
 def test_half_precision_is_read_exactly(tmp_path):
     tensor = torch.tensor([1.5, -0.007], dtype=torch.bfloat16)
     torch.save({"args": STILL, "state_dict": {"a": tensor}}, tmp_path / "half.pth.tar")
-    found = convert.read_released(tmp_path / "half.pth.tar")[0]["a"]
+    found = torch_files.read_released(tmp_path / "half.pth.tar")[0]["a"]
     assert found.dtype == np.float32 and found.tolist() == tensor.tolist()
 
 
@@ -370,7 +373,7 @@ def test_a_write_that_fails_leaves_nothing(file, tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        convert.write_released(tmp_path / "back.pth.tar", {}, {})
+        torch_files.write_released(tmp_path / "back.pth.tar", {}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["final.pth.tar"]
 
 

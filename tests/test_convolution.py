@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ldeq_jax import training, winograd
-from ldeq_jax.convolution import convolve
-from ldeq_jax.hourglass import Conv
+from ldeq_jax.mesh import divided, make_mesh, replicated
+from ldeq_jax.model import winograd
+from ldeq_jax.model.convolution import convolve
+from ldeq_jax.model.hourglass import Conv
 
 
 def normal(seed, *shape):
@@ -113,9 +114,9 @@ def test_only_cpus_have_ways_of_their_own(size, stride, channels, on_cpu):
 
 def test_devices_share_a_wide_layer_without_talking(x64):
     x, kernel = normal(0, 2, 16, 16, 128), normal(1, 5, 5, 128, 128)
-    mesh = training.make_mesh(2)
+    mesh = make_mesh(2)
     assert mesh.size == 2
-    shardings = training.divided(mesh), training.replicated(mesh)
+    shardings = divided(mesh), replicated(mesh)
     function = jax.jit(convolve, in_shardings=shardings)
     assert "all-" not in function.lower(x, kernel).compile().as_text()
     np.testing.assert_allclose(function(x, kernel), library(x, kernel), atol=1e-10)

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from ldeq_jax import geometry
-from ldeq_jax.augment import AugmentConfig, augment_face, random_motion, vary_pixels
-from ldeq_jax.data import DataConfig, FaceSource, LandmarkBatch, eval_batches, train_iterator
-from ldeq_jax.schema import IBUG_68, LandmarkSchema
+from ldeq_jax.data.augment import AugmentConfig, augment_face, random_motion, vary_pixels
+from ldeq_jax.data.config import DataConfig
+from ldeq_jax.data.faces import LandmarkBatch, eval_batches, train_iterator
+from ldeq_jax.data.sources import FaceSource
+from ldeq_jax.face import geometry
+from ldeq_jax.face.schema import IBUG_68, LandmarkSchema
 
 HEIGHT, WIDTH, SIZE = 220, 240, 64
 SHAPES = json.loads((pathlib.Path(__file__).parent / "goldens" / "mean_shapes.json").read_text())

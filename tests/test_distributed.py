@@ -18,10 +18,14 @@ import pytest
 import sample_faces
 from test_training import CONFIG_FILE, MODEL, OPTIMIZER, QUICKLY, ROOT, TRAIN, make_batch, read_log
 
-from ldeq_jax import hosts, training
-from ldeq_jax.checkpoints import Checkpoints, load_model
+from ldeq_jax import hosts
 from ldeq_jax.config import from_mapping
-from ldeq_jax.schema import IBUG_68
+from ldeq_jax.face.schema import IBUG_68
+from ldeq_jax.mesh import make_mesh, to_devices
+from ldeq_jax.training import step as training
+from ldeq_jax.training.checkpoints import Checkpoints
+from ldeq_jax.training.state import create_state, state_shardings
+from ldeq_jax.weights import load_model
 
 STEPS = 16
 ABORTED = (hosts.LOST, -signal.SIGABRT)
@@ -165,12 +169,12 @@ def test_two_hosts_train_like_one(place, tmp_path):
 
 
 def test_divided_parameters_are_trained_like_whole_ones():
-    mesh, results = training.make_mesh(4, jax.devices()[:2]), []
+    mesh, results = make_mesh(4, jax.devices()[:2]), []
     for shard_params in (False, True):
         config = dataclasses.replace(TRAIN, shard_params=shard_params)
-        state = training.create_state(MODEL, OPTIMIZER, config, mesh)
+        state = create_state(MODEL, OPTIMIZER, config, mesh)
         step = training.make_train_step(MODEL, OPTIMIZER, config, IBUG_68.eye_corners, mesh)
-        batch = training.to_devices(mesh, make_batch())
+        batch = to_devices(mesh, make_batch())
         step = step.lower(state, batch).compile(compiler_options=QUICKLY)
         state, measured = step(state, batch)
         results.append((optax.tree.get(state.opt_state, "mu"), state.batch_stats, measured))
@@ -188,7 +192,7 @@ def test_divided_parameters_are_trained_like_whole_ones():
 def test_arrays_without_an_axis_that_the_devices_divide_stay_whole():
     three = jax.sharding.AbstractMesh((3,), ("batch",))
     config = dataclasses.replace(TRAIN, shard_params=True)
-    shardings = training.state_shardings(MODEL, OPTIMIZER, config, three)
+    shardings = state_shardings(MODEL, OPTIMIZER, config, three)
     # Its kernels have 3 x 3 taps, and numbers of channels that are powers of two.
     specs = {sharding.spec for sharding in jax.tree.leaves(shardings.params)}
     assert specs == {jax.P(), jax.P("batch")}
@@ -354,8 +358,8 @@ def test_hosts_start_from_a_model(place, alone):
         optimizer=dataclasses.replace(config.optimizer, learning_rate=1e-12),
         train=dataclasses.replace(config.train, shard_params=True),
     )
-    fresh = training.create_state(
-        config.model, config.optimizer, config.train, training.make_mesh(4, jax.devices()[:1])
+    fresh = create_state(
+        config.model, config.optimizer, config.train, make_mesh(4, jax.devices()[:1])
     )
     with Checkpoints(workdir, config) as saved:
         state = jax.device_get(saved.restore(fresh))

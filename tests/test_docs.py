@@ -18,7 +18,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
     *sorted(path for name in FOLDERS.split("|") for path in (ROOT / name).rglob("*.md")),
 ]
-COMMANDS = ["train.py", "evaluate.py", "predict.py", "ldeq_jax/convert.py"]
+COMMANDS = ["train.py", "evaluate.py", "predict.py", "ldeq_jax/cli/convert.py"]
 COMMANDS += ["datasets/build.py", "datasets/sample_faces.py"]
 COMMANDS += [f"benchmarks/{path.name}" for path in sorted((ROOT / "benchmarks").glob("*.py"))]
 # Texts with commands: the pages, and what a config or a command says of itself.

@@ -16,7 +16,7 @@ from ldeq_jax.errors import installation_fault
 ROOT = Path(__file__).parents[1]
 SOURCES = [
     path
-    for folder in (".", "benchmarks", "datasets", "ldeq_jax")
+    for folder in (".", "benchmarks", "datasets", "ldeq_jax/cli")
     for path in sorted((ROOT / folder).glob("*.py"))
 ]
 COMMANDS = [path for path in SOURCES if '\nif __name__ == "__main__":' in path.read_text("utf-8")]
@@ -39,8 +39,8 @@ def ended(arguments, **environment):
 
 def module_or_path(path):
     """How Python is told to run a command."""
-    if path.parent.name in ("benchmarks", "ldeq_jax"):
-        return ["-m", f"{path.parent.name}.{path.stem}"]
+    if path.parent.name in ("benchmarks", "cli"):
+        return ["-m", ".".join(path.relative_to(ROOT).with_suffix("").parts)]
     return [str(path)]
 
 
@@ -67,13 +67,11 @@ def test_commands_explain_before_they_import_the_rest(path):
         elif isinstance(node, ast.Import):
             seen += [alias.name for alias in node.names]
         elif isinstance(node, ast.If):
-            assert ast.unparse(node) == (
-                "if __name__ == '__main__':\n    explain_installation_faults()"
-            )
+            assert ast.unparse(node) == ("if __name__ == '__main__':\n    show_in_one_line()")
             break
     assert seen[-1] == "ldeq_jax.errors"
     roots = {name.partition(".")[0] for name in seen[:-1]}
-    assert not roots & {"cv2", "ldeq_jax", "benchmarks", "albumentations"}
+    assert not roots & {"cv2", "ldeq_jax/cli", "benchmarks", "albumentations"}
 
 
 def test_only_a_fault_of_the_installation_is_explained(monkeypatch):
@@ -106,7 +104,7 @@ def test_a_missing_device_is_one_line(platform):
     code, told = ended(
         [
             "-c",
-            "from ldeq_jax.errors import explain_installation_faults as explain; explain();"
+            "from ldeq_jax.errors import show_in_one_line as explain; explain();"
             "import jax; jax.jit(lambda x: x + 1)(1)",
         ],
         JAX_PLATFORMS=platform,
@@ -120,8 +118,7 @@ def test_other_errors_keep_their_traceback():
     code, told = ended(
         [
             "-c",
-            "from ldeq_jax.errors import explain_installation_faults as explain; explain();"
-            "assert False",
+            "from ldeq_jax.errors import show_in_one_line as explain; explain();assert False",
         ],
         JAX_PLATFORMS="tpu",
     )
@@ -151,7 +148,7 @@ def test_every_command_tells_of_a_missing_library(path, without_gl, tmp_path):
         "evaluate.py --checkpoint=checkpoints/ibug_300w_small --output={tmp}/out --data_dir={tmp}",
         "predict.py --checkpoint=checkpoints/ibug_300w_small --output={tmp}/out.png "
         "examples/portrait_1.jpg",
-        "-m ldeq_jax.convert checkpoints/ibug_300w_small --output={tmp}/out.pth.tar",
+        "-m ldeq_jax.cli.convert checkpoints/ibug_300w_small --output={tmp}/out.pth.tar",
         "-m benchmarks.convolution",
         "-m benchmarks.memory",
         "-m benchmarks.video --checkpoint=checkpoints/ibug_300w_small",

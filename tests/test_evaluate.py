@@ -23,20 +23,17 @@ from test_data import ToyFaces, picture
 from test_inference import CONFIG, MODEL, random_state
 from test_video_evaluation import FEW, SCHEMA, ToyClips
 
-from ldeq_jax import (
-    checkpoints,
-    geometry,
-    inference,
-    metrics,
-    report,
-    video_comparison,
-    video_evaluation,
-)
-from ldeq_jax.data import DataConfig, FaceSource
+from ldeq_jax import weights
+from ldeq_jax.data.config import DataConfig
+from ldeq_jax.data.sources import FaceSource, VideoSource
+from ldeq_jax.evaluation import compare as video_comparison
+from ldeq_jax.evaluation import videos as video_evaluation
+from ldeq_jax.face import geometry, metrics
+from ldeq_jax.face.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema
+from ldeq_jax.inference import pictures as inference
 from ldeq_jax.media import files, pictures
-from ldeq_jax.rwr import RwRConfig
-from ldeq_jax.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema
-from ldeq_jax.videos import VideoSource
+from ldeq_jax.model.rwr import RwRConfig
+from ldeq_jax.report import draw
 
 SPREAD = RwRConfig(weighting="spread")
 ROOT = pathlib.Path(__file__).parents[1]
@@ -100,7 +97,7 @@ def config(data_dir):
 def model(config, tmp_path_factory):
     """Directory of a model that has learnt nothing."""
     folder = tmp_path_factory.mktemp("model") / "released"
-    checkpoints.export_model(folder, random_state(config.model), config, {"nme": 1.0})
+    weights.export_model(folder, random_state(config.model), config, {"nme": 1.0})
     return folder
 
 
@@ -119,7 +116,7 @@ def numbers(output):
 
 
 def test_sigterm_ends_an_evaluation_with_its_own_code(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(checkpoints, "load_model", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(weights, "load_model", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit) as ended:
         call("evaluate", "--checkpoint=a", f"--output={tmp_path}")
     assert ended.value.code == 143
@@ -302,7 +299,7 @@ def video_model(clips, tmp_path_factory):
     model = dataclasses.replace(MODEL, num_landmarks=7)
     folder = tmp_path_factory.mktemp("video_model") / "released"
     config = dataclasses.replace(CONFIG, model=model, data=clips)
-    checkpoints.export_model(folder, random_state(model), config, {"nme": 1.0})
+    weights.export_model(folder, random_state(model), config, {"nme": 1.0})
     return folder
 
 
@@ -403,7 +400,7 @@ def test_mistakes_with_videos_are_told_before_anything_is_computed(
 
 def test_videos_of_other_landmarks_need_points(clips, config, tmp_path):
     other = dataclasses.replace(config, data=dataclasses.replace(clips, schema="ibug_68"))
-    checkpoints.export_model(tmp_path / "model", random_state(config.model), other, {"nme": 1.0})
+    weights.export_model(tmp_path / "model", random_state(config.model), other, {"nme": 1.0})
     options = [f"--checkpoint={tmp_path / 'model'}", f"--output={tmp_path}"]
     found = complaint("evaluate", *options, "--tuning_split=tuning")
     assert "predicts the landmarks ibug_68" in found and "labelled with own_7" in found
@@ -465,7 +462,7 @@ def test_a_damaged_model_is_named(model, tmp_path):
 
 def test_landmarks_that_mean_something_else_are_refused(config, tmp_path):
     other = dataclasses.replace(config, data=dataclasses.replace(config.data, schema="fgnet_68"))
-    checkpoints.export_model(tmp_path / "model", random_state(config.model), other, {"nme": 1.0})
+    weights.export_model(tmp_path / "model", random_state(config.model), other, {"nme": 1.0})
     found = complaint("evaluate", f"--checkpoint={tmp_path / 'model'}", f"--output={tmp_path}")
     assert "predicts the landmarks fgnet_68" in found and "labelled with ibug_68" in found
 
@@ -570,7 +567,7 @@ def test_predictions_are_the_models_in_picture_pixels(model, photo):
     drawn = cv2.imread(str(photo.with_name("drawn.png")))[..., ::-1]
     assert drawn.shape == (5 * 220, 5 * 240, 3)
     for x, y in np.round((np.concatenate(expected.landmarks) + 0.5) * 5 - 0.5).astype(int):
-        np.testing.assert_allclose(drawn[y, x], report.PREDICTED_RGB, atol=1)
+        np.testing.assert_allclose(drawn[y, x], draw.PREDICTED_RGB, atol=1)
 
 
 def test_boxes_may_lie_beside_the_picture(model, photo, capsys):
@@ -591,7 +588,7 @@ def test_without_a_box_a_model_of_whole_pictures_sees_this_one_whole(photo, tmp_
     model = dataclasses.replace(MODEL, num_landmarks=68)
     config = dataclasses.replace(CONFIG, model=model, data=faces)
     state = random_state(model)
-    checkpoints.export_model(tmp_path / "whole", state, config, {"nme": 1.0})
+    weights.export_model(tmp_path / "whole", state, config, {"nme": 1.0})
     (found,) = predict(tmp_path / "whole", photo)["faces"]
     assert found["box"] == [0, 0, 239, 219]
     # 240 x 220 pixels on 32 x 32, with a bar above and below.

@@ -36,11 +36,13 @@ from test_videos import SIZE, ToyVideos
 from test_videos import data_dir as video_dir
 
 import train
-from ldeq_jax import training
-from ldeq_jax.checkpoints import Checkpoints, only_run_in
-from ldeq_jax.data import DataConfig, FaceSource, eval_batches, kind_of
-from ldeq_jax.solver import SolverConfig, fixed_point
-from ldeq_jax.videos import VideoSource, video_chunks
+from ldeq_jax import mesh
+from ldeq_jax.data.config import DataConfig
+from ldeq_jax.data.faces import eval_batches
+from ldeq_jax.data.sources import FaceSource, VideoSource, kind_of
+from ldeq_jax.data.videos import video_chunks
+from ldeq_jax.deq.solver import SolverConfig, fixed_point
+from ldeq_jax.training.checkpoints import Checkpoints, only_run_in
 
 __all__ = ["ToyVideos", "place", "undisturbed", "video_dir"]  # fixtures and what they need
 VERSION = "ibug_300w/1.0.0"
@@ -48,7 +50,7 @@ VERSION = "ibug_300w/1.0.0"
 
 @pytest.fixture(scope="module")
 def state():
-    return create(training.make_mesh(2))
+    return create(mesh.make_mesh(2))
 
 
 # Data sets with damaged files ---------------------------------------------------------------------
@@ -411,7 +413,7 @@ def test_a_run_does_not_ask_the_clock(place, undisturbed, monkeypatch):
 HOLDER = """
 import sys, time
 sys.path.insert(0, {root!r})
-from ldeq_jax.checkpoints import only_run_in
+from ldeq_jax.training.checkpoints import only_run_in
 with only_run_in({workdir!r}):
     print("held", flush=True)
     time.sleep(600)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ldeq_jax import filters
-from ldeq_jax.filters import FILTERS, smooth
+from ldeq_jax.face import filters
+from ldeq_jax.face.filters import FILTERS, smooth
 
 FPS = 30.0
 SETTINGS = [

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ldeq_jax import geometry
+from ldeq_jax.face import geometry
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "goldens" / "crop.npz")
 

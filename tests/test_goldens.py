@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from golden_weights import released_args, released_weights
 
-from ldeq_jax import heatmap, rwr
-from ldeq_jax.hourglass import Stem
-from ldeq_jax.model import LDEQ, hourglass_map
-from ldeq_jax.released import RELEASED_RWR, from_released, to_released
-from ldeq_jax.solver import SolverConfig
+from ldeq_jax.deq.solver import SolverConfig
+from ldeq_jax.interop.released import RELEASED_RWR, from_released, to_released
+from ldeq_jax.model import heatmap, rwr
+from ldeq_jax.model.hourglass import Stem
+from ldeq_jax.model.ldeq import LDEQ, hourglass_map
 
 FOLDER = Path(__file__).parent / "goldens"
 CASES = [

@@ -10,13 +10,16 @@ import jax
 import numpy as np
 import pytest
 
-from ldeq_jax import checkpoints, geometry, inference
+from ldeq_jax import mesh, weights
 from ldeq_jax.config import Config
-from ldeq_jax.data import DataConfig, LandmarkBatch, face_crop
-from ldeq_jax.inference import Predictor
-from ldeq_jax.model import LDEQ, ModelConfig
-from ldeq_jax.solver import SolverConfig
-from ldeq_jax.training import TrainState
+from ldeq_jax.data.config import DataConfig
+from ldeq_jax.data.faces import LandmarkBatch, face_crop
+from ldeq_jax.deq.solver import SolverConfig
+from ldeq_jax.face import geometry
+from ldeq_jax.inference import pictures as inference
+from ldeq_jax.inference.pictures import Predictor
+from ldeq_jax.model.ldeq import LDEQ, ModelConfig
+from ldeq_jax.training.state import TrainState
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIZE = 32
@@ -152,7 +155,7 @@ def test_a_predictor_made_anew_compiles_nothing(predictor, state):
 
 
 def test_bfloat16_moves_trained_landmarks_by_less_than_a_thousandth_of_the_eyes_distance():
-    config, variables, _ = checkpoints.load_model(ROOT / "checkpoints" / "ibug_300w_video")
+    config, variables, _ = weights.load_model(ROOT / "checkpoints" / "ibug_300w_video")
     half = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="bfloat16"))
     boxes = json.loads((ROOT / "examples" / "boxes.json").read_text())
     for file, box in boxes.items():
@@ -341,7 +344,7 @@ def test_boxes_that_show_a_face_are_kept():
 
 
 def test_an_exported_model_predicts_the_same(predictor, state, tmp_path):
-    checkpoints.export_model(tmp_path / "model", state, CONFIG, {"nme": 1.0})
+    weights.export_model(tmp_path / "model", state, CONFIG, {"nme": 1.0})
     read = Predictor.from_checkpoint(tmp_path / "model")
     assert read.config == CONFIG
     images = noise(2, SIZE, SIZE, 3)
@@ -353,5 +356,5 @@ def test_as_many_devices_as_cores_that_divide_the_batch(monkeypatch, batch_size,
     set_to = {}
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(6), raising=False)
     monkeypatch.setattr(jax.config, "update", set_to.__setitem__)
-    inference.use_all_cores(batch_size)
+    mesh.use_all_cores(batch_size)
     assert set_to == {"jax_num_cpu_devices": devices}

@@ -1,6 +1,7 @@
 """The package's modules import downwards only; data sets use its media and errors alone."""
 
 import ast
+import graphlib
 import pathlib
 import subprocess
 import sys
@@ -12,55 +13,31 @@ import ldeq_jax
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = "ldeq_jax"
 
-# From the bottom up; every module stands in one layer. A module imports from the layers below its
-# own, and from the modules named before it in its own.
-LAYERS = (
-    (
-        "errors",
-        "media.files",
-        "media.pictures",
-        "media.video",
-        "solver",
-        "heatmap",
-        "winograd",
-        "convolution",
-        "hourglass",
-        "geometry",
-        "schema",
-        "losses",
-        "metrics",
-        "filters",
-        "records",
-        "hosts",
-        "paths",
-    ),
-    ("model",),
-    ("augment", "data", "videos", "training", "rwr", "released"),
-    ("config",),
-    (
-        "checkpoints",
-        "convert",
-        "report",
-        "video_report",
-        "inference",
-        "video_inference",
-        "video_evaluation",
-        "video_comparison",
-        "tracking",
-        "export",
-    ),
-    ("__init__",),
+# From the bottom up: a folder, or a module beside the folders, imports from those named before it
+# and, within a folder, from its neighbours, without a circle.
+FLOORS = (
+    "errors",
+    "paths",
+    "hosts",
+    "mesh",
+    "deq",
+    "media",
+    "face",
+    "model",
+    "data",
+    "report",
+    "interop",
+    "config",
+    "weights",
+    "inference",
+    "training",
+    "evaluation",
+    "cli",
+    "__init__",
 )
-ORDER = [module for layer in LAYERS for module in layer]
-ALLOWED = {
-    module: {other for below in LAYERS[:level] for other in below} | set(layer[:place])
-    for level, layer in enumerate(LAYERS)
-    for place, module in enumerate(layer)
-}
-MODULES = {path.stem: path for path in sorted((ROOT / PACKAGE).glob("*.py"))} | {
-    f"media.{path.stem}": path
-    for path in sorted((ROOT / PACKAGE / "media").glob("*.py"))
-    if path.stem != "__init__"
+MODULES = {
+    ".".join(path.relative_to(ROOT / PACKAGE).with_suffix("").parts): path
+    for path in sorted((ROOT / PACKAGE).rglob("*.py"))
 }
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 
@@ -82,29 +59,36 @@ def roots(path):
     return {name.partition(".")[0] for name in imports(path)}
 
 
-def test_every_module_stands_in_one_layer():
-    assert MODULES
-    assert len(ORDER) == len(set(ORDER))
-    inner = {path.parent.name for path in (ROOT / PACKAGE).glob("*/*.py")}
-    assert inner <= {"media"}, "the package is flat but for media"
-    assert set(MODULES) <= set(ORDER), "add the new module to LAYERS"
+def imported_modules(module):
+    """Modules of the package that one of them imports, in dots below the package."""
+    for name in imports(MODULES[module]):
+        _, *rest = name.split(".") if name.startswith(f"{PACKAGE}.") else [""]
+        while rest and ".".join(rest) not in MODULES:
+            rest.pop()
+        if rest:
+            yield ".".join(rest)
+
+
+def test_every_module_is_on_a_floor():
+    assert {module.partition(".")[0] for module in MODULES} == set(FLOORS)
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_downwards(module):
-    inside = [name.split(".") for name in imports(MODULES[module]) if name.startswith(PACKAGE)]
-    for _, *rest in inside:
-        name = ".".join(rest[:2]) if rest[:1] == ["media"] else ".".join(rest[:1])
-        assert name in ALLOWED[module], f"{module} imports {'.'.join(rest) or PACKAGE}"
+    floor = module.partition(".")[0]
+    for other in imported_modules(module):
+        below = FLOORS[: FLOORS.index(floor)]
+        assert other.partition(".")[0] in (*below, floor), f"{module} imports {other}"
 
 
-@pytest.mark.parametrize(
-    "module",
-    ["geometry", "schema", "metrics", "filters", "media.files", "media.pictures", "media.video"],
-)
+def test_no_modules_import_each_other():
+    graph = {module: set(imported_modules(module)) - {module} for module in MODULES}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith(("face.", "media."))])
 def test_numpy_modules_import_no_jax(module):
-    if module in MODULES:
-        assert not roots(MODULES[module]) & JAX
+    assert not roots(MODULES[module]) & JAX
 
 
 def test_nothing_is_imported_that_windows_lacks():
@@ -113,8 +97,17 @@ def test_nothing_is_imported_that_windows_lacks():
         assert not roots(path) & {"fcntl", "grp", "pwd", "resource", "syslog", "termios"}, path
 
 
-def test_the_solver_can_be_lifted_out():
-    assert roots(MODULES["solver"]) - set(sys.stdlib_module_names) == {"jax"}
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("deq.")])
+def test_deq_needs_jax_alone(module):
+    allowed = {"jax", PACKAGE, *sys.stdlib_module_names}
+    assert roots(MODULES[module]) <= allowed
+    assert all(other.startswith("deq") for other in imported_modules(module))
+
+
+def test_importing_deq_loads_jax_alone():
+    others = "cv2", "flax", "grain", "optax", "orbax", "tensorflow_datasets"
+    code = f"import sys, ldeq_jax.deq; assert not set({others!r}) & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_errors_need_the_standard_library_alone():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ldeq_jax import losses
+from ldeq_jax.model import losses
 
 pytestmark = pytest.mark.usefixtures("x64")
 NAMES = ["l1", "l2", "smooth_l1", "wing"]

@@ -6,10 +6,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ldeq_jax import rwr, training
-from ldeq_jax.data import LandmarkBatch
-from ldeq_jax.model import ModelConfig, variable_shapes
-from ldeq_jax.solver import SolverConfig
+from ldeq_jax import config
+from ldeq_jax.data.faces import LandmarkBatch
+from ldeq_jax.deq.solver import SolverConfig
+from ldeq_jax.mesh import make_mesh
+from ldeq_jax.model import rwr
+from ldeq_jax.model.ldeq import ModelConfig, variable_shapes
+from ldeq_jax.training import step as training
+from ldeq_jax.training.optimizer import make_optimizer
+from ldeq_jax.training.state import TrainState
 
 ROWS, FRAMES, LANDMARKS, SIZE = 4, 2, 5, 16
 
@@ -37,13 +42,11 @@ def shape(dtype, *sides):
 
 def train_step(model):
     """The step over two devices, with what it takes."""
-    optimizer = training.OptimizerConfig(ema_decay=0.9, clip="norm")
-    train = training.TrainConfig(jacobian_weight=0.1, spread_weight=0.1)
+    optimizer = config.OptimizerConfig(ema_decay=0.9, clip="norm")
+    train = config.TrainConfig(jacobian_weight=0.1, spread_weight=0.1)
     variables = variable_shapes(model)
-    opt_state = jax.eval_shape(training.make_optimizer(optimizer, 10).init, variables["params"])
-    state = training.TrainState(
-        shape(jnp.int32), **variables, opt_state=opt_state, ema=variables["params"]
-    )
+    opt_state = jax.eval_shape(make_optimizer(optimizer, 10).init, variables["params"])
+    state = TrainState(shape(jnp.int32), **variables, opt_state=opt_state, ema=variables["params"])
     batch = LandmarkBatch(
         image=shape(jnp.uint8, ROWS, SIZE, SIZE, 3),
         landmarks=shape(jnp.float32, ROWS, LANDMARKS, 2),
@@ -51,7 +54,7 @@ def train_step(model):
         frame_from_crop=shape(jnp.float32, ROWS, 3, 3),
         index=shape(jnp.int32, ROWS),
     )
-    mesh = training.make_mesh(ROWS)
+    mesh = make_mesh(ROWS)
     assert mesh.size == 2
     return training.make_train_step(model, optimizer, train, (0, 1), mesh), (state, batch)
 

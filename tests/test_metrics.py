@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from ldeq_jax import metrics
+from ldeq_jax.face import metrics
 
 EYES = (60, 72)
 GOLDENS = pathlib.Path(__file__).parent / "goldens" / "metrics.npz"

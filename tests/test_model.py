@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ldeq_jax import heatmap
-from ldeq_jax.hourglass import ConvUnit, GroupNorm, HourglassMap
-from ldeq_jax.model import LDEQ, ModelConfig, normalise_image
-from ldeq_jax.solver import SolverConfig
+from ldeq_jax.deq.solver import SolverConfig
+from ldeq_jax.model import heatmap
+from ldeq_jax.model.hourglass import ConvUnit, GroupNorm, HourglassMap
+from ldeq_jax.model.ldeq import LDEQ, ModelConfig, normalise_image
 
 SMALL = ModelConfig(
     num_landmarks=5,

@@ -17,10 +17,14 @@ from test_evaluate import call, complaint, script
 from test_inference import CONFIG, MODEL, random_state
 from test_tracking import Model, film, scene, square
 
-from ldeq_jax import checkpoints, inference, report, tracking, video_report
-from ldeq_jax.data import DataConfig
+from ldeq_jax import weights
+from ldeq_jax.data.config import DataConfig
+from ldeq_jax.inference import pictures as inference
+from ldeq_jax.inference import tracker as tracking
 from ldeq_jax.media.video import VideoReader
-from ldeq_jax.rwr import RwRConfig
+from ldeq_jax.model.rwr import RwRConfig
+from ldeq_jax.report import overlay as video_report
+from ldeq_jax.report.draw import PREDICTED_RGB
 
 PATH = np.array([(40, 30), (43, 32), (46, 34), (49, 36), (52, 38)])
 SIDE = 40
@@ -51,7 +55,7 @@ def model(tmp_path_factory):
     config = dataclasses.replace(
         CONFIG, model=dataclasses.replace(MODEL, num_landmarks=68), data=faces
     )
-    checkpoints.export_model(folder, random_state(config.model), config, {"nme": 1.0})
+    weights.export_model(folder, random_state(config.model), config, {"nme": 1.0})
     return folder
 
 
@@ -140,10 +144,10 @@ def test_the_flags_of_rwr_reach_it(model, clip, steady):
 
 
 def test_what_no_flag_says_of_rwr_the_model_does(model, clip, steady, tmp_path):
-    config, variables, _ = checkpoints.load_model(model)
+    config, variables, _ = weights.load_model(model)
     released = RwRConfig(budget=1, first_budget=1, penalty=0.0, align="none")
     config = dataclasses.replace(config, rwr=released)
-    checkpoints.export_model(tmp_path / "own", random_state(config.model), config, {"nme": 1.0})
+    weights.export_model(tmp_path / "own", random_state(config.model), config, {"nme": 1.0})
     predict(tmp_path / "own", clip, BOX)
     predict(tmp_path / "own", clip, BOX, "--penalty=2", "--budget=0")
     changed = dataclasses.replace(released, penalty=2.0, budget=0)
@@ -202,7 +206,7 @@ def test_a_lost_face_is_told_of_once_and_not_drawn(model, clip, boxes, steady, c
 
 def blue(frame):
     """Number of pixels in about the colour of the drawing."""
-    return int((np.abs(frame.astype(int) - report.PREDICTED_RGB).max(axis=-1) < 60).sum())
+    return int((np.abs(frame.astype(int) - PREDICTED_RGB).max(axis=-1) < 60).sum())
 
 
 def test_a_face_lost_for_good_is_told_of(model, tmp_path, steady, capsys):
@@ -229,7 +233,7 @@ def test_the_drawing_shows_the_landmarks_of_each_frame(model, clip, steady):
     # All of the frame is shown, four times as large, below its caption.
     top = still.shape[0] - 4 * 120
     for x, y in np.round((found["landmarks"][2] + 0.5) * 4 - 0.5).astype(int) + [0, top]:
-        np.testing.assert_allclose(still[y, x], report.PREDICTED_RGB, atol=2)
+        np.testing.assert_allclose(still[y, x], PREDICTED_RGB, atol=2)
     assert VideoReader(clip.with_name("out.mp4")).fps == 12.5
 
 

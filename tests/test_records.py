@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from ldeq_jax import records
+from ldeq_jax.report import records
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -51,4 +51,8 @@ def test_nothing_writes_json_by_another_way():
     files += [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "datasets").rglob("*.py")]
     found = {str(f.relative_to(ROOT)) for f in files if "json.dump" in f.read_text("utf-8")}
     # The others write nothing: one compares in memory, one shows an example.
-    assert found == {"ldeq_jax/records.py", "ldeq_jax/checkpoints.py", "ldeq_jax/schema.py"}
+    assert found == {
+        "ldeq_jax/report/records.py",
+        "ldeq_jax/training/checkpoints.py",
+        "ldeq_jax/face/schema.py",
+    }

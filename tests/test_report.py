@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from ldeq_jax import report
-from ldeq_jax.schema import Contour, LandmarkSchema
+from ldeq_jax.face.schema import Contour, LandmarkSchema
+from ldeq_jax.report import draw, tables
+from ldeq_jax.report import plots as report
 
 # Two eyes, joined by a line, and a nose that no contour touches.
 SCHEMA = LandmarkSchema(
@@ -32,58 +33,58 @@ def drawn(image, plain):
 
 @pytest.mark.parametrize("scale", [1, 2, 5])
 def test_a_point_is_drawn_where_its_pixel_went(scale):
-    plain = report.draw_landmarks(grey(), np.full((3, 2), np.nan), SCHEMA, scale=scale)
+    plain = draw.draw_landmarks(grey(), np.full((3, 2), np.nan), SCHEMA, scale=scale)
     assert plain.shape == (24 * scale, 30 * scale, 3) and (plain == 90).all()
     alone = np.full((3, 2), np.nan)
     alone[2] = POINTS[2]
-    rows, columns = np.nonzero(drawn(report.draw_landmarks(grey(), alone, SCHEMA, None, scale), 90))
+    rows, columns = np.nonzero(drawn(draw.draw_landmarks(grey(), alone, SCHEMA, None, scale), 90))
     centre = (POINTS[2] + 0.5) * scale - 0.5
     np.testing.assert_allclose([columns.mean(), rows.mean()], centre, atol=0.51)
     assert np.ptp(columns) <= 2 * scale + 2
 
 
 def test_contours_join_their_points_and_no_others():
-    picture = drawn(report.draw_landmarks(grey(), POINTS, SCHEMA), 90)
+    picture = drawn(draw.draw_landmarks(grey(), POINTS, SCHEMA), 90)
     assert picture[8, 6:23].all()
     assert not picture[13, :].any()
 
 
 def test_the_prediction_covers_the_reference_and_the_image_is_left_alone():
     image = grey()
-    both = report.draw_landmarks(image, POINTS, SCHEMA, target=POINTS + [0.0, 4.0])
+    both = draw.draw_landmarks(image, POINTS, SCHEMA, target=POINTS + [0.0, 4.0])
     assert (image == 90).all()
-    assert tuple(both[18, 14]) == report.PREDICTED_RGB
-    assert tuple(both[22, 14]) == report.TARGET_RGB
-    same = report.draw_landmarks(image, POINTS, SCHEMA, target=POINTS)
-    assert tuple(same[18, 14]) == report.PREDICTED_RGB
+    assert tuple(both[18, 14]) == draw.PREDICTED_RGB
+    assert tuple(both[22, 14]) == draw.TARGET_RGB
+    same = draw.draw_landmarks(image, POINTS, SCHEMA, target=POINTS)
+    assert tuple(same[18, 14]) == draw.PREDICTED_RGB
 
 
 def test_points_outside_the_image_and_nan_are_harmless():
     wild = np.array([[np.nan, 3.0], [-1e30, 1e30], [500.0, -20.0]])
-    assert (report.draw_landmarks(grey(), wild, SCHEMA) == 90).all()
+    assert (draw.draw_landmarks(grey(), wild, SCHEMA) == 90).all()
 
 
 def test_points_of_another_schema_are_refused():
     with pytest.raises(ValueError, match="three has 3 landmarks"):
-        report.draw_landmarks(grey(), np.zeros((68, 2)), SCHEMA)
+        draw.draw_landmarks(grey(), np.zeros((68, 2)), SCHEMA)
 
 
 def test_contact_sheet_has_a_rimmed_tile_for_each_image():
     images, points = [grey()] * 5, [POINTS] * 5
-    sheet = report.contact_sheet(images, points, SCHEMA, columns=3, scale=2)
+    sheet = draw.contact_sheet(images, points, SCHEMA, columns=3, scale=2)
     height, width = 2 * 24 + 2, 2 * 30 + 2
     assert sheet.shape == (2 * height, 3 * width, 3) and sheet.dtype == np.uint8
-    tile = report.draw_landmarks(images[0], points[0], SCHEMA, scale=2)
+    tile = draw.draw_landmarks(images[0], points[0], SCHEMA, scale=2)
     np.testing.assert_array_equal(sheet[height + 1 : -1, width + 1 : 2 * width - 1], tile)
     assert (sheet[height:, 2 * width :] == 255).all()
     assert (sheet[height - 1] == 255).all() and (sheet[:, width] == 255).all()
 
 
 def test_contact_sheet_is_no_wider_than_its_images():
-    sheet = report.contact_sheet([grey()] * 2, [POINTS] * 2, SCHEMA, columns=8, scale=1)
+    sheet = draw.contact_sheet([grey()] * 2, [POINTS] * 2, SCHEMA, columns=8, scale=1)
     assert sheet.shape == (26, 2 * 32, 3)
     with pytest.raises(ValueError, match="cannot tile 0 images"):
-        report.contact_sheet([], [], SCHEMA)
+        draw.contact_sheet([], [], SCHEMA)
 
 
 def test_the_gallery_asks_for_the_faces_it_shows_alone(tmp_path):
@@ -149,12 +150,12 @@ def test_markdown_table():
         {"subset": "full", "faces": 2500, "NME %": 3.947, "AUC10": "0.621"},
         {"subset": "pose", "faces": 326, "NME %": np.float64(6.859), "AUC10": "0.4"},
     ]
-    assert report.markdown_table(rows) == (
+    assert tables.markdown_table(rows) == (
         "| subset | faces | NME % | AUC10 |\n"
         "| ------ | ----: | ----: | ----- |\n"
         "| full   |  2500 |  3.95 | 0.621 |\n"
         "| pose   |   326 |  6.86 | 0.4   |\n"
     )
-    assert report.markdown_table([]) == ""
+    assert tables.markdown_table([]) == ""
     with pytest.raises(ValueError, match="row 1 of the table"):
-        report.markdown_table([{"a": 1}, {"b": 1}])
+        tables.markdown_table([{"a": 1}, {"b": 1}])

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ldeq_jax import heatmap, rwr
-from ldeq_jax.model import LDEQ, ModelConfig, equation, inject, normalise_image
-from ldeq_jax.solver import SolverConfig
+from ldeq_jax.deq.solver import SolverConfig
+from ldeq_jax.model import heatmap, rwr
+from ldeq_jax.model.ldeq import LDEQ, ModelConfig, equation, inject, normalise_image
 
 K, SIZE, FRAMES = 5, 32, 6
 MODEL = ModelConfig(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from ldeq_jax import schema
+from ldeq_jax.face import schema
 
 # Mean shapes of real faces (Procrustes), the outer eye corners at (-0.5, 0) and (0.5, 0).
 SHAPES = json.loads((pathlib.Path(__file__).parent / "goldens" / "mean_shapes.json").read_text())

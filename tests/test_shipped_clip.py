@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from ldeq_jax import checkpoints, metrics
-from ldeq_jax.schema import IBUG_68
-from ldeq_jax.tracking import FaceTracker, follow
+from ldeq_jax import weights
+from ldeq_jax.face import metrics
+from ldeq_jax.face.schema import IBUG_68
+from ldeq_jax.inference.tracker import FaceTracker, follow
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +50,7 @@ def box():
 
 @pytest.fixture(scope="module")
 def trackers():
-    config, variables, _ = checkpoints.load_model(ROOT / "checkpoints" / "ibug_300w_video")
+    config, variables, _ = weights.load_model(ROOT / "checkpoints" / "ibug_300w_video")
     return {
         "alone": FaceTracker(config, variables, None),
         "RwR": FaceTracker(config, variables, config.rwr),

@@ -7,13 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ldeq_jax.solver import (
-    SolverConfig,
-    _solve_systems,
-    fixed_point,
-    jacobian_penalty,
-    spectral_radius,
-)
+from ldeq_jax.deq.diagnostics import jacobian_penalty, spectral_radius
+from ldeq_jax.deq.solver import SolverConfig, _solve_systems, fixed_point
 
 METHODS = ("picard", "anderson", "broyden")
 pytestmark = pytest.mark.usefixtures("x64")

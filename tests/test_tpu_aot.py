@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import tpu_aot
-from ldeq_jax.training import divided, make_mesh, replicated
+from ldeq_jax.mesh import divided, make_mesh, replicated
 
 
 def test_cost_of_open_and_nested_loops_is_that_of_their_steps():

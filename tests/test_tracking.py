@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from test_inference import CONFIG
 
-from ldeq_jax import tracking
-from ldeq_jax.inference import check_boxes
-from ldeq_jax.rwr import RwRConfig
-from ldeq_jax.tracking import FaceTracker, face_box, follow, movement
+from ldeq_jax.inference import tracker as tracking
+from ldeq_jax.inference.pictures import check_boxes
+from ldeq_jax.inference.tracker import FaceTracker, face_box, follow, movement
+from ldeq_jax.model.rwr import RwRConfig
 
 SIDE = 20
 NAN = np.full(4, np.nan)

@@ -19,14 +19,18 @@ import pytest
 import sample_faces
 
 import train
-from ldeq_jax import inference, training
-from ldeq_jax.checkpoints import Checkpoints, load_model
-from ldeq_jax.config import Config, from_mapping
-from ldeq_jax.data import LandmarkBatch
-from ldeq_jax.model import ModelConfig
-from ldeq_jax.schema import IBUG_68
-from ldeq_jax.solver import SolverConfig
-from ldeq_jax.training import OptimizerConfig, TrainConfig
+from ldeq_jax.config import Config, OptimizerConfig, TrainConfig, from_mapping
+from ldeq_jax.data.faces import LandmarkBatch
+from ldeq_jax.deq.solver import SolverConfig
+from ldeq_jax.face.schema import IBUG_68
+from ldeq_jax.inference import pictures as inference
+from ldeq_jax.mesh import make_mesh, to_devices
+from ldeq_jax.model.ldeq import ModelConfig
+from ldeq_jax.training import step as training
+from ldeq_jax.training.checkpoints import Checkpoints
+from ldeq_jax.training.optimizer import make_optimizer, make_schedule
+from ldeq_jax.training.state import create_state, with_weights
+from ldeq_jax.weights import load_model
 
 ROOT = Path(__file__).parent.parent
 STEPS = 40
@@ -35,7 +39,7 @@ STEPS = 40
 
 
 def rates(num_steps, **fields):
-    schedule = training.make_schedule(OptimizerConfig(learning_rate=0.3, **fields), num_steps)
+    schedule = make_schedule(OptimizerConfig(learning_rate=0.3, **fields), num_steps)
     return np.array([schedule(step) for step in range(num_steps + 1)])
 
 
@@ -60,7 +64,7 @@ def test_the_rate_drops_at_the_steps_that_it_should(warmup_steps):
 def updates(params, gradient, **fields):
     """First update at learning rate 1."""
     config = OptimizerConfig(learning_rate=1.0, decay="none", **fields)
-    optimizer = training.make_optimizer(config, 10)
+    optimizer = make_optimizer(config, 10)
     return optimizer.update(gradient, optimizer.init(params), params)[0]
 
 
@@ -68,7 +72,7 @@ def updates(params, gradient, **fields):
 def test_the_gradient_is_clipped_before_the_moments(clip):
     params, gradient = jnp.zeros(2), jnp.array([-3.0, 4.0])
     config = OptimizerConfig(decay="none", clip=clip, clip_at=2.0)
-    optimizer = training.make_optimizer(config, 10)
+    optimizer = make_optimizer(config, 10)
     _, state = optimizer.update(gradient, optimizer.init(params), params)
     clipped = {"value": [-2.0, 2.0], "norm": [-1.2, 1.6], "none": [-3.0, 4.0]}[clip]
     first_moment = optax.tree.get(state, "mu")
@@ -121,15 +125,15 @@ class Run:
     """A compiled step on a mesh."""
 
     def __init__(self, devices):
-        self.mesh = training.make_mesh(4, devices)
-        self.state = training.create_state(MODEL, OPTIMIZER, TRAIN, self.mesh)
+        self.mesh = make_mesh(4, devices)
+        self.state = create_state(MODEL, OPTIMIZER, TRAIN, self.mesh)
         function = training.make_train_step(MODEL, OPTIMIZER, TRAIN, IBUG_68.eye_corners, self.mesh)
-        lowered = function.lower(self.state, training.to_devices(self.mesh, make_batch()))
+        lowered = function.lower(self.state, to_devices(self.mesh, make_batch()))
         self.function = lowered.compile(compiler_options=QUICKLY)
 
     def __call__(self, state, batch):
         state = jax.tree.map(jnp.copy, state)  # the step consumes it
-        return jax.device_get(self.function(state, training.to_devices(self.mesh, batch)))
+        return jax.device_get(self.function(state, to_devices(self.mesh, batch)))
 
 
 @pytest.fixture(scope="module")
@@ -167,14 +171,14 @@ def test_devices_change_nothing_beyond_rounding(one, two):
 
 
 def test_each_device_has_its_rows(two):
-    image = training.to_devices(two.mesh, make_batch()).image
+    image = to_devices(two.mesh, make_batch()).image
     assert [shard.data.shape[0] for shard in image.addressable_shards] == [2, 2]
     np.testing.assert_array_equal(image, make_batch().image)
 
 
 def test_devices_must_divide_the_batch():
     with pytest.raises(ValueError, match="a batch of 5 cannot be divided over 2 devices"):
-        training.make_mesh(5)
+        make_mesh(5)
 
 
 def test_the_average_follows_its_recursion(two):
@@ -280,9 +284,9 @@ def test_what_the_spread_exceeds_its_target_by_is_a_part_of_the_loss(two):
     costly = dataclasses.replace(TRAIN, spread_weight=0.7, spread_target=target)
     arguments = MODEL, OPTIMIZER, costly, IBUG_68.eye_corners, two.mesh
     step = training.make_train_step(*arguments)
-    lowered = step.lower(two.state, training.to_devices(two.mesh, make_batch()))
+    lowered = step.lower(two.state, to_devices(two.mesh, make_batch()))
     state = jax.tree.map(jnp.copy, two.state)
-    batch = training.to_devices(two.mesh, make_batch())
+    batch = to_devices(two.mesh, make_batch())
     _, measured = lowered.compile(compiler_options=QUICKLY)(state, batch)
     # Heatmaps of random weights are all broader than that.
     excess = float(plain["spread"]) / 100 - target
@@ -292,7 +296,7 @@ def test_what_the_spread_exceeds_its_target_by_is_a_part_of_the_loss(two):
 def test_a_run_may_start_from_weights(two):
     given, _ = two(two.state, make_batch())
     variables = {"params": given.params, "batch_stats": given.batch_stats}
-    state = training.with_weights(two.state, variables)
+    state = with_weights(two.state, variables)
     for fresh, expected in (
         (state.params, given.params),
         (state.ema, given.params),
@@ -302,10 +306,10 @@ def test_a_run_may_start_from_weights(two):
         jax.tree.map(np.testing.assert_array_equal, fresh, expected)
     assert state.step == 0
     with pytest.raises(ValueError, match="start_from: a model of other layers"):
-        training.with_weights(two.state, {"params": given.params["map"]})
+        with_weights(two.state, {"params": given.params["map"]})
     wider = jax.tree.map(lambda a: np.zeros((*a.shape[:-1], a.shape[-1] + 1)), variables)
     with pytest.raises(ValueError, match="start_from: a weight of shape"):
-        training.with_weights(two.state, wider)
+        with_weights(two.state, wider)
 
 
 # The command line ---------------------------------------------------------------------------------
@@ -414,8 +418,8 @@ def read_config(place, **changes):
 
 
 def final_state(config, workdir):
-    mesh = training.make_mesh(4, jax.devices()[:1])
-    fresh = training.create_state(config.model, config.optimizer, config.train, mesh)
+    mesh = make_mesh(4, jax.devices()[:1])
+    fresh = create_state(config.model, config.optimizer, config.train, mesh)
     with Checkpoints(workdir, config) as saved:
         return jax.device_get(saved.restore(fresh))
 

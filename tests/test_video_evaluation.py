@@ -12,15 +12,17 @@ import tensorflow_datasets as tfds
 from test_inference import MODEL
 from test_videos import POINTS, ToyVideos, clip
 
-from ldeq_jax import metrics, video_comparison, video_evaluation
 from ldeq_jax.config import Config
-from ldeq_jax.data import DataConfig
-from ldeq_jax.filters import FILTERS, smooth
-from ldeq_jax.rwr import RwRConfig
-from ldeq_jax.schema import LandmarkSchema
-from ldeq_jax.video_evaluation import ALONE, LAGS, Comparison, Labels, Scores, Setting, Split
-from ldeq_jax.video_inference import Track
-from ldeq_jax.videos import video_chunks
+from ldeq_jax.data.config import DataConfig
+from ldeq_jax.data.videos import video_chunks
+from ldeq_jax.evaluation import compare as video_comparison
+from ldeq_jax.evaluation import videos as video_evaluation
+from ldeq_jax.evaluation.videos import ALONE, LAGS, Comparison, Labels, Scores, Setting, Split
+from ldeq_jax.face import metrics
+from ldeq_jax.face.filters import FILTERS, smooth
+from ldeq_jax.face.schema import LandmarkSchema
+from ldeq_jax.inference.videos import Track
+from ldeq_jax.model.rwr import RwRConfig
 
 SCHEMA = LandmarkSchema(
     name="own_7",

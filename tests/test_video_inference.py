@@ -12,13 +12,17 @@ import pytest
 from test_inference import MODEL as SHORT
 from test_inference import random_state
 
-from ldeq_jax import geometry, inference, rwr, video_inference
 from ldeq_jax.config import Config
-from ldeq_jax.data import DataConfig, face_crop
-from ldeq_jax.model import LDEQ, normalise_image
-from ldeq_jax.rwr import RwRConfig
-from ldeq_jax.video_inference import Clock, Track, VideoPredictor, compare
-from ldeq_jax.videos import VideoBatch
+from ldeq_jax.data.config import DataConfig
+from ldeq_jax.data.faces import face_crop
+from ldeq_jax.data.videos import VideoBatch
+from ldeq_jax.face import geometry
+from ldeq_jax.inference import pictures as inference
+from ldeq_jax.inference import videos as video_inference
+from ldeq_jax.inference.videos import Clock, Track, VideoPredictor, compare
+from ldeq_jax.model import rwr
+from ldeq_jax.model.ldeq import LDEQ, normalise_image
+from ldeq_jax.model.rwr import RwRConfig
 
 MODEL = dataclasses.replace(SHORT, temperature=2.0)
 SIZE, K = MODEL.image_size, MODEL.num_landmarks

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from ldeq_jax import geometry
-from ldeq_jax.data import DataConfig, FaceSource
-from ldeq_jax.videos import VideoBatch, VideoSource, video_chunks
+from ldeq_jax.data.config import DataConfig
+from ldeq_jax.data.sources import FaceSource, VideoSource
+from ldeq_jax.data.videos import VideoBatch, video_chunks
+from ldeq_jax.face import geometry
 
 HEIGHT, WIDTH, SIZE, POINTS = 72, 96, 32, 7
 LENGTHS = {"a": 5, "b": 12, "c": 9, "d": 1, "e": 12, "f": 7, "g": 3}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ldeq_jax import convolution, winograd
+from ldeq_jax.model import convolution, winograd
 
 SIZES = [3, 5]
 WIDE = 128  # channels from which Conv uses it on a CPU

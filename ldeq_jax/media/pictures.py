@@ -383,3 +383,45 @@ def _pixels(picture: Image.Image, upright: bool) -> np.ndarray:
             "says what is white: save it with 8 or 16 bits"
         )
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def check_picture(picture: np.ndarray) -> None:
+    """Refuses what is no RGB picture, such as the None of a picture that OpenCV could not read.
+
+    Raises:
+        TypeError: no array, or of another type than uint8 or floating.
+        ValueError: another shape than (H, W, 3), or floating values outside [0, 1].
+    """
+    if not hasattr(picture, "ndim"):
+        raise TypeError(
+            "the picture must be an array (H, W, 3) in RGB, not "
+            f"{type(picture).__name__}: read it first, for instance by "
+            "ldeq_jax.media.pictures.read_picture(path)"
+        )
+    if picture.ndim != 3 or picture.shape[-1] != 3:
+        raise ValueError(
+            f"the picture must be (H, W, 3) in RGB, not {picture.shape}; repeat a grey one for "
+            "each colour"
+        )
+    check_images(picture[None])
+
+
+def check_images(image: np.ndarray) -> None:
+    """Refuses what is no batch of RGB images, before it turns into wrong landmarks.
+
+    Raises:
+        TypeError: another type than uint8 or floating.
+        ValueError: another shape, or floating values outside [0, 1].
+    """
+    if image.ndim != 4 or image.shape[-1] != 3:
+        raise ValueError(f"images must be (B, H, W, 3), not {image.shape}")
+    if image.dtype == np.uint8:
+        return
+    if not np.issubdtype(image.dtype, np.floating):
+        raise TypeError(f"images must be uint8 (0..255) or floating (0..1), not {image.dtype}")
+    low, high = float(np.min(image)), float(np.max(image))
+    if not (0 <= low and high <= 1):
+        raise ValueError(
+            f"floating images must lie in [0, 1], these span [{low:g}, {high:g}]: pass uint8 for "
+            "0..255, and do not normalise them, the model does"
+        )

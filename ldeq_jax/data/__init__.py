@@ -1,0 +1,1 @@
+"""Faces and videos of the data sets as batches."""

@@ -1,0 +1,243 @@
+"""From a data set on disk to batches of faces: TFDS source, grain pipeline.
+
+Data sets are the ones that ``datasets/build.py`` writes; TensorFlow is not needed to read them.
+Pictures stay uint8 up to the device, a quarter of the bytes of float32; the model scales and
+normalises them there.
+"""
+
+import functools
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from ldeq_jax.data.augment import AugmentConfig, augment_face
+from ldeq_jax.data.config import DataConfig
+from ldeq_jax.data.sources import FaceSource
+from ldeq_jax.data.workers import in_workers
+from ldeq_jax.face import geometry
+from ldeq_jax.face.schema import get_schema
+
+
+class LandmarkBatch(NamedTuple):
+    """B faces. A plain pytree of NumPy arrays.
+
+    Attributes:
+        image: (B, H, W, 3) uint8 RGB crops.
+        landmarks: (B, K, 2) float32, normalised crop coordinates ``x_crop / H``; some may lie
+            outside [0, 1).
+        mask: (B,) bool, True for faces that count. The others repeat some face, so that everything
+            computed from them is finite.
+        frame_from_crop: (B, 3, 3) float32, from crop pixels to pixels of the original picture.
+        index: (B,) int32, number of the face in its split, -1 where mask is False.
+    """
+
+    image: np.ndarray
+    landmarks: np.ndarray
+    mask: np.ndarray
+    frame_from_crop: np.ndarray
+    index: np.ndarray
+
+
+def train_iterator(
+    config: DataConfig,
+    augment: AugmentConfig | None,
+    image_size: int,
+    *,
+    shard_index: int = 0,
+    shard_count: int = 1,
+    first_batch: int = 0,
+) -> grain.DatasetIterator[LandmarkBatch]:
+    """Batches for training, without end: every epoch holds each face once, in an order of its own.
+
+    What a face looks like depends on the seed, the epoch and its place in the order alone: not on
+    the number of workers, and the shards together yield what one shard would. Batches run on
+    across epochs, so none is short.
+
+    To resume, either call again with ``first_batch`` (the number of batches taken so far; workers
+    and shards may differ then), or keep ``get_state()``, a dict that JSON can hold, for
+    ``set_state()`` of an iterator with the same number of workers. Call ``close()`` in the end to
+    stop the workers early.
+
+    Args:
+        config: faces, crop, batch.
+        augment: how to vary them; None for plain crops.
+        image_size: side of the crops, pixels.
+        shard_index: which part of each batch to load, 0 ... shard_count - 1.
+        shard_count: number of parts (processes of a multi-host run).
+        first_batch: number of batches to skip, at no cost.
+
+    Returns:
+        Iterator over LandmarkBatch of ``batch_size // shard_count`` rows.
+
+    Raises:
+        FileNotFoundError: the data set has not been built.
+        ValueError: no such split, or the batch cannot be divided by the shards. While iterating:
+            a face cannot be read or cropped; the message names it.
+    """
+    reader = _FaceReader(config, config.train_split, augment, image_size)
+    rows = grain.MapDataset.range(len(reader.source)).seed(config.seed).shuffle().repeat()
+    # Random numbers are drawn by place in the order, thus before the order is divided.
+    rows = rows.random_map(reader)[first_batch * config.batch_size :]
+    return iter(_batches(rows, config, shard_index, shard_count))
+
+
+def eval_batches(
+    config: DataConfig,
+    split: str,
+    image_size: int,
+    *,
+    shard_index: int = 0,
+    shard_count: int = 1,
+) -> grain.IterDataset[LandmarkBatch]:
+    """Batches of plain crops, each face of a split once and in order.
+
+    Faces that no error can be measured of are masked: those whose eye corners coincide, and those
+    that cannot be cropped for labels or a box without a size. The last batch is filled up with
+    masked rows. Every shard yields the same number of batches,
+    ``ceil(faces / batch_size)``; shard s has the rows s, s + shard_count, ... of each.
+
+    Args:
+        config: faces, crop, batch; ``train_split`` and ``eval_split`` are not looked at.
+        split: which faces, ``config.eval_split`` as a rule.
+        image_size: side of the crops, pixels.
+        shard_index: which part of each batch to load, 0 ... shard_count - 1.
+        shard_count: number of parts.
+
+    Returns:
+        Iterable over LandmarkBatch of ``batch_size // shard_count`` rows; each loop starts anew.
+
+    Raises:
+        FileNotFoundError: the data set has not been built.
+        ValueError: like ``train_iterator``, but a face that cannot be cropped; or no error can be
+            measured of any face.
+    """
+    reader = _EvaluationReader(config, split, None, image_size)
+    padded = -(-len(reader.source) // config.batch_size) * config.batch_size
+    rows = grain.MapDataset.range(padded).seed(0).random_map(reader)
+    return _batches(rows, config, shard_index, shard_count)
+
+
+class _FaceReader:
+    """Makes one row, a LandmarkBatch without the axis B, of the number of a face."""
+
+    def __init__(self, config, split, augment, image_size):
+        self.source = FaceSource(config.name, split, config.data_dir)
+        self.config, self.augment, self.image_size = config, augment, image_size
+        schema = config.schema or self.source.schema
+        self.schema = get_schema(schema)
+
+    def __call__(self, index, rng):
+        face = self.source[index]
+        image, landmarks, size = face["image"], face["landmarks"], self.image_size
+        try:
+            crop_from_frame = face_crop(self.config, size, image, face["box"], landmarks)
+            if landmarks.shape != (self.schema.num_landmarks, 2):
+                raise ValueError(f"landmarks {landmarks.shape} do not fit {self.schema.name}")
+        except ValueError as error:
+            raise ValueError(
+                f"face {index} of {self.source.where}, {face['name']}: {error}"
+            ) from error
+        if self.augment is None:
+            crop = geometry.warp(image, crop_from_frame, size)
+            points = geometry.transform_points(crop_from_frame, landmarks)
+        else:
+            crop, points, crop_from_frame = augment_face(
+                image,
+                landmarks,
+                crop_from_frame,
+                rng,
+                config=self.augment,
+                schema=self.schema,
+                size=size,
+            )
+        return LandmarkBatch(
+            image=crop,
+            landmarks=(points / size).astype(np.float32),
+            mask=np.True_,
+            frame_from_crop=geometry.inverse(crop_from_frame).astype(np.float32),
+            index=np.int32(index),
+        )
+
+
+class _EvaluationReader(_FaceReader):
+    """Makes masked rows of faces that no error can be measured of, and beyond the last face."""
+
+    def __call__(self, index, rng):
+        if index < len(self.source) and self._has_size(index):
+            return super().__call__(index, rng)
+        return self._masked
+
+    @functools.cached_property
+    def _masked(self):
+        """A row that does not count, made of the first face that does."""
+        for index in range(len(self.source)):
+            if self._has_size(index):
+                row = super().__call__(index, None)
+                return row._replace(mask=np.False_, index=np.int32(-1))
+        raise ValueError(
+            f"no error can be measured of any face of {self.source.where}: their eye corners "
+            "coincide, or their labels or boxes have no size"
+        )
+
+    def _has_size(self, index):
+        face = self.source.annotation(index)
+        if len(face["landmarks"]) != self.schema.num_landmarks:
+            return True  # and refused, once it is cropped
+        left, right = face["landmarks"][list(self.schema.eye_corners)]
+        try:
+            if self.config.crop != "none":
+                face_crop(self.config, self.image_size, None, face["box"], face["landmarks"])
+        except ValueError:
+            return False
+        return (left != right).any()
+
+
+def face_crop(
+    config: DataConfig, size: int, image: np.ndarray, box: np.ndarray, landmarks: np.ndarray
+) -> np.ndarray:
+    """The crop of a labelled face, as ``config.crop`` and ``config.crop_scale`` say.
+
+    Args:
+        config: the rule.
+        size: side of the crop, pixels.
+        image: (H, W, ...) the picture or frame.
+        box: (4,) x1 y1 x2 y2, picture pixels.
+        landmarks: (K, 2) picture pixels.
+
+    Returns:
+        (3, 3) float64 ``crop_from_frame``.
+
+    Raises:
+        ValueError: what the rule looks at is not finite or has no size.
+    """
+    if config.crop == "box":
+        return geometry.crop_from_box(box, size, config.crop_scale)
+    if config.crop == "none":
+        return geometry.crop_whole(image.shape[1], image.shape[0], size)
+    extent = box.reshape(2, 2) if config.crop == "extent" else landmarks
+    return geometry.crop_from_landmarks(extent, size, config.crop_scale)
+
+
+def shard_rows(config: DataConfig, shard_index: int, shard_count: int) -> slice:
+    """The rows of each batch that a shard loads: s, s + shard_count, ...
+
+    Raises:
+        ValueError: the batch cannot be divided by the shards, or there is no such shard.
+    """
+    if config.batch_size % shard_count or not 0 <= shard_index < shard_count:
+        raise ValueError(
+            f"shard {shard_index} of {shard_count}: a batch of {config.batch_size} must divide "
+            "evenly, and shards count from 0"
+        )
+    return slice(shard_index, None, shard_count)
+
+
+def _batches(rows, config, shard_index, shard_count):
+    rows = rows[shard_rows(config, shard_index, shard_count)]
+    batches = rows.batch(config.batch_size // shard_count)
+    if not config.num_workers:
+        return batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
+    # A worker needs no threads: the processes are what runs side by side.
+    alone = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    return in_workers(batches.to_iter_dataset(alone), config, ahead=2)

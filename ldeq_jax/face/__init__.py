@@ -1,0 +1,1 @@
+"""Faces as numbers: geometry, schemas, crops, metrics and filters; needs no jax."""

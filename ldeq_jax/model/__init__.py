@@ -1,0 +1,1 @@
+"""The landmark network: hourglass map, equilibrium, heatmaps, losses, recurrence on video."""

@@ -1,0 +1,256 @@
+"""LDEQ: stem, equilibrium of the map, landmarks read from it (Micaelli et al. 2023, sec. 3)."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from ldeq_jax.deq.diagnostics import jacobian_penalty
+from ldeq_jax.deq.solver import Gradient, Map, SolveInfo, SolverConfig, fixed_point
+from ldeq_jax.model import heatmap
+from ldeq_jax.model.hourglass import HourglassMap, Norm, Stem
+
+Theta = tuple[Any, jax.Array]
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_DEVIATION = (0.229, 0.224, 0.225)
+_RELEASED = SolverConfig(method="anderson", ridge=1e-4, ridge_scale="absolute")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Sizes of an LDEQ and how its equilibrium is found; by default the released WFLW model's.
+
+    Attributes:
+        num_landmarks: K; 0 in a run's config means as many as the schema has.
+        image_size: side of the square crop in pixels, divisible by `4 * 2**depth`.
+        injection_width: channels of the injection x.
+        base_width: channels of the hourglass at its finest level.
+        width_increment: channels added at each coarser level.
+        depth: number of times the hourglass halves the resolution.
+        residual_kernel: kernel size of its residual units.
+        groups: groups of the group norms.
+        temperature: sharpness beta of the heatmaps.
+        learn_temperature: train it.
+        readout_offset: what a heatmap's first column and row stand for, in heatmap pixels: 0 as
+            released, or 0.375, the centre of the 4 x 4 pixels of the crop that it covers. Training
+            gets used to either, a trained model to no other.
+        stem_norm: "batch" as released, or "group".
+        dtype: precision policy. "float32"; "bfloat16": convolutions and products, while parameters,
+            statistics of norms, logits, solver and readout stay in float32; or "float64".
+        forward: solver of the equilibrium.
+        backward: solver of the adjoint equation, for the implicit gradient.
+        gradient: "implicit", "one_step", "phantom" or "unrolled".
+        remat: keep none of the map's inner activations for the gradient, but compute them again
+            when they are needed. It saves "unrolled" most of its memory, at the cost of time;
+            "implicit" keeps those of one evaluation alone and gains nothing.
+    """
+
+    num_landmarks: int = 98
+    image_size: int = 256
+    injection_width: int = 264
+    base_width: int = 264
+    width_increment: int = 24
+    depth: int = 4
+    residual_kernel: int = 5
+    groups: int = 8
+    temperature: float = 0.3
+    learn_temperature: bool = False
+    readout_offset: float = 0.0
+    stem_norm: Norm = "batch"
+    dtype: str = "float32"
+    forward: SolverConfig = _RELEASED
+    backward: SolverConfig = _RELEASED
+    gradient: Gradient = "implicit"
+    remat: bool = False
+
+    @property
+    def heatmap_size(self) -> int:
+        """Side of the heatmaps, a quarter of the image's."""
+        return self.image_size // 4
+
+    def __post_init__(self) -> None:
+        if self.image_size % (4 * 2**self.depth):
+            raise ValueError(
+                f"image_size {self.image_size} is not divisible by {4 * 2**self.depth}, "
+                f"which depth {self.depth} needs"
+            )
+        if not 0 <= self.readout_offset < 1:
+            raise ValueError(f"readout_offset must be in [0, 1), not {self.readout_offset}")
+        for name in ("base_width", "width_increment"):
+            if getattr(self, name) % self.groups:
+                raise ValueError(
+                    f"{name} {getattr(self, name)} is not divisible by {self.groups} groups"
+                )
+
+
+@flax.struct.dataclass
+class Prediction:
+    """What the model says of a batch of crops.
+
+    Attributes:
+        landmarks: (B, K, 2) x then y, normalised crop coordinates in [0, (h - 1) / h], plus the
+            readout offset.
+        spread: (B, K) standard deviation of each heatmap in the same unit: its uncertainty.
+        state: (B, h, w, K) equilibrium heatmaps z*, at least float32.
+        info: SolveInfo, every field (B,).
+    """
+
+    landmarks: jax.Array
+    spread: jax.Array
+    state: jax.Array
+    info: SolveInfo
+
+
+def normalise_image(image: jax.Array) -> jax.Array:
+    """RGB image to the model's input: scaled to [0, 1], ImageNet mean and deviation removed.
+
+    Args:
+        image: (..., H, W, 3) RGB; uint8 in 0..255, or floating in [0, 1].
+
+    Returns:
+        (..., H, W, 3), float32 for uint8 input, else the input's type.
+
+    Raises:
+        TypeError: another type. The range of floating images is not checked, as values are traced;
+            `ldeq_jax.inference.pictures` checks it.
+    """
+    if image.dtype == jnp.uint8:
+        image = image.astype(jnp.float32) / 255
+    elif not jnp.issubdtype(image.dtype, jnp.floating):
+        raise TypeError(f"images must be uint8 (0..255) or floating (0..1), not {image.dtype}")
+    per_channel = (1,) * (image.ndim - 1) + (3,)
+    mean = jnp.asarray(IMAGE_MEAN, image.dtype).reshape(per_channel)
+    return (image - mean) / jnp.asarray(IMAGE_DEVIATION, image.dtype).reshape(per_channel)
+
+
+class LDEQ(nn.Module):
+    """Landmark deep equilibrium model."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        image: jax.Array,
+        *,
+        train: bool = False,
+        z0: jax.Array | None = None,
+        budget: jax.Array | int | None = None,
+        trace: bool = False,
+        jacobian_key: jax.Array | None = None,
+    ) -> Prediction:
+        """Finds the landmarks of a batch of crops.
+
+        Args:
+            image: (B, H, W, 3) as made by `normalise_image`, H = W = config.image_size.
+            train: use and update batch statistics (of a BatchNorm stem).
+            z0: (B, h, w, K) initial state; zeros when None.
+            budget: () or (B,) traced iteration budget, clipped to config.forward.max_steps.
+            trace: keep the residual of every iteration in `info`.
+            jacobian_key: random key; when given, an estimate of `||df/dz||_F^2` per state element
+                at the solution is sown as (B,) into the collection "losses".
+
+        Returns:
+            Prediction.
+
+        Raises:
+            ValueError: the image has another size or layout.
+        """
+        c = self.config
+        if image.ndim != 4 or image.shape[1:] != (c.image_size, c.image_size, 3):
+            raise ValueError(
+                f"images must be (B, {c.image_size}, {c.image_size}, 3), not {image.shape}"
+            )
+        dtype = jnp.dtype(c.dtype)
+        x = _stem(c, name="stem")(image, train)
+
+        shape = (image.shape[0], c.heatmap_size, c.heatmap_size, c.num_landmarks)
+        if z0 is None:
+            z0 = jnp.zeros(shape, jnp.promote_types(dtype, jnp.float32))
+        map_module = hourglass_map(c)
+        # The map's parameters are held as one tree and applied functionally, because the solver
+        # differentiates f(theta, z) by hand and f must not close over the module's scope.
+        params = self.param("map", lambda rng: map_module.init(rng, z0, x)["params"])
+        theta = params, map_module.apply({"params": params}, x, method="inject")
+        f = equation(c)
+        f = jax.checkpoint(f) if c.remat else f
+
+        z, info = fixed_point(
+            f,
+            theta,
+            z0,
+            forward=c.forward,
+            backward=c.backward,
+            gradient=c.gradient,
+            budget=budget,
+            trace=trace,
+        )
+        if jacobian_key is not None:
+            penalty = jacobian_penalty(f, theta, jax.lax.stop_gradient(z), jacobian_key)
+            self.sow("losses", "jacobian", penalty / z[0].size)
+        landmarks, spread = heatmap.soft_argmax(z, c.readout_offset)
+        return Prediction(landmarks=landmarks, spread=spread, state=z, info=info)
+
+
+def variable_shapes(config: ModelConfig) -> dict[str, Any]:
+    """The variables of a model as shapes and types, without computing any.
+
+    Floating numbers are of the model's precision, at least float32.
+    """
+    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), config.dtype)
+    shapes = jax.eval_shape(LDEQ(config).init, jax.random.key(0), image)
+    dtype = jnp.promote_types(config.dtype, jnp.float32)
+    shapes = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, dtype), shapes)
+
+
+def inject(config: ModelConfig, variables: dict[str, Any], image: jax.Array) -> Theta:
+    """All that an image has to say to the map: the theta of its `equation`.
+
+    Args:
+        config: the model's.
+        variables: of `LDEQ.apply`.
+        image: (B, H, W, 3) as made by `normalise_image`.
+
+    Returns:
+        The map's parameters, and (B, h, w, base_width), what of the map depends on the image alone.
+    """
+    of_stem = {collection: tree["stem"] for collection, tree in variables.items() if "stem" in tree}
+    x = _stem(config, parent=None).apply(of_stem, image, False)
+    params = variables["params"]["map"]
+    return params, hourglass_map(config).apply({"params": params}, x, method="inject")
+
+
+def equation(config: ModelConfig) -> Map:
+    """The map as the solver wants it: `f(theta, z)`, with theta of `inject`; see `fixed_point`."""
+    map_module = hourglass_map(config)
+
+    def f(theta, z):
+        return map_module.apply({"params": theta[0]}, z, theta[1], method="refine")
+
+    return f
+
+
+def _stem(config, **where):
+    dtype = jnp.dtype(config.dtype)
+    return Stem(config.injection_width, config.stem_norm, config.groups, dtype, **where)
+
+
+def hourglass_map(config: ModelConfig) -> HourglassMap:
+    """The map f of a model: `hourglass_map(config).apply({"params": params["map"]}, z, x)`."""
+    return HourglassMap(
+        num_landmarks=config.num_landmarks,
+        injection_width=config.injection_width,
+        width=config.base_width,
+        width_increment=config.width_increment,
+        depth=config.depth,
+        residual_kernel=config.residual_kernel,
+        groups=config.groups,
+        temperature=config.temperature,
+        learn_temperature=config.learn_temperature,
+        dtype=jnp.dtype(config.dtype),
+        parent=None,
+    )

@@ -1,0 +1,1 @@
+"""Results for people: drawings, plots, tables, overlays."""

@@ -1,0 +1,121 @@
+"""Landmarks drawn into pictures."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from ldeq_jax.face.schema import LandmarkSchema
+
+PREDICTED_RGB = (64, 180, 255)
+
+
+TARGET_RGB = (255, 214, 10)
+
+
+_SHIFT = 4  # binary digits of sub-pixel position that OpenCV draws with
+
+
+def draw_landmarks(
+    image: np.ndarray,
+    points: np.ndarray,
+    schema: LandmarkSchema,
+    target: np.ndarray | None = None,
+    scale: int = 1,
+    radius: float | None = None,
+) -> np.ndarray:
+    """Draws landmarks, joined along the contours of their schema, on a copy of an image.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        points: (K, 2) landmarks in pixels of the image, (x, y), or (N, K, 2) of several faces;
+            those not finite are left out.
+        schema: schema of the landmarks, for the contours.
+        target: (K, 2) or (N, K, 2) reference landmarks, drawn below in another colour.
+        scale: enlargement of the image before anything is drawn on it.
+        radius: of the dots, in pixels of the enlarged image; lines are as thick. If None, the
+            larger the face, the thicker its lines and dots.
+
+    Returns:
+        (scale * H, scale * W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: the points are not those of the schema.
+    """
+    size = (scale * image.shape[1], scale * image.shape[0])
+    canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+    for faces, colour in ((target, TARGET_RGB), (points, PREDICTED_RGB)):
+        if faces is not None:
+            faces = np.asarray(faces, np.float64)
+            for face in faces if faces.ndim == 3 else [faces]:
+                _draw_face(canvas, face, schema, colour, scale, radius)
+    return canvas
+
+
+def _draw_face(
+    canvas: np.ndarray,
+    points: np.ndarray,
+    schema: LandmarkSchema,
+    colour: tuple,
+    scale: int,
+    radius: float | None,
+) -> None:
+    if points.shape != (schema.num_landmarks, 2):
+        raise ValueError(
+            f"{schema.name} has {schema.num_landmarks} landmarks, got points of {points.shape}"
+        )
+    finite = np.isfinite(points).all(axis=1)
+    # Enlarging keeps the edges of the image in place, not the centre of its first pixel.
+    enlarged = np.where(finite[:, None], (points + 0.5) * scale - 0.5, 0)
+    fixed = np.round(np.clip(enlarged, -1e5, 1e5) * 2**_SHIFT).astype(np.int32)
+    shown = np.clip(enlarged[finite], 0, max(canvas.shape))
+    extent = float((shown.max(axis=0) - shown.min(axis=0)).max()) if len(shown) else 0
+    radius = max(1.0, 0.7 * scale, extent / 150) if radius is None else radius
+    thickness = max(1, round(radius / 2))
+    for indices, closed in schema.contours:
+        ends = zip(indices, (*indices[1:], indices[0]) if closed else indices[1:], strict=False)
+        for start, end in ends:
+            if finite[start] and finite[end]:
+                line = (fixed[start].tolist(), fixed[end].tolist(), colour)
+                cv2.line(canvas, *line, thickness, cv2.LINE_AA, _SHIFT)
+    for point in fixed[finite]:
+        cv2.circle(
+            canvas, point.tolist(), round(radius * 2**_SHIFT), colour, -1, cv2.LINE_AA, _SHIFT
+        )
+
+
+def contact_sheet(
+    images: Sequence[np.ndarray],
+    points: Sequence[np.ndarray],
+    schema: LandmarkSchema,
+    columns: int = 8,
+    scale: int = 2,
+) -> np.ndarray:
+    """Tiles samples with their landmarks drawn, row by row, each with a white rim of one pixel.
+
+    Args:
+        images: N images (H, W, 3) uint8 RGB of one size.
+        points: N sets of landmarks (K, 2) in pixels of their image.
+        schema: schema of the landmarks.
+        columns: images in a row (fewer when there are fewer images).
+        scale: enlargement of each image.
+
+    Returns:
+        (rows * (scale * H + 2), columns * (scale * W + 2), 3) uint8 RGB; unused tiles are white.
+
+    Raises:
+        ValueError: there is no image, or not one set of points for each.
+    """
+    if not len(images) or len(images) != len(points):
+        raise ValueError(f"cannot tile {len(images)} images with {len(points)} sets of points")
+    tiles = [
+        np.pad(
+            draw_landmarks(image, face, schema, scale=scale),
+            ((1, 1), (1, 1), (0, 0)),
+            constant_values=255,
+        )
+        for image, face in zip(images, points, strict=True)
+    ]
+    columns = min(columns, len(tiles))
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
+    return np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])

@@ -1,0 +1,44 @@
+"""Tables of results."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+
+def markdown_table(rows: Iterable[Mapping[str, Any]], digits: int = 2) -> str:
+    """Lays rows out as a Markdown table, numbers flush right.
+
+    Args:
+        rows: one mapping a row, all with the keys of the first, which head the columns.
+        digits: decimals of the floats; write a value as text to give it others.
+
+    Returns:
+        The table, ending in a newline; empty without rows.
+
+    Raises:
+        ValueError: a row has other keys than the first.
+    """
+    rows = list(rows)
+    if not rows:
+        return ""
+    heads = list(rows[0])
+    for number, row in enumerate(rows):
+        if set(row) != set(heads):
+            raise ValueError(f"row {number} of the table has {sorted(row)}, not {sorted(heads)}")
+    cells = [heads, *([_cell(row[head], digits) for head in heads] for row in rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    flush = [str.ljust if isinstance(rows[0][head], str) else str.rjust for head in heads]
+    rule = [
+        "-" * width if pad is str.ljust else "-" * (width - 1) + ":"
+        for pad, width in zip(flush, widths, strict=True)
+    ]
+    lines = [
+        " | ".join(pad(cell, width) for pad, cell, width in zip(flush, line, widths, strict=True))
+        for line in (cells[0], rule, *cells[1:])
+    ]
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def _cell(value: Any, digits: int) -> str:
+    return f"{value:.{digits}f}" if isinstance(value, float | np.floating) else str(value)

@@ -1,0 +1,116 @@
+"""What a training step changes, and where it lies."""
+
+import functools
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ldeq_jax.config import OptimizerConfig, TrainConfig
+from ldeq_jax.mesh import replicated
+from ldeq_jax.model.ldeq import LDEQ, ModelConfig
+from ldeq_jax.training.optimizer import make_optimizer
+
+_SMALL = 1024  # elements; to divide fewer saves nothing worth the talk
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that changes during training; arrays only.
+
+    Attributes:
+        step: () int32, batches used, also the number of optimiser steps but for those skipped.
+        params: parameters.
+        batch_stats: running averages of BatchNorm; empty without it.
+        opt_state: optimiser state.
+        ema: averaged parameters; empty when there is no average.
+        skipped: () int32, steps of which nothing came, as their loss or gradient was not finite.
+        skipped_in_a_row: () int32, of them, those since the last that was not.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    ema: Any
+    skipped: jax.Array = np.int32(0)
+    skipped_in_a_row: jax.Array = np.int32(0)
+
+    def variables(self) -> dict[str, Any]:
+        """What `LDEQ.apply` needs to predict: averaged parameters where they are kept."""
+        return {"params": self.ema or self.params, "batch_stats": self.batch_stats}
+
+
+def create_state(
+    model: ModelConfig, optimizer: OptimizerConfig, train: TrainConfig, mesh: jax.sharding.Mesh
+) -> TrainState:
+    """A fresh state where `state_shardings` says; the same for the same seed on any mesh."""
+    create = functools.partial(_initial_state, model, optimizer, train)
+    # XLA would optimise each random draw of this program, which runs once, for a second on a CPU.
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    options = {"xla_backend_optimization_level": 0} if on_cpu else None
+    shardings = state_shardings(model, optimizer, train, mesh)
+    lowered = jax.jit(create, out_shardings=shardings).lower()
+    return lowered.compile(compiler_options=options)()
+
+
+def state_shardings(
+    model: ModelConfig, optimizer: OptimizerConfig, train: TrainConfig, mesh: jax.sharding.Mesh
+) -> TrainState:
+    """Where each array of a state lies, as a TrainState of shardings.
+
+    With `train.shard_params` each array is divided along the largest of the axes that the devices
+    divide. Small ones, and those without such an axis, are on every device, as are all without it.
+    """
+
+    def place(leaf):
+        axes = [axis for axis, length in enumerate(leaf.shape) if length % mesh.size == 0]
+        if not train.shard_params or leaf.size < _SMALL or not axes:
+            return replicated(mesh)
+        axis = max(axes, key=lambda axis: leaf.shape[axis])
+        return jax.NamedSharding(mesh, jax.P(*[None] * axis, "batch"))
+
+    create = functools.partial(_initial_state, model, optimizer, train)
+    return jax.tree.map(place, jax.eval_shape(create))
+
+
+def _initial_state(model, optimizer, train):
+    image = jnp.zeros((1, model.image_size, model.image_size, 3), jnp.dtype(model.dtype))
+    variables = LDEQ(model).init(jax.random.key(train.seed), image)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=make_optimizer(optimizer, train.num_steps).init(params),
+        ema=jax.tree.map(jnp.copy, params) if optimizer.ema_decay else {},
+        skipped=jnp.int32(0),
+        skipped_in_a_row=jnp.int32(0),
+    )
+
+
+def with_weights(state: TrainState, variables: dict[str, Any]) -> TrainState:
+    """A fresh state that starts from the weights of a trained model.
+
+    Args:
+        state: of `create_state`.
+        variables: of `LDEQ.apply`.
+
+    Raises:
+        ValueError: the weights are not those of a model of this config.
+    """
+
+    def like(fresh, value):
+        if fresh.shape != value.shape:
+            raise ValueError(f"start_from: a weight of shape {value.shape}, not {fresh.shape}")
+        return jax.device_put(np.asarray(value, fresh.dtype), fresh.sharding)
+
+    trees = {"params": state.params, "batch_stats": state.batch_stats}
+    given = {name: variables.get(name, {}) for name in trees}
+    if jax.tree.structure(trees) != jax.tree.structure(given):
+        raise ValueError("start_from: a model of other layers than this config's")
+    trees = jax.tree.map(like, trees, given)
+    ema = jax.tree.map(jnp.copy, trees["params"]) if state.ema else state.ema
+    return state.replace(**trees, ema=ema)

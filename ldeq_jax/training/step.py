@@ -1,0 +1,130 @@
+"""Training: state, optimiser, and one step that runs on every device of a mesh at once."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ldeq_jax.config import OptimizerConfig, TrainConfig
+from ldeq_jax.data.faces import LandmarkBatch
+from ldeq_jax.mesh import divided, replicated
+from ldeq_jax.model.ldeq import LDEQ, ModelConfig, normalise_image
+from ldeq_jax.model.losses import landmark_loss, spread_loss
+from ldeq_jax.training.optimizer import make_optimizer, make_schedule
+from ldeq_jax.training.state import TrainState, state_shardings
+
+
+def make_train_step(
+    model: ModelConfig,
+    optimizer: OptimizerConfig,
+    train: TrainConfig,
+    eye_corners: tuple[int, int],
+    mesh: jax.sharding.Mesh,
+) -> Callable[[TrainState, LandmarkBatch], tuple[TrainState, dict[str, jax.Array]]]:
+    """The jitted training step.
+
+    The batch is divided over the mesh and the state lies where `state_shardings` says; norms,
+    losses and gradients are those of the whole batch, so the number of devices changes nothing
+    beyond rounding.
+
+    A face whose solve diverges counts with its best iterate. Where the loss or the gradient is
+    still not finite, the step is skipped: it uses up its batch, and weights, averages and optimiser
+    stay as they are. Leaving out the face alone would take a second pass, for what is not finite
+    within a row makes the gradient of every weight NaN, whatever weight the row has in the loss.
+
+    Returns:
+        `step(state, batch) -> state, metrics`. It consumes the state it is given. The metrics are:
+        loss, nme (percent), spread (percent of the crop), solver_steps, residual, converged and
+        diverged (shares of faces), grad_norm, lr, and the state's skipped and skipped_in_a_row.
+
+    Raises:
+        ValueError: `train.min_budget` exceeds the largest budget.
+    """
+    if train.min_budget > model.forward.max_steps:
+        raise ValueError(
+            f"train.min_budget {train.min_budget} exceeds model.forward.max_steps "
+            f"{model.forward.max_steps}"
+        )
+    network = LDEQ(model)
+    transform = make_optimizer(optimizer, train.num_steps)
+    schedule = make_schedule(optimizer, train.num_steps)
+    left, right = eye_corners
+    everywhere = replicated(mesh)
+    shardings = state_shardings(model, optimizer, train, mesh)
+
+    def loss_fn(params, batch_stats, batch, key):
+        budget_key, jacobian_key = jax.random.split(key)
+        longest = model.forward.max_steps
+        shortest = train.min_budget or longest
+        prediction, updates = network.apply(
+            {"params": params, "batch_stats": batch_stats},
+            normalise_image(batch.image).astype(model.dtype),
+            train=True,
+            budget=jax.random.randint(budget_key, (), shortest, longest + 1),
+            jacobian_key=jacobian_key if train.jacobian_weight else None,
+            mutable=["batch_stats", "losses"],
+        )
+        per_face = landmark_loss(train.loss, prediction.landmarks, batch.landmarks, batch.mask)
+        count = jnp.maximum(jnp.sum(batch.mask), 1)
+
+        def average(values):
+            return jnp.sum(jnp.where(batch.mask, values, 0)) / count
+
+        loss = jnp.sum(per_face) / count
+        excess = spread_loss(prediction.spread, train.spread_target)
+        loss += train.spread_weight * average(excess)
+        for penalty in jax.tree.leaves(updates.get("losses", {})):
+            loss += train.jacobian_weight * jnp.mean(penalty)
+
+        error = jnp.linalg.norm(prediction.landmarks - batch.landmarks, axis=-1).mean(axis=-1)
+        eyes = jnp.linalg.norm(batch.landmarks[:, left] - batch.landmarks[:, right], axis=-1)
+        metrics = {
+            "loss": loss,
+            "nme": 100 * average(error / eyes),
+            "spread": 100 * average(jnp.mean(prediction.spread, axis=1)),
+            "solver_steps": average(prediction.info.num_steps),
+            "residual": average(prediction.info.residual),
+            "converged": average(prediction.info.converged),
+            "diverged": average(prediction.info.diverged),
+        }
+        return loss, (updates.get("batch_stats", {}), metrics)
+
+    def step(state: TrainState, batch: LandmarkBatch):
+        # The key is a function of the step alone, so a resumed run draws what the first would have.
+        key = jax.random.fold_in(jax.random.key(train.seed), state.step)
+        # Divided parameters are put together once, not in every iteration of the solver.
+        whole = jax.lax.with_sharding_constraint(state.params, everywhere)
+        gradient, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(
+            whole, state.batch_stats, batch, key
+        )
+        gradient = jax.lax.with_sharding_constraint(gradient, shardings.params)
+        updates, opt_state = transform.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if optimizer.ema_decay:
+            # The average is short while the weights still move fast.
+            decay = jnp.minimum(optimizer.ema_decay, (1 + state.step) / (10 + state.step))
+            ema = optax.incremental_update(params, ema, 1 - decay)
+        grad_norm = optax.tree.norm(gradient)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
+        new = state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema)
+        new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state).replace(
+            step=state.step + 1,
+            skipped=state.skipped + ~finite,
+            skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),
+        )
+        metrics |= {
+            "grad_norm": grad_norm,
+            "lr": schedule(state.step - state.skipped),
+            "skipped": new.skipped,
+            "skipped_in_a_row": new.skipped_in_a_row,
+        }
+        return new, metrics
+
+    return jax.jit(
+        step,
+        in_shardings=(shardings, divided(mesh)),
+        out_shardings=(shardings, everywhere),
+        donate_argnums=0,
+    )
