@@ -13,8 +13,8 @@ import orbax.checkpoint as ocp
 import tensorstore
 from jax.experimental import multihost_utils
 
-from ldeq_jax import paths
 from ldeq_jax.config import Config, from_mapping, to_mapping
+from ldeq_jax.media import files
 from ldeq_jax.model.ldeq import variable_shapes
 
 
@@ -78,7 +78,7 @@ def _folder(directory, *, to_write):
     Raises:
         ValueError: orbax or its storage layer would take the path for another one.
     """
-    folder = paths.expand(directory).resolve()
+    folder = files.expand(directory).resolve()
     name = f"{folder}".encode(errors="surrogateescape")
     if "\\" in f"{folder}" and os.sep == "/":  # it is read as /
         odd = "a backslash"

@@ -27,7 +27,7 @@ from ldeq_jax.errors import show_in_one_line
 if __name__ == "__main__":
     show_in_one_line()
 
-from ldeq_jax import paths, weights
+from ldeq_jax import weights
 from ldeq_jax.config import Config
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.face.crops import Crop
@@ -42,6 +42,7 @@ from ldeq_jax.interop.released import (
     to_released,
 )
 from ldeq_jax.interop.torch_files import read_released, write_released
+from ldeq_jax.media import files
 from ldeq_jax.model.ldeq import LDEQ
 from ldeq_jax.training.state import TrainState
 
@@ -80,10 +81,10 @@ def _parser():
         epilog=_LICENCE,
     )
     parser.add_argument(
-        "source", type=paths.expand, help="checkpoint file, or directory of a model or run"
+        "source", type=files.expand, help="checkpoint file, or directory of a model or run"
     )
     parser.add_argument(
-        "--output", type=paths.expand, required=True, help="directory, or file, to write"
+        "--output", type=files.expand, required=True, help="directory, or file, to write"
     )
     to_ours = parser.add_argument_group("from a file")
     to_ours.add_argument(
@@ -121,7 +122,7 @@ def _parser():
     to_theirs = parser.add_argument_group("from a directory")
     to_theirs.add_argument(
         "--args_from",
-        type=paths.expand,
+        type=files.expand,
         metavar="FILE",
         help="checkpoint file whose args are kept, but for those that the model says itself",
     )
