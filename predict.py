@@ -156,7 +156,7 @@ _RECURRENCE = [_PENALTY, _FOLLOW, _BUDGET, _ALIGN]
 _OF_VIDEOS = [_BOXES, _CROP_AT_BOXES, _COMPARE, _STILL, _STILL_FRAME, _CODEC, *_RECURRENCE]
 
 
-@hosts.ending_on_sigterm()
+@hosts.exit_on_sigterm()
 def main(argv: list[str]) -> None:
     """Predicts; faults that the user can fix are printed as one line."""
     logging.set_verbosity(logging.ERROR)  # orbax tells of every file it reads

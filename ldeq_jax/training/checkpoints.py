@@ -135,7 +135,7 @@ class Checkpoints:
         )
         self._best = _best_manager(workdir / "best")
         # Hosts that went on from different steps would wait for each other in vain, or learn apart.
-        seen = hosts.gathered((self._latest.latest_step(), best))
+        seen = hosts.gather((self._latest.latest_step(), best))
         if len(set(seen)) > 1:
             raise ValueError(
                 f"the hosts see different checkpoints in {workdir}, the steps (latest, best) "
