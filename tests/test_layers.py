@@ -28,6 +28,7 @@ FLOORS = (
     "report",
     "interop",
     "config",
+    "zoo",
     "weights",
     "inference",
     "training",
