@@ -56,7 +56,8 @@ from ldeq_jax.errors import show_in_one_line
 if __name__ == "__main__":
     show_in_one_line()
 
-from ldeq_jax import hosts, mesh, paths, weights
+from ldeq_jax import hosts, mesh, weights
+from ldeq_jax.cli.flags import define_path
 from ldeq_jax.config import Config
 from ldeq_jax.data import faces as data
 from ldeq_jax.data import sources
@@ -75,12 +76,12 @@ from ldeq_jax.report import plots as report
 from ldeq_jax.report import records
 from ldeq_jax.report.tables import markdown_table
 
-_CHECKPOINT = paths.define(
+_CHECKPOINT = define_path(
     "checkpoint",
     None,
     "A training run's --workdir, whose best model is taken, or a released model.",
 )
-_OUTPUT = paths.define("output", None, "Directory of the results, created when missing.")
+_OUTPUT = define_path("output", None, "Directory of the results, created when missing.")
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite",
     False,
@@ -96,7 +97,7 @@ _SPLIT = flags.DEFINE_string(
     None,
     'Split or part of one, e.g. test, "test[:100]", "a+b". The model\'s own if unset.',
 )
-_DATA_DIR = paths.define(
+_DATA_DIR = define_path(
     "data_dir", None, "Folder of the data sets; if unset, $TFDS_DATA_DIR or ~/tensorflow_datasets."
 )
 _CROP = flags.DEFINE_enum(
@@ -166,7 +167,7 @@ _SLACK = flags.DEFINE_float(
     "Videos: percent by which a chosen setting's NME may exceed the frames' alone.",
     lower_bound=0,
 )
-_POINTS = paths.define(
+_POINTS = define_path(
     "points",
     None,
     "Videos: JSON file with the labelled landmark that each predicted one is compared with, as "

@@ -72,7 +72,8 @@ if __name__ == "__main__":
 
 import cv2
 
-from ldeq_jax import hosts, paths, weights
+from ldeq_jax import hosts, weights
+from ldeq_jax.cli.flags import define_path
 from ldeq_jax.face.schema import LandmarkSchema, get_schema
 from ldeq_jax.inference import pictures as inference
 from ldeq_jax.inference import tracker as tracking
@@ -83,12 +84,12 @@ from ldeq_jax.report import overlay as video_report
 from ldeq_jax.report import records, tables
 from ldeq_jax.report.draw import draw_landmarks
 
-_CHECKPOINT = paths.define(
+_CHECKPOINT = define_path(
     "checkpoint",
     None,
     "A training run's --workdir, whose best model is taken, or a released model.",
 )
-_OUTPUT = paths.define(
+_OUTPUT = define_path(
     "output",
     None,
     "Drawing to write, .png or .jpg, of a video .mp4; the numbers go to the same name with .json, "
@@ -105,7 +106,7 @@ _BOX = flags.DEFINE_multi_string(
     "x1,y1,x2,y2 of a face, pixels of the picture, or of a video's first frame. Repeat it for more "
     "faces of a picture.",
 )
-_BOXES = paths.define(
+_BOXES = define_path(
     "boxes", None, "Video: .npy file with the face's box in every frame, NaN where there is none."
 )
 _CROP_AT_BOXES = flags.DEFINE_bool(
@@ -165,7 +166,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"one picture or video is needed, {given}")
     sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
     try:
-        path, output = paths.expand(argv[1]), Path(_OUTPUT.value)
+        path, output = files.expand(argv[1]), Path(_OUTPUT.value)
         kind = pictures.kind_of(path)
         if kind == "audio":
             raise ValueError(f"{path} is sound without a video (a cover picture does not count)")

@@ -52,7 +52,8 @@ if __name__ == "__main__":
     show_in_one_line()
 
 import ldeq_jax
-from ldeq_jax import hosts, paths, weights
+from ldeq_jax import hosts, weights
+from ldeq_jax.cli.flags import define_path
 from ldeq_jax.config import Config, check_field, from_mapping, to_mapping
 from ldeq_jax.data import faces as data
 from ldeq_jax.data import sources
@@ -60,6 +61,7 @@ from ldeq_jax.face import metrics
 from ldeq_jax.face.schema import LandmarkSchema, get_schema
 from ldeq_jax.hosts import print_once
 from ldeq_jax.inference import pictures as inference
+from ldeq_jax.media import files
 from ldeq_jax.mesh import make_mesh, to_devices, use_all_cores
 from ldeq_jax.report import draw, records
 from ldeq_jax.report import plots as report
@@ -73,8 +75,8 @@ _CONFIG = config_flags.DEFINE_config_file(
     "Config file, e.g. configs/tiny.py. Its fields are set by --config.SECTION.FIELD=VALUE; the "
     "sections are model, data, augment, optimizer and train, see ldeq_jax/config.py.",
 )
-_WORKDIR = paths.define("workdir", None, "Directory of the run, created when missing.")
-_CONTACT_SHEET = paths.define(
+_WORKDIR = define_path("workdir", None, "Directory of the run, created when missing.")
+_CONTACT_SHEET = define_path(
     "contact_sheet", None, "Draw the first augmented training faces to this PNG and stop."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -354,7 +356,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         if argument.startswith("--config."):
             check_field(argument.removeprefix("--config.").partition("=")[0])
         if argument.startswith("--config=~"):
-            argv[place] = f"--config={paths.expand(argument.removeprefix('--config='))}"
+            argv[place] = f"--config={files.expand(argument.removeprefix('--config='))}"
     return app.parse_flags_with_usage(argv)
 
 

@@ -37,9 +37,9 @@ from ldeq_jax.data import faces as data
 from ldeq_jax.data import sources, videos
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.deq.solver import SolverConfig
+from ldeq_jax.evaluation import runner
 from ldeq_jax.face import metrics
 from ldeq_jax.face.schema import get_schema
-from ldeq_jax.inference import videos as video_inference
 from ldeq_jax.mesh import make_mesh, replicated, to_devices, use_all_cores
 from ldeq_jax.model import rwr
 from ldeq_jax.model.ldeq import ModelConfig
@@ -209,7 +209,7 @@ def iterations(data_dir: str) -> str:
         how = rwr.RwRConfig(budget=budget, penalty=0.0, align="none") if warm else None
         chunks = videos.video_chunks(faces, "test_common[:8]", config.model.image_size)
         errors, evaluations = [], []
-        for index, found in video_inference.compare(changed, variables, {"it": how}, chunks):
+        for index, found in runner.run_methods(changed, variables, {"it": how}, chunks):
             label, track = source.annotation(index), found["it"]
             length = len(label["mask"])
             triple = track.landmarks[None, :length], label["landmarks"][None], label["mask"][None]

@@ -19,9 +19,10 @@ import orbax.checkpoint as ocp
 import tensorstore
 from jax.experimental import multihost_utils
 
-from ldeq_jax import paths, zoo
+from ldeq_jax import zoo
 from ldeq_jax.config import Config, from_mapping, to_mapping
 from ldeq_jax.errors import UserError, UserFileNotFoundError
+from ldeq_jax.media import files
 from ldeq_jax.model.ldeq import variable_shapes
 
 
@@ -102,7 +103,7 @@ def checkpoint_folder(directory: str | Path, *, to_write: bool) -> Path:
     Raises:
         UserError: orbax or its storage layer would take the path for another one.
     """
-    folder = paths.expand(directory).resolve()
+    folder = files.expand(directory).resolve()
     name = f"{folder}".encode(errors="surrogateescape")
     if "\\" in f"{folder}" and os.sep == "/":  # it is read as /
         odd = "a backslash"

@@ -26,7 +26,7 @@ from ldeq_jax.errors import show_in_one_line
 if __name__ == "__main__":
     show_in_one_line()
 
-from ldeq_jax import paths, weights, zoo
+from ldeq_jax import weights, zoo
 from ldeq_jax.config import Config
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.face.crops import Crop
@@ -41,6 +41,7 @@ from ldeq_jax.interop.released import (
     to_released,
 )
 from ldeq_jax.interop.torch_files import read_released, write_released
+from ldeq_jax.media import files
 from ldeq_jax.model.ldeq import LDEQ
 
 __all__ = ["from_released", "main", "read_released", "to_released", "write_released"]
@@ -79,10 +80,10 @@ def _parser():
         epilog=_LICENCE,
     )
     parser.add_argument(
-        "source", type=paths.expand, help="checkpoint file, or directory of a model or run"
+        "source", type=files.expand, help="checkpoint file, or directory of a model or run"
     )
     parser.add_argument(
-        "--output", type=paths.expand, required=True, help="directory, or file, to write"
+        "--output", type=files.expand, required=True, help="directory, or file, to write"
     )
     to_ours = parser.add_argument_group("from a file")
     to_ours.add_argument(
@@ -120,7 +121,7 @@ def _parser():
     to_theirs = parser.add_argument_group("from a directory")
     to_theirs.add_argument(
         "--args_from",
-        type=paths.expand,
+        type=files.expand,
         metavar="FILE",
         help="checkpoint file whose args are kept, but for those that the model says itself",
     )
