@@ -75,7 +75,7 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
     is_word = os.path.basename(text) == text and not text.startswith("~")
     if is_word and not path.exists():
         raise UserError(
-            f"there is no folder {text} to read a model from, and no pretrained model of that name; "
-            f"the pretrained models are {', '.join(MODELS)}"
+            f"there is no folder {text} to read a model from, and no pretrained model of that "
+            f"name; the pretrained models are {', '.join(MODELS)}"
         )
     return path
