@@ -1,6 +1,6 @@
 """How steady landmarks are while a picture shrinks, and what a crop costs.
 
-  JAX_PLATFORMS=cpu python benchmarks/zoom.py --checkpoint=checkpoints/ibug_300w_video
+  JAX_PLATFORMS=cpu python benchmarks/zoom.py --checkpoint=faces-68
 
 A picture is shrunk by half a percent a frame, its face box with it, so that its crops differ in how
 much they shrink it alone: a landmark should keep its place in the picture. Printed is the flicker

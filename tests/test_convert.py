@@ -179,11 +179,11 @@ def test_an_ill_conditioned_case_is_as_near_as_its_weights_in_single_precision(g
 
 
 @pytest.mark.parametrize(
-    "name", ["ibug_300w_small", pytest.param("ibug_300w_video", marks=pytest.mark.slow)]
+    "name", ["faces-68-stills", pytest.param("faces-68", marks=pytest.mark.slow)]
 )
 def test_trained_weights_in_pytorch_find_the_same_landmarks(name):
     """On real faces, in single precision, the layers as plain PyTorch modules agree."""
-    config, variables, _ = load_model(ROOT / "checkpoints" / name)
+    config, variables, _ = load_model(name)
     weights, args = to_released(LDEQ(config.model), variables)
     theirs = Landmarks(config.model).eval()
     theirs.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()}, strict=True)

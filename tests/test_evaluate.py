@@ -94,7 +94,7 @@ def config(data_dir):
 def model(config, tmp_path_factory):
     """Directory of a model that has learnt nothing."""
     folder = tmp_path_factory.mktemp("model") / "released"
-    weights.export_model(folder, random_state(config.model), config, {"nme": 1.0})
+    weights.export_model(folder, 3, random_state(config.model).variables(), config, {"nme": 1.0})
     return folder
 
 
@@ -296,7 +296,7 @@ def video_model(clips, tmp_path_factory):
     model = dataclasses.replace(MODEL, num_landmarks=7)
     folder = tmp_path_factory.mktemp("video_model") / "released"
     config = dataclasses.replace(CONFIG, model=model, data=clips)
-    weights.export_model(folder, random_state(model), config, {"nme": 1.0})
+    weights.export_model(folder, 3, random_state(model).variables(), config, {"nme": 1.0})
     return folder
 
 
@@ -397,7 +397,9 @@ def test_mistakes_with_videos_are_told_before_anything_is_computed(
 
 def test_videos_of_other_landmarks_need_points(clips, config, tmp_path):
     other = dataclasses.replace(config, data=dataclasses.replace(clips, schema="ibug_68"))
-    weights.export_model(tmp_path / "model", random_state(config.model), other, {"nme": 1.0})
+    weights.export_model(
+        tmp_path / "model", 3, random_state(config.model).variables(), other, {"nme": 1.0}
+    )
     options = [f"--checkpoint={tmp_path / 'model'}", f"--output={tmp_path}"]
     found = complaint("evaluate", *options, "--tuning_split=tuning")
     assert "predicts the landmarks ibug_68" in found and "labelled with own_7" in found
@@ -456,7 +458,9 @@ def test_a_damaged_model_is_named(model, tmp_path):
 
 def test_landmarks_that_mean_something_else_are_refused(config, tmp_path):
     other = dataclasses.replace(config, data=dataclasses.replace(config.data, schema="fgnet_68"))
-    weights.export_model(tmp_path / "model", random_state(config.model), other, {"nme": 1.0})
+    weights.export_model(
+        tmp_path / "model", 3, random_state(config.model).variables(), other, {"nme": 1.0}
+    )
     found = complaint("evaluate", f"--checkpoint={tmp_path / 'model'}", f"--output={tmp_path}")
     assert "predicts the landmarks fgnet_68" in found and "labelled with ibug_68" in found
 

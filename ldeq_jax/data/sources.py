@@ -100,8 +100,8 @@ class FaceSource(ExampleSource):
         """All of face ``index`` but its picture: cheap.
 
         Returns:
-            name: text; landmarks: (K, 2) float32 and box: (4,) float32, x1 y1 x2 y2, both in
-            picture pixels; attributes: (A,) bool.
+            A dict. "name": text; "landmarks": (K, 2) float32 and "box": (4,) float32, x1 y1 x2 y2,
+            both in picture pixels; "attributes": (A,) bool.
 
         Raises:
             IndexError: there is no such face.
@@ -192,9 +192,10 @@ class VideoSource(ExampleSource):
         """All of video ``index`` but the video itself: it is loaded for that, but not decoded.
 
         Returns:
-            name: text; landmarks: (T, K, 2) float32, NaN in frames without labels, and boxes:
-            (T, 4) float32, x1 y1 x2 y2, NaN where the face is lost, both in frame pixels; mask:
-            (T,) bool, True for frames whose labels count; fps: float; attributes: (A,) bool.
+            A dict. "name": text; "landmarks": (T, K, 2) float32, NaN in frames without labels, and
+            "boxes": (T, 4) float32, x1 y1 x2 y2, NaN where the face is lost, both in frame pixels;
+            "mask": (T,) bool, True for frames whose labels count; "fps": float; "attributes":
+            (A,) bool.
 
         Raises:
             IndexError: there is no such video.
