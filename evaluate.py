@@ -68,7 +68,7 @@ from ldeq_jax.evaluation import videos as video_evaluation
 from ldeq_jax.face import geometry, metrics
 from ldeq_jax.face.crops import Crop
 from ldeq_jax.face.schema import KNOWN_SCHEMAS, LandmarkSchema, differences, get_schema
-from ldeq_jax.hosts import say
+from ldeq_jax.hosts import print_once
 from ldeq_jax.inference import pictures as inference
 from ldeq_jax.media import files
 from ldeq_jax.model import rwr
@@ -209,8 +209,8 @@ _OF_VIDEOS = (
 )
 
 
-@hosts.ending_on_sigterm()
-@hosts.ending_soon()
+@hosts.exit_on_sigterm()
+@hosts.exit_soon_on_error()
 def main(argv: list[str]) -> None:
     """Evaluates; what the user can mend is told in a line."""
     logging.set_verbosity(logging.ERROR)  # orbax tells of every file it reads
@@ -352,7 +352,7 @@ def evaluate_videos(
         "dtype": config.model.dtype,
         "command": shlex.join(["python", *sys.argv]),
     }
-    say(
+    print_once(
         f"{config.data.name}, tuning on {tuning_split}, reporting {config.data.eval_split}; crop "
         f"{config.data.crop} x {config.data.crop_scale}, model of step {about['step']}, on "
         f"{jax.device_count()} {jax.default_backend()} device(s)"
@@ -401,7 +401,7 @@ def evaluate(
         output: directory of the results.
     """
     forward, schema = config.model.forward, get_schema(config.data.schema)
-    say(
+    print_once(
         f"{len(source)} faces of {source.where}, crop {config.data.crop} x "
         f"{config.data.crop_scale}, model of step {about['step']}, {forward.method} for at most "
         f"{forward.max_steps} steps or to {forward.tol:g}, on {jax.device_count()} "

@@ -59,7 +59,7 @@ from ldeq_jax.data import faces as data
 from ldeq_jax.data import sources
 from ldeq_jax.face import metrics
 from ldeq_jax.face.schema import LandmarkSchema, get_schema
-from ldeq_jax.hosts import say
+from ldeq_jax.hosts import print_once
 from ldeq_jax.inference import pictures as inference
 from ldeq_jax.media import files
 from ldeq_jax.mesh import make_mesh, to_devices, use_all_cores
@@ -93,7 +93,7 @@ _HOST_TIMEOUT = flags.DEFINE_integer(
 SKIPPED_AT_MOST = 10
 
 
-@hosts.ending_soon()
+@hosts.exit_soon_on_error()
 def main(argv: list[str]) -> int | None:
     """Trains, or draws a contact sheet; returns the exit code."""
     logging.set_verbosity(logging.ERROR)  # orbax tells of every file it writes
@@ -125,7 +125,7 @@ def draw_contact_sheet(config: Config, schema: LandmarkSchema, path: Path) -> No
     points = np.concatenate([batch.landmarks for batch in faces])[:number] * size
     if hosts.is_first():
         report.write_image(path, draw.contact_sheet(images, points, schema))
-    say(f"wrote {path}")
+    print_once(f"wrote {path}")
 
 
 def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path) -> int:
@@ -138,7 +138,7 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
         config.model, config.optimizer, config.train, schema.eye_corners, mesh
     )
     state = create_state(config.model, config.optimizer, config.train, mesh)
-    say(describe(config, state, num_faces))
+    print_once(describe(config, state, num_faces))
     given = None
     if every.start_from and not (workdir / "checkpoints").exists():
         given = weights.load_model(every.start_from)  # or fails before anything is opened
@@ -147,16 +147,16 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
         state = saved.restore(state)
         start, total = int(state.step), config.train.num_steps
         if start:
-            say(f"going on after step {start}")
+            print_once(f"going on after step {start}")
         elif every.start_from:
             _, variables, step = given or weights.load_model(every.start_from)
             state = with_weights(state, variables)
-            say(f"starting from {every.start_from}, step {step}")
+            print_once(f"starting from {every.start_from}, step {step}")
         batches = data.train_iterator(config.data, config.augment, size, first_batch=start, **shard)
         stack.enter_context(contextlib.closing(batches))
         log = stack.enter_context(Log(workdir, start, config))
         stop = stack.enter_context(StopRequest())
-        stack.enter_context(hosts.ending_soon())  # before the others are closed
+        stack.enter_context(hosts.exit_soon_on_error())  # before the others are closed
         bar = stack.enter_context(progress_bar(start, total))
         step, previous = start, None
         for step in range(start + 1, total + 1):
@@ -192,7 +192,7 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
                 result = validate(config, state, validation, schema)
                 line |= {f"eval/{name}": value for name, value in result.items()}
                 bar.clear()
-                say(
+                print_once(
                     f"step {step}: validation NME {result['nme']:.3f} %, "
                     f"{result['solver_steps']:.1f} solver steps, residual {result['residual']:.1e}"
                 )
@@ -206,7 +206,9 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
                 break
             clock = step, time.perf_counter()  # only steps count, not what came between them
     if stop.received is not None and step < total:
-        say(f"stopped by {stop.received.name} after step {step}, saved; the same command goes on")
+        print_once(
+            f"stopped by {stop.received.name} after step {step}, saved; the same command goes on"
+        )
         return 128 + stop.received
     if start < total and hosts.is_first():
         report.training_curves(workdir / "metrics.jsonl", workdir / "curves.png")

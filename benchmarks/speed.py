@@ -49,7 +49,7 @@ from ldeq_jax.training.state import create_state
 from ldeq_jax.weights import load_model
 
 ROOT = Path(__file__).parents[1]
-CHECKPOINT = ROOT / "checkpoints" / "ibug_300w_video"
+CHECKPOINT = "faces-68"
 PICARD = SolverConfig(method="picard", max_steps=5, tol=0.0, best_iterate=False)
 ADJOINT = dataclasses.replace(PICARD, final_evaluation=False)
 PAPER = ModelConfig(forward=PICARD, backward=ADJOINT)

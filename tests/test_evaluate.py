@@ -27,6 +27,7 @@ from ldeq_jax.data.sources import FaceSource, VideoSource
 from ldeq_jax.evaluation import compare as video_comparison
 from ldeq_jax.evaluation import videos as video_evaluation
 from ldeq_jax.face import geometry, metrics
+from ldeq_jax.face.crops import crop_from_landmarks
 from ldeq_jax.face.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema
 from ldeq_jax.inference import pictures as inference
 from ldeq_jax.media import files
@@ -93,7 +94,7 @@ def config(data_dir):
 def model(config, tmp_path_factory):
     """Directory of a model that has learnt nothing."""
     folder = tmp_path_factory.mktemp("model") / "released"
-    weights.export_model(folder, random_state(config.model), config, {"nme": 1.0})
+    weights.export_model(folder, 3, random_state(config.model).variables(), config, {"nme": 1.0})
     return folder
 
 
@@ -128,7 +129,7 @@ def test_the_numbers_are_those_of_the_faces_in_picture_pixels(evaluated, model, 
     expected = []
     for index in range(len(source)):
         item = source[index]
-        crop = geometry.crop_from_landmarks(item["landmarks"], SIZE, 1.3)
+        crop = crop_from_landmarks(item["landmarks"], SIZE, 1.3)
         seen = predictor(geometry.warp(item["image"], crop, SIZE)[None]).landmarks[0]
         found = geometry.transform_points(geometry.inverse(crop), SIZE * np.asarray(seen))
         distance = np.linalg.norm(found - item["landmarks"], axis=-1).mean()
@@ -295,7 +296,7 @@ def video_model(clips, tmp_path_factory):
     model = dataclasses.replace(MODEL, num_landmarks=7)
     folder = tmp_path_factory.mktemp("video_model") / "released"
     config = dataclasses.replace(CONFIG, model=model, data=clips)
-    weights.export_model(folder, random_state(model), config, {"nme": 1.0})
+    weights.export_model(folder, 3, random_state(model).variables(), config, {"nme": 1.0})
     return folder
 
 
@@ -320,7 +321,7 @@ def test_the_frames_alone_are_those_of_the_predictor(compared, video_model, clip
     row = next(row for row in rows if row["name"] == "s")
     video = source.annotation(int(row["index"]))
     boxes, frames = video["boxes"].reshape(-1, 2, 2), source.frames(int(row["index"]))
-    crops = np.stack([geometry.crop_from_landmarks(box, SIZE, 1.3) for box in boxes])
+    crops = np.stack([crop_from_landmarks(box, SIZE, 1.3) for box in boxes])
     images = [geometry.warp(*pair, SIZE) for pair in zip(frames, crops, strict=True)]
     seen = SIZE * np.asarray(predictor(np.stack(images)).landmarks)
     found = geometry.transform_points(geometry.inverse(crops), seen)
@@ -396,7 +397,9 @@ def test_mistakes_with_videos_are_told_before_anything_is_computed(
 
 def test_videos_of_other_landmarks_need_points(clips, config, tmp_path):
     other = dataclasses.replace(config, data=dataclasses.replace(clips, schema="ibug_68"))
-    weights.export_model(tmp_path / "model", random_state(config.model), other, {"nme": 1.0})
+    weights.export_model(
+        tmp_path / "model", 3, random_state(config.model).variables(), other, {"nme": 1.0}
+    )
     options = [f"--checkpoint={tmp_path / 'model'}", f"--output={tmp_path}"]
     found = complaint("evaluate", *options, "--tuning_split=tuning")
     assert "predicts the landmarks ibug_68" in found and "labelled with own_7" in found
@@ -455,7 +458,9 @@ def test_a_damaged_model_is_named(model, tmp_path):
 
 def test_landmarks_that_mean_something_else_are_refused(config, tmp_path):
     other = dataclasses.replace(config, data=dataclasses.replace(config.data, schema="fgnet_68"))
-    weights.export_model(tmp_path / "model", random_state(config.model), other, {"nme": 1.0})
+    weights.export_model(
+        tmp_path / "model", 3, random_state(config.model).variables(), other, {"nme": 1.0}
+    )
     found = complaint("evaluate", f"--checkpoint={tmp_path / 'model'}", f"--output={tmp_path}")
     assert "predicts the landmarks fgnet_68" in found and "labelled with ibug_68" in found
 

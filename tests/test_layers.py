@@ -27,6 +27,7 @@ FLOORS = (
     "report",
     "interop",
     "config",
+    "zoo",
     "weights",
     "inference",
     "training",

@@ -18,7 +18,7 @@ from test_inference import CONFIG, MODEL, random_state
 
 from ldeq_jax import weights
 from ldeq_jax.data.config import DataConfig
-from ldeq_jax.face import geometry
+from ldeq_jax.face import crops, geometry
 from ldeq_jax.inference import pictures as inference
 from ldeq_jax.media import pictures
 from ldeq_jax.report import draw
@@ -34,7 +34,7 @@ def model(tmp_path_factory):
     config = dataclasses.replace(
         CONFIG, model=dataclasses.replace(MODEL, num_landmarks=68), data=faces
     )
-    weights.export_model(folder, random_state(config.model), config, {"nme": 1.0})
+    weights.export_model(folder, 3, random_state(config.model).variables(), config, {"nme": 1.0})
     return folder
 
 
@@ -86,11 +86,11 @@ def test_without_a_box_a_model_of_whole_pictures_sees_this_one_whole(photo, tmp_
     model = dataclasses.replace(MODEL, num_landmarks=68)
     config = dataclasses.replace(CONFIG, model=model, data=faces)
     state = random_state(model)
-    weights.export_model(tmp_path / "whole", state, config, {"nme": 1.0})
+    weights.export_model(tmp_path / "whole", 3, state.variables(), config, {"nme": 1.0})
     (found,) = predict(tmp_path / "whole", photo)["faces"]
     assert found["box"] == [0, 0, 239, 219]
     # 240 x 220 pixels on 32 x 32, with a bar above and below.
-    crop = geometry.crop_whole(240, 220, 32)
+    crop = crops.crop_whole(240, 220, 32)
     image = geometry.warp(picture(9), crop, 32)[None]
     seen = np.asarray(inference.Predictor(config, state.variables())(image).landmarks[0])
     expected = geometry.transform_points(geometry.inverse(crop), 32 * seen)

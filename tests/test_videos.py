@@ -18,7 +18,7 @@ from ldeq_jax.data.config import DataConfig
 from ldeq_jax.data.sources import FaceSource, VideoSource
 from ldeq_jax.data.videos import VideoBatch, video_chunks
 from ldeq_jax.errors import UserError
-from ldeq_jax.face import geometry
+from ldeq_jax.face import crops, geometry
 
 HEIGHT, WIDTH, SIZE, POINTS = 72, 96, 32, 7
 LENGTHS = {"a": 5, "b": 12, "c": 9, "d": 1, "e": 12, "f": 7, "g": 3}
@@ -195,7 +195,7 @@ def expected(source, films, index, crop_of):
 
 def by_box(frame, box, landmarks):
     usable = np.isfinite(box).all() and (box[2:] > box[:2]).all()
-    return geometry.crop_from_box(box, SIZE) if usable else None
+    return crops.crop_from_box(box, SIZE) if usable else None
 
 
 def assert_holds(chunks, source, films, crop_of, chunk_frames):
@@ -421,13 +421,13 @@ def test_lost_faces_are_masked_and_followed_by_a_reset(data_dir, source):
 def test_each_rule_crops_by_what_it_says(data_dir, source, films, crop):
     def crop_of(frame, box, landmarks):
         if crop == "none":
-            return geometry.crop_whole(WIDTH, HEIGHT, SIZE)
+            return crops.crop_whole(WIDTH, HEIGHT, SIZE)
         if crop == "box":
             usable = np.isfinite(box).all() and (box[2:] > box[:2]).all()
-            return geometry.crop_from_box(box, SIZE, 1.5) if usable else None
+            return crops.crop_from_box(box, SIZE, 1.5) if usable else None
         points = box.reshape(2, 2) if crop == "extent" else landmarks
         usable = np.isfinite(points).all() and np.ptp(points, axis=0).any()
-        return geometry.crop_from_landmarks(points, SIZE, 1.5) if usable else None
+        return crops.crop_from_landmarks(points, SIZE, 1.5) if usable else None
 
     config = settings(data_dir, crop=crop, crop_scale=1.5)
     chunks = list(chunks_of(config, "test", chunk_frames=6))

@@ -19,10 +19,11 @@ import grain
 import numpy as np
 
 from ldeq_jax.data.config import DataConfig
-from ldeq_jax.data.faces import face_crop, shard_rows
+from ldeq_jax.data.faces import shard_rows
 from ldeq_jax.data.sources import VideoSource
 from ldeq_jax.data.workers import in_workers
 from ldeq_jax.face import geometry
+from ldeq_jax.face.crops import labelled_crop
 
 
 class VideoBatch(NamedTuple):
@@ -148,8 +149,13 @@ class _ChunkReader(grain.experimental.FlatMapTransform):
             crop_from_frame = None
             if frame is not None:
                 with contextlib.suppress(ValueError):
-                    crop_from_frame = face_crop(
-                        self.config, size, frame, video["boxes"][t], video["landmarks"][t]
+                    crop_from_frame = labelled_crop(
+                        self.config.crop,
+                        self.config.crop_scale,
+                        size,
+                        shape=frame.shape,
+                        box=video["boxes"][t],
+                        landmarks=video["landmarks"][t],
                     )
             lost = crop_from_frame is None
             if t < start:

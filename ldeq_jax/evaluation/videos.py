@@ -334,7 +334,7 @@ def measure(
         metrics.label_jitter(v["landmarks"][None], v["mask"][None], landmarks=labels.counted)[0]
         for v in (videos[index] for index in indices)
     ]
-    speeds = hosts.gathered({name: clock.frames_per_second for name, clock in clocks.items()})
+    speeds = hosts.gather({name: clock.frames_per_second for name, clock in clocks.items()})
     speeds = {setting: sum(of[setting] for of in speeds) for setting in settings}
     return Measured(
         split, indices, labels, scores, speeds, np.array(jitter), shown, frames_left_out
@@ -343,7 +343,7 @@ def measure(
 
 def merge_hosts(part: dict) -> dict:
     """What each host knows of its part of the videos, put together."""
-    return {key: value for known in hosts.gathered(part) for key, value in known.items()}
+    return {key: value for known in hosts.gather(part) for key, value in known.items()}
 
 
 def filtered(landmarks: np.ndarray, fps: float) -> dict[Setting, np.ndarray]:
