@@ -1,0 +1,225 @@
+"""Smoothers of landmarks that follow the face: the best conventional rivals of recurrence.
+
+A filter of each coordinate for itself (`filters`) has to choose between lag where the head moves
+and flicker where it rests. The filters here first take out the motion that all landmarks share, a
+similarity (position, size and rotation in the picture), and smooth what is left. All are causal.
+
+A track is (T, K, 2) landmarks of one face in frame pixels, with K of at least 2, and no gaps;
+`spread` is (T, K), the standard deviation of each landmark as the model estimates it, and decides
+how much each landmark counts. Without it all count the same. Every filter leaves a constant track
+alone, and commutes with a similarity of the picture (`face_one_euro` if its `beta` is 0, or is
+measured in face sizes, see `filters.smooth`).
+
+NumPy and SciPy only.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ldeq_jax.face import filters
+
+_DAMPING = 0.9  # share of its velocity that a face keeps from frame to frame without evidence
+
+
+def aligned(
+    points: ArrayLike,
+    fps: float,
+    *,
+    penalty: float,
+    follow: float,
+    spread: ArrayLike | None = None,
+    weighting: bool = False,
+) -> NDArray[np.float64]:
+    """Averages each frame with the last output, which an alpha-beta filter has moved with the face.
+
+    The last output is moved by the similarity that the face is expected to make, then by a share
+    `follow` of the similarity that is left between it and the new frame, and the output is
+    ``(new + penalty * moved) / (1 + penalty)``. It is what `RwRConfig(align="face")` does to
+    heatmaps, without a model.
+
+    Args:
+        points: (T, K, 2) track without gaps.
+        fps: not used, the settings are per frame.
+        penalty: weight of the last output against the new frame, 0 or more; 0 changes nothing.
+        follow: gain of the alpha-beta filter of the face's motion, in (0, 1]; 1 trusts the new
+            frame.
+        spread: (T, K) standard deviations.
+        weighting: multiply each landmark's penalty by the square of its spread, in units of the
+            face's mean square, so that uncertain landmarks are held and sure ones move.
+
+    Returns:
+        (T, K, 2) smoothed track.
+
+    Raises:
+        ValueError: a parameter is out of its range, or weighting without spread.
+    """
+    points, spread = _checked(points, spread)
+    if not 0 <= penalty < np.inf:
+        raise ValueError(f"penalty must be 0 or more, got {penalty}")
+    if not 0 < follow <= 1:
+        raise ValueError(f"follow must be above 0 and at most 1, got {follow}")
+    if weighting and spread is None:
+        raise ValueError("weighting needs the spread of the landmarks")
+    smoothed, motion = points.copy(), np.zeros(4)
+    for t in range(1, len(points)):
+        weight = _weights(points[t - 1], None if spread is None else spread[t - 1])
+        expected = _moved(smoothed[t - 1], motion, weight)
+        surprise = fit_similarity(expected, points[t], weight)
+        held = _moved(expected, follow * surprise, weight)
+        # The gain of the velocity that goes with that of the position (Benedict and Bordner 1962).
+        motion = _DAMPING * (motion + follow**2 / (2 - follow) * surprise)
+        strength = np.full((points.shape[1], 1), float(penalty))
+        if weighting:
+            variance = spread[t] ** 2
+            strength = penalty * (variance / max(variance.mean(), 1e-12))[:, None]
+        smoothed[t] = (points[t] + strength * held) / (1 + strength)
+    return smoothed
+
+
+def face_one_euro(
+    points: ArrayLike,
+    fps: float,
+    *,
+    min_cutoff: float,
+    beta: float,
+    follow: float,
+    spread: ArrayLike | None = None,
+) -> NDArray[np.float64]:
+    """One Euro filter (`filters.one_euro`) of the landmarks in the face's own frame.
+
+    Args:
+        points: (T, K, 2) track without gaps.
+        fps: frames per second.
+        min_cutoff: cutoff at rest, hertz, above 0.
+        beta: hertz of cutoff added per unit of speed, 0 or more.
+        follow: as in `aligned`.
+        spread: (T, K) standard deviations.
+
+    Returns:
+        (T, K, 2) smoothed track.
+
+    Raises:
+        ValueError: a parameter is out of its range.
+    """
+    settings = {"min_cutoff": min_cutoff, "beta": beta}
+    return _in_the_face(points, fps, filters.one_euro, settings, follow, spread)
+
+
+def face_kalman(
+    points: ArrayLike,
+    fps: float,
+    *,
+    noise_ratio: float,
+    follow: float,
+    spread: ArrayLike | None = None,
+) -> NDArray[np.float64]:
+    """Kalman filter (`filters.kalman`) of the landmarks in the face's own frame.
+
+    Args:
+        points: (T, K, 2) track without gaps.
+        fps: frames per second.
+        noise_ratio: as in `filters.kalman`, above 0.
+        follow: as in `aligned`.
+        spread: (T, K) standard deviations.
+
+    Returns:
+        (T, K, 2) smoothed track.
+
+    Raises:
+        ValueError: a parameter is out of its range.
+    """
+    return _in_the_face(points, fps, filters.kalman, {"noise_ratio": noise_ratio}, follow, spread)
+
+
+def fit_similarity(
+    points: NDArray[np.float64], seen: NDArray[np.float64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The weighted least-squares similarity that takes points to where they are seen.
+
+    Args:
+        points: (K, 2).
+        seen: (K, 2).
+        weight: (K,) that sum to 1.
+
+    Returns:
+        (4,) logarithm of the growth, turn in radians, shift of the weighted centre, x then y.
+    """
+    centre, goal = weight @ points, weight @ seen
+    before, after = _complex(points - centre), _complex(seen - goal)
+    factor = np.sum(weight * before.conj() * after) / max(np.sum(weight * abs(before) ** 2), 1e-12)
+    growth = np.log(max(abs(factor), 1e-6))
+    return np.array([growth, np.angle(factor), *(goal - centre)])
+
+
+def _in_the_face(
+    points: ArrayLike,
+    fps: float,
+    function: Callable[..., NDArray[np.float64]],
+    settings: dict[str, float],
+    follow: float,
+    spread: ArrayLike | None,
+) -> NDArray[np.float64]:
+    """Smooths the similarity from the first frame by alpha-beta, and the rest by `function`."""
+    points, spread = _checked(points, spread)
+    if not 0 < follow <= 1:
+        raise ValueError(f"follow must be above 0 and at most 1, got {follow}")
+    reference = points[0]
+    pose, shape = np.zeros((len(points), 4)), points.copy()
+    for t in range(1, len(points)):
+        weight = _weights(points[t], None if spread is None else spread[t])
+        measured = fit_similarity(reference, points[t], weight)
+        measured[1] += 2 * np.pi * np.round((pose[t - 1, 1] - measured[1]) / (2 * np.pi))
+        pose[t] = measured
+        shape[t] = _unmoved(points[t], measured, reference, weight)
+    smoothed_pose, velocity = pose.copy(), np.zeros(4)
+    for t in range(1, len(points)):
+        expected = smoothed_pose[t - 1] + velocity
+        surprise = pose[t] - expected
+        smoothed_pose[t] = expected + follow * surprise
+        velocity = _DAMPING * (velocity + follow**2 / (2 - follow) * surprise)
+    shape = function(shape, fps, **settings)
+    smoothed = points.copy()
+    for t in range(1, len(points)):
+        weight = _weights(points[t], None if spread is None else spread[t])
+        smoothed[t] = _moved(shape[t], smoothed_pose[t], weight, centre=weight @ reference)
+    return smoothed
+
+
+def _moved(points, motion, weight, centre=None):
+    """Points after a similarity (4,) about their weighted centre, or another one."""
+    centre = weight @ points if centre is None else centre
+    turned = np.exp(motion[0] + 1j * motion[1]) * _complex(points - centre)
+    return np.stack([turned.real, turned.imag], axis=-1) + centre + motion[2:]
+
+
+def _unmoved(points, motion, reference, weight):
+    """Points before the similarity that took the reference's centre to theirs."""
+    centre = weight @ reference
+    turned = np.exp(-motion[0] - 1j * motion[1]) * _complex(points - centre - motion[2:])
+    return np.stack([turned.real, turned.imag], axis=-1) + centre
+
+
+def _weights(points, spread):
+    """(K,) weights of the landmarks in fits, which sum to 1."""
+    if spread is None:
+        return np.full(len(points), 1 / len(points))
+    weight = 1 / (1e-12 + spread**2)
+    return weight / weight.sum()
+
+
+def _complex(points):
+    return points[..., 0] + 1j * points[..., 1]
+
+
+def _checked(points, spread):
+    points = np.asarray(points, np.float64)
+    if points.ndim != 3 or points.shape[1] < 2 or points.shape[2] != 2:
+        raise ValueError(f"points must be (T, K, 2) with two landmarks or more, got {points.shape}")
+    if spread is None:
+        return points, None
+    spread = np.asarray(spread, np.float64)
+    if spread.shape != points.shape[:2]:
+        raise ValueError(f"spread must be {points.shape[:2]}, like the points, got {spread.shape}")
+    return points, spread
