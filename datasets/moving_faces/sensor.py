@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ldeq_jax.media.video import write_video
+from ldeq_jax.media.writer import write_video
 from moving_faces.setting import FPS
 
 
