@@ -62,6 +62,7 @@ from ldeq_jax.face.schema import LandmarkSchema, get_schema
 from ldeq_jax.hosts import print_once
 from ldeq_jax.inference import pictures as inference
 from ldeq_jax.media import files
+from ldeq_jax.media.pictures import write_picture
 from ldeq_jax.mesh import make_mesh, to_devices, use_all_cores
 from ldeq_jax.report import draw, records
 from ldeq_jax.report import plots as report
@@ -124,7 +125,7 @@ def draw_contact_sheet(config: Config, schema: LandmarkSchema, path: Path) -> No
     images = np.concatenate([batch.image for batch in faces])[:number]
     points = np.concatenate([batch.landmarks for batch in faces])[:number] * size
     if hosts.is_first():
-        report.write_image(path, draw.contact_sheet(images, points, schema))
+        write_picture(path, draw.contact_sheet(images, points, schema))
     print_once(f"wrote {path}")
 
 

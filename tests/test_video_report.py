@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from ldeq_jax.face.schema import Contour, LandmarkSchema
-from ldeq_jax.report import draw, plots
+from ldeq_jax.report import draw, plots, video_plots
 from ldeq_jax.report import overlay as video_report
-from ldeq_jax.report.plots import Curve
+from ldeq_jax.report.video_plots import Curve
 
 # Two eyes, joined by a line, and a nose that no contour touches.
 SCHEMA = LandmarkSchema(
@@ -344,7 +344,7 @@ def test_the_axes_end_not_far_beyond_the_reference(tmp_path, monkeypatch):
 
     def axes(**marks):
         def make(path):
-            plots.trade_off_plot(curves, path, **marks)
+            video_plots.trade_off_plot(curves, path, **marks)
 
         return axes_of(make, monkeypatch, tmp_path / "plot.png")
 
@@ -370,7 +370,7 @@ def test_recurrence_and_foresight_can_be_told_apart(tmp_path, monkeypatch):
         "ours": Curve(points, recurrence=True),
     }
     axes = axes_of(
-        lambda path: plots.trade_off_plot(curves, path), monkeypatch, tmp_path / "plot.png"
+        lambda path: video_plots.trade_off_plot(curves, path), monkeypatch, tmp_path / "plot.png"
     )
     lines = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
     assert list(lines) == ["ours", "filter", "cloud", "smoother", "needs later frames"]
@@ -386,7 +386,7 @@ def test_of_a_cloud_only_what_nothing_beats_is_joined(tmp_path, monkeypatch):
     cloud = [(4.1, 60), (4.0, 80), (4.0, 90), (5.0, 60), (4.5, np.nan), (4.1, 60), (3.0, 99)]
     curves = {"cloud": Curve(cloud, joined=False), "line": Curve(cloud)}
     axes = axes_of(
-        lambda path: plots.trade_off_plot(curves, path, chosen={"line": (4.0, 80)}),
+        lambda path: video_plots.trade_off_plot(curves, path, chosen={"line": (4.0, 80)}),
         monkeypatch,
         tmp_path / "plot.png",
     )
@@ -419,7 +419,7 @@ def test_of_a_cloud_only_what_nothing_beats_is_joined(tmp_path, monkeypatch):
 def test_any_curves_can_be_plotted(tmp_path, curves, reference, floor):
     path = tmp_path / "plot.png"
     chosen = {name: (np.nan, 4.0) for name in list(curves)[:1]}
-    plots.trade_off_plot(curves, path, reference=reference, chosen=chosen, floor=floor)
+    video_plots.trade_off_plot(curves, path, reference=reference, chosen=chosen, floor=floor)
     picture = cv2.imread(str(path))
     assert picture.std() > 0 and min(picture.shape[:2]) > 300
 
@@ -428,7 +428,7 @@ def test_flicker_stands_at_its_time_and_gaps_stay_empty(tmp_path, monkeypatch):
     values = [np.nan, 3, 4, np.nan, 5, np.nan]
     series = {"a": values, "none": [np.nan] * 3, "empty": []}
     axes = axes_of(
-        lambda path: plots.flicker_plot(series, path, 4.0, "clip"),
+        lambda path: video_plots.flicker_plot(series, path, 4.0, "clip"),
         monkeypatch,
         tmp_path / "plot.png",
     )
@@ -438,13 +438,13 @@ def test_flicker_stands_at_its_time_and_gaps_stay_empty(tmp_path, monkeypatch):
     np.testing.assert_array_equal(alone.get_xydata(), [[1.0, 5.0]])
     assert alone.get_marker() == "." and axes.get_title(loc="right") == "clip"
     assert axes.get_ylim()[0] == 0
-    plots.flicker_plot({}, tmp_path / "empty.png", 25.0)
+    video_plots.flicker_plot({}, tmp_path / "empty.png", 25.0)
     assert cv2.imread(str(tmp_path / "empty.png")).std() > 0
 
 
 def test_plots_for_a_missing_folder_are_refused(tmp_path):
     path = tmp_path / "missing" / "plot.png"
     with pytest.raises(OSError, match="missing"):
-        plots.trade_off_plot({"one": Curve([(4.0, 100)])}, path)
+        video_plots.trade_off_plot({"one": Curve([(4.0, 100)])}, path)
     with pytest.raises(OSError, match="missing"):
-        plots.flicker_plot({"one": [1.0]}, path, 25.0)
+        video_plots.flicker_plot({"one": [1.0]}, path, 25.0)

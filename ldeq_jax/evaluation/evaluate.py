@@ -94,6 +94,8 @@ def evaluate(
         f"{about.get('step')}, {forward.method} for at most {forward.max_steps} steps or to "
         f"{forward.tol:g}, on {jax.device_count()} {jax.default_backend()} device(s)"
     )
+    if hosts.is_first():
+        output.mkdir(parents=True, exist_ok=True)  # or fail before anything is computed
     results = evaluator.measure()
     if hosts.is_first():
         record = {
@@ -115,9 +117,8 @@ def write(results: Results, record: Mapping[str, Any], output: Path) -> None:
     Args:
         results: what was measured.
         record: for metrics.json.
-        output: directory, made when missing.
+        output: directory.
     """
-    output.mkdir(parents=True, exist_ok=True)
     tables = results.tables()
     text = records.to_json(record, indent=1) + "\n"
     (output / "metrics.json").write_text(text, encoding="utf-8")

@@ -89,9 +89,7 @@ class FaceResults:
         notes = []
         if left_out := self.left_out:
             some = ", ".join(left_out[:5]) + ", ..." * (len(left_out) > 5)
-            notes.append(
-                f"{len(left_out)} faces left out whose labels or box have no size: {some}"
-            )
+            notes.append(f"{len(left_out)} faces left out whose labels or box have no size: {some}")
         if lost := int(np.sum(~np.isfinite(self.measured["nme"]))):
             notes.append(
                 f"{lost} faces got no finite landmarks: failures in FR10 and AUC10, no mean NME"

@@ -189,7 +189,7 @@ class VideoResults:
 
 
 def choice_table(measured: Measured, choice: Choice) -> str:
-    """Markdown table, one row per chosen setting, with an asterisk where its NME is above the limit.
+    """Markdown table, one row per chosen setting; an asterisk marks an NME above the limit.
 
     The change of flicker is against the best causal filter, with an interval of 95 %.
     """

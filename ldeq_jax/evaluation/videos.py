@@ -144,8 +144,8 @@ def check_apart(tuning: VideoSource, reported: VideoSource) -> None:
     """
     if shared := sorted(set(tuning.names) & set(reported.names)):
         raise UserError(
-            f"{len(shared)} videos are in both the tuning split {tuning.where} and the reported "
-            f"split {reported.where}, such as {shared[0]!r}: choose splits without a common video"
+            f"{len(shared)} videos are in both the tuning split {tuning.split} and the reported "
+            f"split {reported.split}, such as {shared[0]!r}: choose splits without a common video"
         )
 
 
@@ -246,7 +246,9 @@ def measure(
         indices=indices,
         labels=labels,
         scores={
-            setting: Scores(*map(np.array, zip(*(row.scores[setting] for row in counted), strict=True)))
+            setting: Scores(
+                *map(np.array, zip(*(row.scores[setting] for row in counted), strict=True))
+            )
             for setting in counted[0].scores
         },
         frames_per_second={setting: sum(of[setting] for of in speeds) for setting in settings},
