@@ -31,7 +31,7 @@ from ldeq_jax.evaluation import evaluate, face_results, faces, labels
 from ldeq_jax.evaluation import scores as scoring
 from ldeq_jax.evaluation.settings import recurrence_grid
 from ldeq_jax.evaluation.videos import VideoOptions
-from ldeq_jax.face import geometry, metrics
+from ldeq_jax.face import geometry, metrics, video_metrics
 from ldeq_jax.face.crops import crop_from_landmarks
 from ldeq_jax.face.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema
 from ldeq_jax.inference import pictures as inference
@@ -339,9 +339,9 @@ def test_the_frames_alone_are_those_of_the_predictor(compared, video_model, clip
     seen = SIZE * np.asarray(predictor(np.stack(images)).landmarks)
     found = geometry.transform_points(geometry.inverse(crops), seen)
     pair = found[None], video["landmarks"][None], video["mask"][None]
-    nme = metrics.video_nme(*pair, eye_corners=(0, 1))[0]
+    nme = video_metrics.video_nme(*pair, eye_corners=(0, 1))[0]
     assert float(row["nme"]) == pytest.approx(100 * nme, rel=1e-4)
-    assert float(row["nmf"]) == pytest.approx(metrics.nmf(*pair)[0], rel=1e-3)
+    assert float(row["nmf"]) == pytest.approx(video_metrics.nmf(*pair)[0], rel=1e-3)
     assert row["frames"] == "8" and row["easy"] == "1" and row["hard"] == "1"
 
 

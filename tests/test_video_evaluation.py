@@ -30,7 +30,7 @@ from ldeq_jax.evaluation.scores import LAGS, Scores
 from ldeq_jax.evaluation.settings import ALONE, Setting, recurrence_grid
 from ldeq_jax.evaluation.video_results import VideoResults
 from ldeq_jax.evaluation.videos import VideoOptions
-from ldeq_jax.face import metrics
+from ldeq_jax.face import video_metrics
 from ldeq_jax.face.filters import FILTERS, smooth
 from ldeq_jax.face.schema import LandmarkSchema
 from ldeq_jax.inference.videos import Track
@@ -192,10 +192,10 @@ def expected_scores(split, index, points):
     video = split.video(index)[0]
     pair = points[None], np.float64(video["landmarks"])[None], video["mask"][None]
     return (
-        metrics.video_nme(*pair, eye_corners=(0, 1))[0],
-        metrics.video_nme(*pair)[0],
-        metrics.nmf(*pair)[0],
-        metrics.nad(*pair, LAGS)[0],
+        video_metrics.video_nme(*pair, eye_corners=(0, 1))[0],
+        video_metrics.video_nme(*pair)[0],
+        video_metrics.nmf(*pair)[0],
+        video_metrics.nad(*pair, LAGS)[0],
     )
 
 
@@ -225,7 +225,9 @@ def test_each_setting_is_scored_on_each_video(monkeypatch, config, splits):
             for field, value in zip(scores, expected_scores(split, index, points), strict=False):
                 np.testing.assert_allclose(field[row], value, rtol=1e-9)
         target, mask = split.video(index)[0]["landmarks"][None], split.video(index)[0]["mask"][None]
-        np.testing.assert_array_equal(found.jitter[row], metrics.label_jitter(target, mask)[0])
+        np.testing.assert_array_equal(
+            found.jitter[row], video_metrics.label_jitter(target, mask)[0]
+        )
     assert found.mean_jitter == pytest.approx(found.jitter.mean())
 
 
@@ -395,9 +397,9 @@ def test_points_are_compared_with_those_they_are_named_with(monkeypatch, config,
         for setting in fake.noise:
             track = fake.track(split, index, setting).landmarks[None, :length]
             pair = track, np.float64(video["landmarks"])[None], video["mask"][None]
-            expected = metrics.nmf(*pair, landmarks=order)[0]
+            expected = video_metrics.nmf(*pair, landmarks=order)[0]
             np.testing.assert_allclose(found.scores[setting].nmf[row], expected, rtol=1e-9)
-            expected = metrics.video_nme(*pair, eye_corners=(0, 1), landmarks=order)[0]
+            expected = video_metrics.video_nme(*pair, eye_corners=(0, 1), landmarks=order)[0]
             np.testing.assert_allclose(found.scores[setting].nme[row], expected, rtol=1e-9)
 
 
@@ -430,7 +432,7 @@ def test_an_offset_is_measured_once_and_taken_off_everything(monkeypatch, config
     assert later.labels.offset is found.labels.offset
     video = splits["test"].video(later.indices[0])[0]
     target = np.float64(video["landmarks"])
-    expected = metrics.video_nme(target[None] + 2, target[None], video["mask"][None])[0]
+    expected = video_metrics.video_nme(target[None] + 2, target[None], video["mask"][None])[0]
     np.testing.assert_allclose(later.scores[STEADY].nme_face[0], expected, rtol=1e-5)
     raw = measured(monkeypatch, config, splits["tuning"], Sized(noise=noise))
     assert raw.labels.offset is None and raw.scores[ALONE].nme.min() > 0.01

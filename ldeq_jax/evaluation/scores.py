@@ -7,7 +7,7 @@ import numpy as np
 
 from ldeq_jax.evaluation.labels import Labels, face_size
 from ldeq_jax.evaluation.settings import Setting
-from ldeq_jax.face import metrics
+from ldeq_jax.face import video_metrics
 from ldeq_jax.face.filters import FILTERS, smooth
 
 LAGS = (1, 2, 4, 8, 16)
@@ -50,10 +50,12 @@ def score(
     counted = labels.counted
     positive = num_evaluations[num_evaluations > 0]
     return Scores(
-        nme=metrics.video_nme(*pair, eye_corners=labels.schema.eye_corners, landmarks=counted)[0],
-        nme_face=metrics.video_nme(*pair, landmarks=counted)[0],
-        nmf=metrics.nmf(*pair, landmarks=counted)[0],
-        nad=metrics.nad(*pair, LAGS, landmarks=counted)[0],
+        nme=video_metrics.video_nme(
+            *pair, eye_corners=labels.schema.eye_corners, landmarks=counted
+        )[0],
+        nme_face=video_metrics.video_nme(*pair, landmarks=counted)[0],
+        nmf=video_metrics.nmf(*pair, landmarks=counted)[0],
+        nad=video_metrics.nad(*pair, LAGS, landmarks=counted)[0],
         num_evaluations=positive.mean() if len(positive) else np.float64(np.nan),
     )
 

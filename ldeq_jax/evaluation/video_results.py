@@ -15,7 +15,7 @@ from ldeq_jax.evaluation.choice import Choice, choose
 from ldeq_jax.evaluation.measured import Measured, mean_of_known
 from ldeq_jax.evaluation.scores import LAGS, Scores
 from ldeq_jax.evaluation.settings import ALONE, Setting, is_causal, is_filter
-from ldeq_jax.face import metrics
+from ldeq_jax.face import intervals, video_metrics
 from ldeq_jax.face.schema import LandmarkSchema
 from ldeq_jax.report import overlay, records, video_plots
 from ldeq_jax.report.tables import markdown_table
@@ -159,7 +159,7 @@ class VideoResults:
         target, labels = np.asarray(video["landmarks"], np.float64), self.reported.labels
         arranged = labels.arranged(landmarks, target)
         pair = arranged[None], target[None], video["mask"][None]
-        return metrics.flicker(*pair, landmarks=labels.counted)[0]
+        return video_metrics.flicker(*pair, landmarks=labels.counted)[0]
 
     def _draw_trade_off(self, path: Path) -> None:
         """Plots every setting by error and flicker, one curve per method."""
@@ -196,7 +196,7 @@ def choice_table(measured: Measured, choice: Choice) -> str:
     rows, compared = [], measured.scores[choice.best_causal_filter]
     for setting in choice.settings:
         scores = measured.scores[setting]
-        change = metrics.paired_bootstrap(compared.nmf, scores.nmf).relative
+        change = intervals.paired_bootstrap(compared.nmf, scores.nmf).relative
         against = "-" if setting == choice.best_causal_filter else _percent(change)
         above = np.sqrt(np.maximum(scores.nmf**2 - measured.jitter**2, 0))
         speed = measured.frames_per_second.get(setting, math.nan)
@@ -258,7 +258,7 @@ def _mean(values: np.ndarray, scores: Scores) -> float:
     return mean_of_known(values) if np.isfinite(scores.nme).all() else math.nan
 
 
-def _percent(change: metrics.Interval) -> str:
+def _percent(change: intervals.Interval) -> str:
     value, low, high = (100 * part for part in change)
     if not math.isfinite(value):
         return ""

@@ -25,7 +25,7 @@ from ldeq_jax.evaluation.runner import Clock, run_methods
 from ldeq_jax.evaluation.scores import Scores, filtered, score
 from ldeq_jax.evaluation.settings import ALONE, Setting
 from ldeq_jax.evaluation.video_results import VideoResults
-from ldeq_jax.face import metrics
+from ldeq_jax.face import video_metrics
 from ldeq_jax.face.schema import get_schema
 from ldeq_jax.model.rwr import RwRConfig
 
@@ -215,7 +215,7 @@ def measure(
         landmarks = {setting: track.landmarks[:length] for setting, track in tracks.items()}
         landmarks |= filtered(landmarks[ALONE], video["fps"])
         evaluations = {setting: track.num_evaluations for setting, track in tracks.items()}
-        jitter = metrics.label_jitter(
+        jitter = video_metrics.label_jitter(
             video["landmarks"][None], mask[None], landmarks=labels.counted
         )
         rows[index] = VideoScores(
