@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv torch test test-slow lint demo clean
+.PHONY: help venv torch test test-slow coverage lint types docs demo clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,9 +36,21 @@ test: venv  ## run the quick tests
 test-slow: venv  ## run the tests left out of `make test`
 	$(BIN)/python -m pytest -q -m slow
 
+coverage: venv  ## run the quick tests and list the lines that none of them reaches, in htmlcov/
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --cov=ldeq_jax --cov-report=term-missing:skip-covered \
+	  --cov-report=html
+
 lint: venv  ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: venv  ## check the types of ldeq_jax/
+	$(BIN)/mypy ldeq_jax
+
+docs: venv  ## build the documentation as a site, in docs/_build/; warnings are errors
+	$(BIN)/python -m pip install -q -e '.[docs]'
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+	@echo 'open docs/_build/index.html'
 
 demo: venv  ## make small data sets, train, evaluate and predict, on stills and video, in demo/
 	$(BIN)/python datasets/sample_faces.py --output=demo/sample
@@ -47,17 +59,17 @@ demo: venv  ## make small data sets, train, evaluate and predict, on stills and 
 	  --config.data.data_dir=demo/data
 	$(BIN)/python evaluate.py --checkpoint=demo/run --dataset=ibug_300w --split=test_common \
 	  --data_dir=demo/data --output=demo/eval
-	$(BIN)/python predict.py --checkpoint=checkpoints/ibug_300w_small \
+	$(BIN)/python predict.py --checkpoint=faces-68-stills \
 	  --output=demo/portrait.png examples/portrait_1.jpg
 	$(BIN)/python datasets/build.py moving_faces/easy --manual_dir=demo/data/ibug_300w/1.0.0 \
 	  --data_dir=demo/data --max_examples_per_split=10
 	$(BIN)/python evaluate.py --checkpoint=demo/run --dataset=moving_faces/easy --crop=extent \
 	  --data_dir=demo/data --tuning_split='test_common[:50%]' --split='test_common[50%:]' \
 	  --aligns=face --budgets=0 --output=demo/video
-	$(BIN)/python predict.py --checkpoint=checkpoints/ibug_300w_video --output=demo/clip.mp4 --compare \
+	$(BIN)/python predict.py --checkpoint=faces-68 --output=demo/clip.mp4 --compare \
 	  --boxes=examples/wflw_v/bboxes/intel_head_pose_male.npy --still_frame=30 \
 	  examples/wflw_v/videos/intel_head_pose_male.mp4
 
 clean:  ## remove what the other targets made, except .venv
-	rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache htmlcov .coverage docs/_build docs/api
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

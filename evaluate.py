@@ -56,7 +56,8 @@ from ldeq_jax.errors import show_in_one_line
 if __name__ == "__main__":
     show_in_one_line()
 
-from ldeq_jax import hosts, mesh, paths, weights
+from ldeq_jax import hosts, mesh, weights
+from ldeq_jax.cli.flags import define_path
 from ldeq_jax.config import Config
 from ldeq_jax.data import faces as data
 from ldeq_jax.data import sources
@@ -67,7 +68,7 @@ from ldeq_jax.evaluation import videos as video_evaluation
 from ldeq_jax.face import geometry, metrics
 from ldeq_jax.face.crops import Crop
 from ldeq_jax.face.schema import KNOWN_SCHEMAS, LandmarkSchema, differences, get_schema
-from ldeq_jax.hosts import say
+from ldeq_jax.hosts import print_once
 from ldeq_jax.inference import pictures as inference
 from ldeq_jax.media import files
 from ldeq_jax.model import rwr
@@ -75,12 +76,12 @@ from ldeq_jax.report import plots as report
 from ldeq_jax.report import records
 from ldeq_jax.report.tables import markdown_table
 
-_CHECKPOINT = paths.define(
+_CHECKPOINT = define_path(
     "checkpoint",
     None,
     "A training run's --workdir, whose best model is taken, or a released model.",
 )
-_OUTPUT = paths.define("output", None, "Directory of the results, created when missing.")
+_OUTPUT = define_path("output", None, "Directory of the results, created when missing.")
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite",
     False,
@@ -96,7 +97,7 @@ _SPLIT = flags.DEFINE_string(
     None,
     'Split or part of one, e.g. test, "test[:100]", "a+b". The model\'s own if unset.',
 )
-_DATA_DIR = paths.define(
+_DATA_DIR = define_path(
     "data_dir", None, "Folder of the data sets; if unset, $TFDS_DATA_DIR or ~/tensorflow_datasets."
 )
 _CROP = flags.DEFINE_enum(
@@ -166,7 +167,7 @@ _SLACK = flags.DEFINE_float(
     "Videos: percent by which a chosen setting's NME may exceed the frames' alone.",
     lower_bound=0,
 )
-_POINTS = paths.define(
+_POINTS = define_path(
     "points",
     None,
     "Videos: JSON file with the labelled landmark that each predicted one is compared with, as "
@@ -208,8 +209,8 @@ _OF_VIDEOS = (
 )
 
 
-@hosts.ending_on_sigterm()
-@hosts.ending_soon()
+@hosts.exit_on_sigterm()
+@hosts.exit_soon_on_error()
 def main(argv: list[str]) -> None:
     """Evaluates; what the user can mend is told in a line."""
     logging.set_verbosity(logging.ERROR)  # orbax tells of every file it reads
@@ -351,7 +352,7 @@ def evaluate_videos(
         "dtype": config.model.dtype,
         "command": shlex.join(["python", *sys.argv]),
     }
-    say(
+    print_once(
         f"{config.data.name}, tuning on {tuning_split}, reporting {config.data.eval_split}; crop "
         f"{config.data.crop} x {config.data.crop_scale}, model of step {about['step']}, on "
         f"{jax.device_count()} {jax.default_backend()} device(s)"
@@ -400,7 +401,7 @@ def evaluate(
         output: directory of the results.
     """
     forward, schema = config.model.forward, get_schema(config.data.schema)
-    say(
+    print_once(
         f"{len(source)} faces of {source.where}, crop {config.data.crop} x "
         f"{config.data.crop_scale}, model of step {about['step']}, {forward.method} for at most "
         f"{forward.max_steps} steps or to {forward.tol:g}, on {jax.device_count()} "

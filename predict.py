@@ -2,7 +2,7 @@
 
 A picture:
 
-  python predict.py --checkpoint=checkpoints/ibug_300w_small --output=portrait.png \\
+  python predict.py --checkpoint=faces-68-stills --output=portrait.png \\
       examples/portrait_1.jpg
   python predict.py --checkpoint=runs/small --output=group.png --box=40,30,180,190 \\
       --box=220,41,350,188 group.jpg
@@ -22,9 +22,9 @@ wrote before. Other files are replaced with --overwrite only.
 
 A video:
 
-  python predict.py --checkpoint=checkpoints/ibug_300w_video --output=out.mp4 \\
+  python predict.py --checkpoint=faces-68 --output=out.mp4 \\
       --box=190,85,270,165 clip.mp4
-  python predict.py --checkpoint=checkpoints/ibug_300w_video --output=out.mp4 --compare \\
+  python predict.py --checkpoint=faces-68 --output=out.mp4 --compare \\
       --boxes=examples/wflw_v/bboxes/intel_head_pose_male.npy \\
       examples/wflw_v/videos/intel_head_pose_male.mp4
 
@@ -72,7 +72,9 @@ if __name__ == "__main__":
 
 import cv2
 
-from ldeq_jax import hosts, paths, weights
+from ldeq_jax import hosts, weights
+from ldeq_jax.cli.flags import define_path
+from ldeq_jax.face.boxes import box_fault
 from ldeq_jax.face.schema import LandmarkSchema, get_schema
 from ldeq_jax.inference import pictures as inference
 from ldeq_jax.inference import tracker as tracking
@@ -83,12 +85,12 @@ from ldeq_jax.report import overlay as video_report
 from ldeq_jax.report import records, tables
 from ldeq_jax.report.draw import draw_landmarks
 
-_CHECKPOINT = paths.define(
+_CHECKPOINT = define_path(
     "checkpoint",
     None,
     "A training run's --workdir, whose best model is taken, or a released model.",
 )
-_OUTPUT = paths.define(
+_OUTPUT = define_path(
     "output",
     None,
     "Drawing to write, .png or .jpg, of a video .mp4; the numbers go to the same name with .json, "
@@ -105,7 +107,7 @@ _BOX = flags.DEFINE_multi_string(
     "x1,y1,x2,y2 of a face, pixels of the picture, or of a video's first frame. Repeat it for more "
     "faces of a picture.",
 )
-_BOXES = paths.define(
+_BOXES = define_path(
     "boxes", None, "Video: .npy file with the face's box in every frame, NaN where there is none."
 )
 _CROP_AT_BOXES = flags.DEFINE_bool(
@@ -156,7 +158,7 @@ _RECURRENCE = [_PENALTY, _FOLLOW, _BUDGET, _ALIGN]
 _OF_VIDEOS = [_BOXES, _CROP_AT_BOXES, _COMPARE, _STILL, _STILL_FRAME, _CODEC, *_RECURRENCE]
 
 
-@hosts.ending_on_sigterm()
+@hosts.exit_on_sigterm()
 def main(argv: list[str]) -> None:
     """Predicts; faults that the user can fix are printed as one line."""
     logging.set_verbosity(logging.ERROR)  # orbax tells of every file it reads
@@ -165,7 +167,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"one picture or video is needed, {given}")
     sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
     try:
-        path, output = paths.expand(argv[1]), Path(_OUTPUT.value)
+        path, output = files.expand(argv[1]), Path(_OUTPUT.value)
         kind = pictures.kind_of(path)
         if kind == "audio":
             raise ValueError(f"{path} is sound without a video (a cover picture does not count)")
@@ -289,7 +291,7 @@ def check_box(box: str | Iterable[Any], shape: tuple[int, ...], origin: str) -> 
     except (TypeError, ValueError) as error:
         raise ValueError(f"a box must be x1,y1,x2,y2, not {box!r} ({origin})") from error
     numbers = np.array([x1, y1, x2, y2])
-    if fault := inference.box_fault(numbers, shape):
+    if fault := box_fault(numbers, shape):
         raise ValueError(f"the box {x1:g},{y1:g},{x2:g},{y2:g} ({origin}) {fault}")
     return numbers
 

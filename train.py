@@ -52,14 +52,16 @@ if __name__ == "__main__":
     show_in_one_line()
 
 import ldeq_jax
-from ldeq_jax import hosts, paths, weights
+from ldeq_jax import hosts, weights
+from ldeq_jax.cli.flags import define_path
 from ldeq_jax.config import Config, check_field, from_mapping, to_mapping
 from ldeq_jax.data import faces as data
 from ldeq_jax.data import sources
 from ldeq_jax.face import metrics
 from ldeq_jax.face.schema import LandmarkSchema, get_schema
-from ldeq_jax.hosts import say
+from ldeq_jax.hosts import print_once
 from ldeq_jax.inference import pictures as inference
+from ldeq_jax.media import files
 from ldeq_jax.mesh import make_mesh, to_devices, use_all_cores
 from ldeq_jax.report import draw, records
 from ldeq_jax.report import plots as report
@@ -73,8 +75,8 @@ _CONFIG = config_flags.DEFINE_config_file(
     "Config file, e.g. configs/tiny.py. Its fields are set by --config.SECTION.FIELD=VALUE; the "
     "sections are model, data, augment, optimizer and train, see ldeq_jax/config.py.",
 )
-_WORKDIR = paths.define("workdir", None, "Directory of the run, created when missing.")
-_CONTACT_SHEET = paths.define(
+_WORKDIR = define_path("workdir", None, "Directory of the run, created when missing.")
+_CONTACT_SHEET = define_path(
     "contact_sheet", None, "Draw the first augmented training faces to this PNG and stop."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -91,7 +93,7 @@ _HOST_TIMEOUT = flags.DEFINE_integer(
 SKIPPED_AT_MOST = 10
 
 
-@hosts.ending_soon()
+@hosts.exit_soon_on_error()
 def main(argv: list[str]) -> int | None:
     """Trains, or draws a contact sheet; returns the exit code."""
     logging.set_verbosity(logging.ERROR)  # orbax tells of every file it writes
@@ -123,7 +125,7 @@ def draw_contact_sheet(config: Config, schema: LandmarkSchema, path: Path) -> No
     points = np.concatenate([batch.landmarks for batch in faces])[:number] * size
     if hosts.is_first():
         report.write_image(path, draw.contact_sheet(images, points, schema))
-    say(f"wrote {path}")
+    print_once(f"wrote {path}")
 
 
 def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path) -> int:
@@ -136,7 +138,7 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
         config.model, config.optimizer, config.train, schema.eye_corners, mesh
     )
     state = create_state(config.model, config.optimizer, config.train, mesh)
-    say(describe(config, state, num_faces))
+    print_once(describe(config, state, num_faces))
     given = None
     if every.start_from and not (workdir / "checkpoints").exists():
         given = weights.load_model(every.start_from)  # or fails before anything is opened
@@ -145,16 +147,16 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
         state = saved.restore(state)
         start, total = int(state.step), config.train.num_steps
         if start:
-            say(f"going on after step {start}")
+            print_once(f"going on after step {start}")
         elif every.start_from:
             _, variables, step = given or weights.load_model(every.start_from)
             state = with_weights(state, variables)
-            say(f"starting from {every.start_from}, step {step}")
+            print_once(f"starting from {every.start_from}, step {step}")
         batches = data.train_iterator(config.data, config.augment, size, first_batch=start, **shard)
         stack.enter_context(contextlib.closing(batches))
         log = stack.enter_context(Log(workdir, start, config))
         stop = stack.enter_context(StopRequest())
-        stack.enter_context(hosts.ending_soon())  # before the others are closed
+        stack.enter_context(hosts.exit_soon_on_error())  # before the others are closed
         bar = stack.enter_context(progress_bar(start, total))
         step, previous = start, None
         for step in range(start + 1, total + 1):
@@ -190,7 +192,7 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
                 result = validate(config, state, validation, schema)
                 line |= {f"eval/{name}": value for name, value in result.items()}
                 bar.clear()
-                say(
+                print_once(
                     f"step {step}: validation NME {result['nme']:.3f} %, "
                     f"{result['solver_steps']:.1f} solver steps, residual {result['residual']:.1e}"
                 )
@@ -204,7 +206,9 @@ def train(config: Config, schema: LandmarkSchema, num_faces: int, workdir: Path)
                 break
             clock = step, time.perf_counter()  # only steps count, not what came between them
     if stop.received is not None and step < total:
-        say(f"stopped by {stop.received.name} after step {step}, saved; the same command goes on")
+        print_once(
+            f"stopped by {stop.received.name} after step {step}, saved; the same command goes on"
+        )
         return 128 + stop.received
     if start < total and hosts.is_first():
         report.training_curves(workdir / "metrics.jsonl", workdir / "curves.png")
@@ -352,7 +356,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         if argument.startswith("--config."):
             check_field(argument.removeprefix("--config.").partition("=")[0])
         if argument.startswith("--config=~"):
-            argv[place] = f"--config={paths.expand(argument.removeprefix('--config='))}"
+            argv[place] = f"--config={files.expand(argument.removeprefix('--config='))}"
     return app.parse_flags_with_usage(argv)
 
 

@@ -37,9 +37,9 @@ from ldeq_jax.data import faces as data
 from ldeq_jax.data import sources, videos
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.deq.solver import SolverConfig
+from ldeq_jax.evaluation import runner
 from ldeq_jax.face import metrics
 from ldeq_jax.face.schema import get_schema
-from ldeq_jax.inference import videos as video_inference
 from ldeq_jax.mesh import make_mesh, replicated, to_devices, use_all_cores
 from ldeq_jax.model import rwr
 from ldeq_jax.model.ldeq import ModelConfig
@@ -49,7 +49,7 @@ from ldeq_jax.training.state import create_state
 from ldeq_jax.weights import load_model
 
 ROOT = Path(__file__).parents[1]
-CHECKPOINT = ROOT / "checkpoints" / "ibug_300w_video"
+CHECKPOINT = "faces-68"
 PICARD = SolverConfig(method="picard", max_steps=5, tol=0.0, best_iterate=False)
 ADJOINT = dataclasses.replace(PICARD, final_evaluation=False)
 PAPER = ModelConfig(forward=PICARD, backward=ADJOINT)
@@ -207,9 +207,9 @@ def iterations(data_dir: str) -> str:
             config, model=dataclasses.replace(config.model, forward=forward)
         )
         how = rwr.RwRConfig(budget=budget, penalty=0.0, align="none") if warm else None
-        chunks = videos.video_chunks(faces, "test_common[:8]", config.model.image_size)
+        chunks = videos.video_chunks(source, faces, config.model.image_size)
         errors, evaluations = [], []
-        for index, found in video_inference.compare(changed, variables, {"it": how}, chunks):
+        for index, found in runner.run_methods(changed, variables, {"it": how}, chunks):
             label, track = source.annotation(index), found["it"]
             length = len(label["mask"])
             triple = track.landmarks[None, :length], label["landmarks"][None], label["mask"][None]

@@ -51,7 +51,7 @@ from ldeq_jax.config import Config, from_mapping
 from ldeq_jax.data.faces import LandmarkBatch
 from ldeq_jax.deq.equilibrium import Gradient
 from ldeq_jax.face.schema import WFLW_98
-from ldeq_jax.mesh import divided, make_mesh, replicated
+from ldeq_jax.mesh import batch_sharding, make_mesh, replicated
 from ldeq_jax.model import rwr
 from ldeq_jax.model.ldeq import variable_shapes
 from ldeq_jax.report import tables
@@ -203,7 +203,7 @@ def train_program(config: Config, rows: int, mesh: jax.sharding.Mesh) -> Program
 def video_program(config: Config, rows: int, mesh: jax.sharding.Mesh) -> Program:
     """Recurrence over the frames of `rows` videos a device, all frames with a face."""
     model, videos, frames = config.model, rows * mesh.size, FRAMES
-    everywhere, by_video = replicated(mesh), divided(mesh)
+    everywhere, by_video = replicated(mesh), batch_sharding(mesh)
 
     def scan(variables, settings, images, state, frame_from_crop):
         return rwr.scan(model, variables, settings, images, state, frame_from_crop=frame_from_crop)

@@ -1,6 +1,6 @@
 """Recurrence on video: one program for a batch of clips against a Python loop over frames.
 
-    JAX_PLATFORMS=cpu python benchmarks/video.py --checkpoint=checkpoints/ibug_300w_video
+    JAX_PLATFORMS=cpu python benchmarks/video.py --checkpoint=faces-68
 
 Every way runs the same clips of random pixels, with a budget of 0 (one evaluation of the map a
 frame), and the fastest is timed in turn with each other. On a CPU every core is a device.

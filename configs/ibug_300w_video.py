@@ -19,7 +19,7 @@ from configs.ibug_300w_small import get_config as still_config
 def get_config() -> ml_collections.ConfigDict:
     """The run."""
     config = still_config()
-    config.train.start_from = "checkpoints/ibug_300w_small"
+    config.train.start_from = "faces-68-stills"
     config.train.num_steps = 3000
     config.train.spread_weight = 0.2
     config.optimizer.learning_rate = 1e-3

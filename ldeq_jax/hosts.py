@@ -72,13 +72,13 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def say(text: str) -> None:
+def print_once(text: str) -> None:
     """Prints, once for all hosts."""
     if is_first():
         print(text, flush=True)
 
 
-def gathered(value: Any) -> list[Any]:
+def gather(value: Any) -> list[Any]:
     """What each host has, in the order of hosts; to be asked for on all of them.
 
     Args:
@@ -95,7 +95,7 @@ def gathered(value: Any) -> list[Any]:
 
 
 @contextlib.contextmanager
-def ending_soon() -> Iterator[None]:
+def exit_soon_on_error() -> Iterator[None]:
     """Where a host of several fails or loses another within, it ends before long.
 
     Otherwise whatever is closed then may wait for the others at a place that they never reach.
@@ -124,7 +124,7 @@ class _Terminated(SystemExit):
 
 
 @contextlib.contextmanager
-def ending_on_sigterm() -> Iterator[None]:
+def exit_on_sigterm() -> Iterator[None]:
     """SIGTERM ends what runs within as Ctrl-C does: unfinished files are removed on the way.
 
     A line says so, and the exit code is 143. Of several hosts, one ends at once: what it closes

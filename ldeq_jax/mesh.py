@@ -29,14 +29,14 @@ def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
     return jax.NamedSharding(mesh, jax.P())
 
 
-def divided(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+def batch_sharding(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
     """Arrays whose first axis is divided over the devices."""
     return jax.NamedSharding(mesh, jax.P("batch"))
 
 
 def to_devices(mesh: jax.sharding.Mesh, batch: Any) -> Any:
     """This host's rows of a batch, as part of the global batch that lies on all devices."""
-    sharding = divided(mesh)
+    sharding = batch_sharding(mesh)
     return jax.tree.map(
         lambda a: jax.make_array_from_process_local_data(sharding, np.asarray(a)), batch
     )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ldeq_jax.mesh import divided, make_mesh, replicated
+from ldeq_jax.mesh import batch_sharding, make_mesh, replicated
 from ldeq_jax.model import winograd
 from ldeq_jax.model.convolution import convolve
 from ldeq_jax.model.hourglass import Conv
@@ -116,7 +116,7 @@ def test_devices_share_a_wide_layer_without_talking(x64):
     x, kernel = normal(0, 2, 16, 16, 128), normal(1, 5, 5, 128, 128)
     mesh = make_mesh(2)
     assert mesh.size == 2
-    shardings = divided(mesh), replicated(mesh)
+    shardings = batch_sharding(mesh), replicated(mesh)
     function = jax.jit(convolve, in_shardings=shardings)
     assert "all-" not in function.lower(x, kernel).compile().as_text()
     np.testing.assert_allclose(function(x, kernel), library(x, kernel), atol=1e-10)

@@ -199,9 +199,9 @@ def test_arrays_without_an_axis_that_the_devices_divide_stay_whole():
 
 
 def test_one_host_gathers_what_it_has():
-    assert hosts.gathered({"a": 1}) == [{"a": 1}] and hosts.is_first()
+    assert hosts.gather({"a": 1}) == [{"a": 1}] and hosts.is_first()
     assert not jax.distributed.is_initialized()
-    with pytest.raises(KeyError), hosts.ending_soon():
+    with pytest.raises(KeyError), hosts.exit_soon_on_error():
         raise KeyError
 
 

@@ -13,7 +13,7 @@ import pytest
 from ldeq_jax.config import check_field
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = "benchmarks|checkpoints|configs|datasets|docs|examples|ldeq_jax|tests"
+FOLDERS = "benchmarks|configs|datasets|docs|examples|ldeq_jax|tests"
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
     *sorted(path for name in FOLDERS.split("|") for path in (ROOT / name).rglob("*.md")),
@@ -52,7 +52,7 @@ def flags_of(name):
         function = getattr(node.func, "attr", getattr(node.func, "id", ""))
         texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
         texts = [text for text in texts if isinstance(text, str)]
-        if (function.startswith("DEFINE_") or function == "define") and texts:
+        if (function.startswith("DEFINE_") or function == "define_path") and texts:
             flags.add(f"--{texts[0]}")
             if function == "DEFINE_bool":
                 flags.add(f"--no{texts[0]}")
@@ -190,7 +190,7 @@ BLOCKS = [
 @pytest.fixture
 def in_a_folder(tmp_path, monkeypatch):
     """A working folder with what the repository ships, and a clip of two frames."""
-    for name in ("checkpoints", "configs", "examples"):
+    for name in ("ldeq_jax", "configs", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
     source = cv2.VideoCapture(str(ROOT / "examples/wflw_v/videos/intel_head_pose_male.mp4"))
     frames = [source.read()[1] for _ in range(2)]

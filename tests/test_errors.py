@@ -145,13 +145,12 @@ def test_every_command_tells_of_a_missing_library(path, without_gl, tmp_path):
     "arguments",
     [
         "train.py --config=configs/tiny.py --workdir={tmp}/run --config.data.data_dir={tmp}/data",
-        "evaluate.py --checkpoint=checkpoints/ibug_300w_small --output={tmp}/out --data_dir={tmp}",
-        "predict.py --checkpoint=checkpoints/ibug_300w_small --output={tmp}/out.png "
-        "examples/portrait_1.jpg",
-        "-m ldeq_jax.cli.convert checkpoints/ibug_300w_small --output={tmp}/out.pth.tar",
+        "evaluate.py --checkpoint=faces-68-stills --output={tmp}/out --data_dir={tmp}",
+        "predict.py --checkpoint=faces-68-stills --output={tmp}/out.png examples/portrait_1.jpg",
+        "-m ldeq_jax.cli.convert faces-68-stills --output={tmp}/out.pth.tar",
         "-m benchmarks.convolution",
         "-m benchmarks.memory",
-        "-m benchmarks.video --checkpoint=checkpoints/ibug_300w_small",
+        "-m benchmarks.video --checkpoint=faces-68-stills",
     ],
 )
 def test_every_command_tells_of_a_missing_device(arguments, tmp_path):

@@ -11,15 +11,13 @@ import re
 import shutil
 import signal
 import types
-import unicodedata
 
 import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from absl import app, flags
-from PIL import Image
-from test_data import ToyFaces, picture
+from test_data import ToyFaces
 from test_inference import CONFIG, MODEL, random_state
 from test_video_evaluation import FEW, SCHEMA, ToyClips
 
@@ -29,16 +27,15 @@ from ldeq_jax.data.sources import FaceSource, VideoSource
 from ldeq_jax.evaluation import compare as video_comparison
 from ldeq_jax.evaluation import videos as video_evaluation
 from ldeq_jax.face import geometry, metrics
+from ldeq_jax.face.crops import crop_from_landmarks
 from ldeq_jax.face.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema
 from ldeq_jax.inference import pictures as inference
-from ldeq_jax.media import files, pictures
+from ldeq_jax.media import files
 from ldeq_jax.model.rwr import RwRConfig
-from ldeq_jax.report import draw
 
 SPREAD = RwRConfig(weighting="spread")
 ROOT = pathlib.Path(__file__).parents[1]
 SIZE = MODEL.image_size
-PORTRAIT = {"evaluate": [], "predict": [ROOT / "examples" / "portrait_1.jpg"]}
 
 
 @contextlib.contextmanager
@@ -97,7 +94,7 @@ def config(data_dir):
 def model(config, tmp_path_factory):
     """Directory of a model that has learnt nothing."""
     folder = tmp_path_factory.mktemp("model") / "released"
-    weights.export_model(folder, random_state(config.model), config, {"nme": 1.0})
+    weights.export_model(folder, 3, random_state(config.model).variables(), config, {"nme": 1.0})
     return folder
 
 
@@ -132,7 +129,7 @@ def test_the_numbers_are_those_of_the_faces_in_picture_pixels(evaluated, model, 
     expected = []
     for index in range(len(source)):
         item = source[index]
-        crop = geometry.crop_from_landmarks(item["landmarks"], SIZE, 1.3)
+        crop = crop_from_landmarks(item["landmarks"], SIZE, 1.3)
         seen = predictor(geometry.warp(item["image"], crop, SIZE)[None]).landmarks[0]
         found = geometry.transform_points(geometry.inverse(crop), SIZE * np.asarray(seen))
         distance = np.linalg.norm(found - item["landmarks"], axis=-1).mean()
@@ -299,7 +296,7 @@ def video_model(clips, tmp_path_factory):
     model = dataclasses.replace(MODEL, num_landmarks=7)
     folder = tmp_path_factory.mktemp("video_model") / "released"
     config = dataclasses.replace(CONFIG, model=model, data=clips)
-    weights.export_model(folder, random_state(model), config, {"nme": 1.0})
+    weights.export_model(folder, 3, random_state(model).variables(), config, {"nme": 1.0})
     return folder
 
 
@@ -324,7 +321,7 @@ def test_the_frames_alone_are_those_of_the_predictor(compared, video_model, clip
     row = next(row for row in rows if row["name"] == "s")
     video = source.annotation(int(row["index"]))
     boxes, frames = video["boxes"].reshape(-1, 2, 2), source.frames(int(row["index"]))
-    crops = np.stack([geometry.crop_from_landmarks(box, SIZE, 1.3) for box in boxes])
+    crops = np.stack([crop_from_landmarks(box, SIZE, 1.3) for box in boxes])
     images = [geometry.warp(*pair, SIZE) for pair in zip(frames, crops, strict=True)]
     seen = SIZE * np.asarray(predictor(np.stack(images)).landmarks)
     found = geometry.transform_points(geometry.inverse(crops), seen)
@@ -400,7 +397,9 @@ def test_mistakes_with_videos_are_told_before_anything_is_computed(
 
 def test_videos_of_other_landmarks_need_points(clips, config, tmp_path):
     other = dataclasses.replace(config, data=dataclasses.replace(clips, schema="ibug_68"))
-    weights.export_model(tmp_path / "model", random_state(config.model), other, {"nme": 1.0})
+    weights.export_model(
+        tmp_path / "model", 3, random_state(config.model).variables(), other, {"nme": 1.0}
+    )
     options = [f"--checkpoint={tmp_path / 'model'}", f"--output={tmp_path}"]
     found = complaint("evaluate", *options, "--tuning_split=tuning")
     assert "predicts the landmarks ibug_68" in found and "labelled with own_7" in found
@@ -453,16 +452,15 @@ def test_mistakes_are_told_in_one_message(model, tmp_path, options, message):
 def test_a_damaged_model_is_named(model, tmp_path):
     shutil.copytree(model, tmp_path / "model")
     shutil.rmtree(tmp_path / "model" / "3" / "weights")
-    for name, output in (("evaluate", "out"), ("predict", "out.png")):
-        found = complaint(
-            name, f"--checkpoint={tmp_path / 'model'}", f"--output={output}", *PORTRAIT[name]
-        )
-        assert re.match(rf"{name}\.py: .*model/3 cannot be read", found), found
+    found = complaint("evaluate", f"--checkpoint={tmp_path / 'model'}", "--output=out")
+    assert re.match(r"evaluate\.py: .*model/3 cannot be read", found), found
 
 
 def test_landmarks_that_mean_something_else_are_refused(config, tmp_path):
     other = dataclasses.replace(config, data=dataclasses.replace(config.data, schema="fgnet_68"))
-    weights.export_model(tmp_path / "model", random_state(config.model), other, {"nme": 1.0})
+    weights.export_model(
+        tmp_path / "model", 3, random_state(config.model).variables(), other, {"nme": 1.0}
+    )
     found = complaint("evaluate", f"--checkpoint={tmp_path / 'model'}", f"--output={tmp_path}")
     assert "predicts the landmarks fgnet_68" in found and "labelled with ibug_68" in found
 
@@ -533,241 +531,3 @@ def test_results_of_an_earlier_evaluation_may_be_replaced(request, fixture):
     results = sorted(folder.iterdir(), key=lambda path: path.name != "metrics.json")
     assert len(results) > 5
     files.check_outputs(results, overwrite=False)
-
-
-# Prediction -----------------------------------------------------------------------------------
-
-BOXES = [[100.0, 40.0, 160.5, 99.0], [90.0, 60.0, 150.0, 120.0]]
-
-
-@pytest.fixture
-def photo(tmp_path):
-    """A picture on disk."""
-    Image.fromarray(picture(9)).save(tmp_path / "photo.png")
-    return tmp_path / "photo.png"
-
-
-def predict(model, photo, *options):
-    """The JSON that a prediction writes."""
-    output = photo.with_name("drawn.png")
-    call("predict", f"--checkpoint={model}", f"--output={output}", *options, photo)
-    return json.loads(output.with_suffix(".json").read_text())
-
-
-def test_predictions_are_the_models_in_picture_pixels(model, photo):
-    record = predict(model, photo, *(f"--box={','.join(map(str, box))}" for box in BOXES))
-    expected = inference.Predictor.from_checkpoint(model).faces(picture(9), BOXES)
-    assert [found["box"] for found in record["faces"]] == BOXES
-    landmarks = [found["landmarks"] for found in record["faces"]]
-    np.testing.assert_allclose(landmarks, expected.landmarks, atol=1e-3)
-    spread = [found["spread"] for found in record["faces"]]
-    np.testing.assert_allclose(spread, expected.spread, atol=1e-3)
-    assert (record["schema"], record["step"]) == ("ibug_68", 3)
-    # Drawn five times as large, until the 240 pixels are 1000 or more.
-    drawn = cv2.imread(str(photo.with_name("drawn.png")))[..., ::-1]
-    assert drawn.shape == (5 * 220, 5 * 240, 3)
-    for x, y in np.round((np.concatenate(expected.landmarks) + 0.5) * 5 - 0.5).astype(int):
-        np.testing.assert_allclose(drawn[y, x], draw.PREDICTED_RGB, atol=1)
-
-
-def test_boxes_may_lie_beside_the_picture(model, photo, capsys):
-    listing = photo.with_name("boxes.json")
-    for boxes in (BOXES, BOXES[1]):
-        listing.write_text(json.dumps({"photo.png": boxes, "other.png": "nonsense"}))
-        found = [face["box"] for face in predict(model, photo)["faces"]]
-        assert found == np.reshape(boxes, (-1, 4)).tolist()
-    given = predict(model, photo, "--box=90,60,150,120")
-    assert given["faces"][0]["box"] == BOXES[1]
-    listing.write_text(json.dumps({"other.png": BOXES}))
-    assert predict(model, photo)["faces"][0]["box"] == [0, 0, 239, 219]
-    assert "as large as the picture" in capsys.readouterr().out
-
-
-def test_without_a_box_a_model_of_whole_pictures_sees_this_one_whole(photo, tmp_path):
-    faces = DataConfig(name="none", crop="none", schema="ibug_68")
-    model = dataclasses.replace(MODEL, num_landmarks=68)
-    config = dataclasses.replace(CONFIG, model=model, data=faces)
-    state = random_state(model)
-    weights.export_model(tmp_path / "whole", state, config, {"nme": 1.0})
-    (found,) = predict(tmp_path / "whole", photo)["faces"]
-    assert found["box"] == [0, 0, 239, 219]
-    # 240 x 220 pixels on 32 x 32, with a bar above and below.
-    crop = geometry.crop_whole(240, 220, 32)
-    image = geometry.warp(picture(9), crop, 32)[None]
-    seen = np.asarray(inference.Predictor(config, state.variables())(image).landmarks[0])
-    expected = geometry.transform_points(geometry.inverse(crop), 32 * seen)
-    np.testing.assert_allclose(found["landmarks"], expected, atol=2e-3)
-    (boxed,) = predict(tmp_path / "whole", photo, "--box=0,0,239,219")["faces"]
-    assert not np.allclose(boxed["landmarks"], expected, atol=0.5)
-
-
-def test_a_picture_is_turned_as_its_tag_says(model, photo):
-    upright = predict(model, photo, "--box=100,40,160,99")
-    with Image.open(photo) as image:
-        tag = image.getexif()
-        tag[0x0112] = 6  # to be turned a quarter clockwise
-        image.transpose(Image.Transpose.ROTATE_90).save(photo, exif=tag)
-    turned = predict(model, photo, "--box=100,40,160,99")
-    assert turned["faces"] == upright["faces"]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--box=1,2,3"], r"must be x1,y1,x2,y2, not '1,2,3'"),
-        (["--box=1,2,3,a"], "must be x1,y1,x2,y2"),
-        (["--box=9,2,3,4"], "must have x1 < x2"),
-        (["--box=1,nan,3,4"], "must be finite"),
-        (["--box=240,2,300,40"], "lie in the picture of 240 x 220"),
-        (["--output=drawn.bmp"], r"must end in \.png or \.jpg"),
-        (["--output={photo}"], "is the picture itself"),
-    ],
-)
-def test_mistakes_in_a_prediction_are_told_in_one_message(model, photo, options, message):
-    before = photo.read_bytes()
-    output = f"--output={photo.with_name('drawn.png')}"
-    options = [option.format(photo=photo) for option in options]
-    found = complaint("predict", f"--checkpoint={model}", output, *options, photo)
-    assert re.match(rf"predict\.py: (?s:.*){message}", found), found
-    assert photo.read_bytes() == before
-
-
-@pytest.mark.parametrize("kind", ["png", "jpg"])
-def test_a_picture_cut_short_is_named(model, photo, kind):
-    path = photo.with_suffix(f".{kind}")
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(path)
-    path.write_bytes(path.read_bytes()[:-400])
-    found = complaint("predict", f"--checkpoint={model}", "--output=drawn.png", path)
-    assert f"{path} is not a readable picture" in found
-    path.unlink()
-    found = complaint("predict", f"--checkpoint={model}", "--output=drawn.png", path)
-    assert f"no picture {path}" in found
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"photo.png": [1, 2,', "boxes.json must map file names to boxes"),
-        ("[1, 2]", "boxes.json must map file names to boxes"),
-        ('{"photo.png": [[1, 2, 30, 40], [1]]}', r"must be x1,y1,x2,y2, not \[1\] .*boxes.json"),
-        ('{"photo.png": 7}', r"must be x1,y1,x2,y2, not 7 .*boxes.json"),
-        ('{"photo.png": "1,2,30"}', r"must be x1,y1,x2,y2, not '1,2,30' .*boxes.json"),
-        ('{"photo.png": []}', r"must be x1,y1,x2,y2, not \[\] .*boxes.json"),
-    ],
-)
-def test_boxes_that_cannot_be_read_are_named(model, photo, text, message):
-    photo.with_name("boxes.json").write_text(text)
-    found = complaint("predict", f"--checkpoint={model}", "--output=drawn.png", photo)
-    assert re.search(message, found), found
-
-
-@pytest.mark.parametrize(
-    "entry", ["[1, 2, 60, 61, 0.9, 5]", '"1,2,60,61"', "[[1, 2, 60, 61, 0.9]]"]
-)
-def test_boxes_may_be_those_of_a_detector_or_text(model, photo, capsys, entry):
-    photo.with_name("boxes.json").write_text(f'{{"photo.png": {entry}}}')
-    drawn = photo.with_name("drawn.png")
-    call("predict", f"--checkpoint={model}", f"--output={drawn}", photo)
-    (face,) = json.loads(photo.with_name("drawn.json").read_text())["faces"]
-    assert face["box"] == [1, 2, 60, 61]
-
-
-def test_a_picture_too_small_for_a_face_is_refused(model, photo):
-    Image.new("RGB", (5, 300)).save(photo)
-    found = complaint("predict", f"--checkpoint={model}", "--output=drawn.png", photo)
-    assert "is 5 x 300 pixels: too small" in found
-
-
-@pytest.mark.parametrize("form", ["NFC", "NFD"])
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_boxes_beside_the_picture_may_be_written_by_any_editor(
-    model, photo, capsys, form, encoding
-):
-    photo = photo.rename(photo.with_name(unicodedata.normalize(form, "Zo\u00eb.png")))
-    other = {"NFC": "NFD", "NFD": "NFC"}[form]
-    text = json.dumps({unicodedata.normalize(other, "Zo\u00eb.png"): BOXES[1]}, ensure_ascii=False)
-    listing = photo.with_name("boxes.json")
-    listing.write_bytes(text.encode(encoding))
-    assert predict(model, photo)["faces"][0]["box"] == BOXES[1]
-    assert f"{listing}, [90.0, 60.0, 150.0, 120.0]" in capsys.readouterr().out
-
-
-def test_the_depth_of_a_picture_does_not_move_its_landmarks(model, photo):
-    grey = picture(9)[..., 0]
-    cv2.imwrite(str(photo), grey)
-    faces = predict(model, photo, "--box=100,40,160,99")["faces"]
-    cv2.imwrite(str(photo), grey.astype(np.uint16) * 257)
-    assert predict(model, photo, "--box=100,40,160,99")["faces"] == faces
-
-
-def test_pages_beyond_the_first_are_told_of(model, photo, capsys):
-    pages = [Image.fromarray(picture(seed)) for seed in (9, 8)]
-    pages[0].save(photo, "TIFF", save_all=True, append_images=pages[1:])
-    predict(model, photo, "--box=100,40,160,99")
-    assert f"{photo}: the first of 2 pages is read" in capsys.readouterr().out
-
-
-def test_files_of_others_are_not_replaced(model, photo):
-    drawn, numbers = photo.with_name("drawn.png"), photo.with_name("drawn.json")
-    arguments = f"--checkpoint={model}", f"--output={drawn}", "--box=100,40,160,99", photo
-    for mine in (drawn, numbers):
-        mine.write_text('{"mine": 1}')
-        assert f"{mine} exists" in complaint("predict", *arguments)
-        assert mine.read_text() == '{"mine": 1}'
-        mine.unlink()
-    numbers.write_text('{"mine": 1}')
-    call("predict", *arguments, "--overwrite")
-    before = numbers.read_bytes()
-    call("predict", *arguments)  # a command given again
-    assert numbers.read_bytes() == before
-    assert sorted(os.listdir(photo.parent)) == ["drawn.json", "drawn.png", "photo.png"]
-
-
-def test_boxes_are_never_replaced(model, photo):
-    listing = photo.with_name("boxes.json")
-    listing.write_text(json.dumps({"photo.png": BOXES}))
-    before = listing.read_bytes()
-    arguments = f"--checkpoint={model}", f"--output={photo.with_name('boxes.png')}", "--overwrite"
-    assert "would write boxes.json" in complaint("predict", *arguments, photo)
-    assert listing.read_bytes() == before
-    assert sorted(os.listdir(photo.parent)) == ["boxes.json", "photo.png"]
-
-
-def test_a_drawing_that_fails_leaves_the_numbers(model, photo, monkeypatch):
-    def full(*_):
-        raise OSError("no space left")
-
-    monkeypatch.setattr(pictures, "write_picture", full)
-    output = f"--output={photo.with_name('drawn.png')}"
-    found = complaint("predict", f"--checkpoint={model}", output, "--box=100,40,160,99", photo)
-    assert "no space left" in found
-    assert sorted(os.listdir(photo.parent)) == ["drawn.json", "photo.png"]
-
-
-@pytest.mark.parametrize("name", ["12:30:05.png", "%03d.png", os.fsdecode(b"\xff.png")])
-def test_names_of_pictures_do_not_matter(model, photo, name):
-    faces = predict(model, photo, "--box=100,40,160,99")["faces"]
-    photo = photo.rename(photo.with_name(name))
-    assert predict(model, photo, "--box=100,40,160,99")["faces"] == faces
-
-
-def test_input_of_other_kinds_is_named(model, tmp_path):
-    arguments = f"--checkpoint={model}", f"--output={tmp_path / 'drawn.png'}", tmp_path / "a.jpg"
-    for content, reason in {
-        b"": "is empty",
-        b"<!DOCTYPE html>": "is an HTML page",
-        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic": "is an HEIC picture",
-        b"ID3\x04": "is sound without a video",
-        b"\x1a\x45\xdf\xa3webm": r"must end in .mp4, as .*a\.jpg is a video",
-    }.items():
-        arguments[-1].write_bytes(content)
-        assert re.match(rf"predict\.py: .*{reason}", complaint("predict", *arguments))
-    frames = [Image.fromarray(picture(seed)) for seed in (9, 8)]
-    frames[0].save(arguments[-1], "GIF", save_all=True, append_images=frames[1:])
-    found = complaint("predict", *arguments)
-    assert f"must end in .mp4: {arguments[-1]} is an animation" in found
-
-
-def test_one_picture_at_a_time():
-    with pytest.raises(app.UsageError, match="got 2: a b"):
-        call("predict", "a", "b")

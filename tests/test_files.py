@@ -3,6 +3,7 @@
 import codecs
 import json
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,3 +132,18 @@ def test_a_link_that_leads_nowhere_is_not_written_through(tmp_path):
     (tmp_path / "a.png").symlink_to(tmp_path / "gone")
     with pytest.raises(FileExistsError, match=r"a\.png"):
         files.check_outputs([tmp_path / "a.json", tmp_path / "a.png"], overwrite=False)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_a_tilde_is_the_home_directory(home):
+    assert files.expand("~/a b/c") == home / "a b" / "c"
+    assert files.expand("~") == home
+    for other in ("a/~/b", "/a~", "/~/a", ""):
+        assert files.expand(other) == Path(other)
+    with pytest.raises(ValueError, match="~nobody-of-that-name/a: no home directory"):
+        files.expand("~nobody-of-that-name/a")

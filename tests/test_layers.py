@@ -17,7 +17,6 @@ PACKAGE = "ldeq_jax"
 # and, within a folder, from its neighbours, without a circle.
 FLOORS = (
     "errors",
-    "paths",
     "hosts",
     "mesh",
     "deq",
@@ -28,6 +27,7 @@ FLOORS = (
     "report",
     "interop",
     "config",
+    "zoo",
     "weights",
     "inference",
     "training",

@@ -50,7 +50,7 @@ def box():
 
 @pytest.fixture(scope="module")
 def trackers():
-    config, variables, _ = weights.load_model(ROOT / "checkpoints" / "ibug_300w_video")
+    config, variables, _ = weights.load_model("faces-68")
     return {
         "alone": FaceTracker(config, variables, None),
         "RwR": FaceTracker(config, variables, config.rwr),

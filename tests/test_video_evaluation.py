@@ -114,7 +114,7 @@ FEW = tuple(dataclasses.replace(kind, grid=kind.grid[3:5]) for kind in FILTERS[:
 
 
 class Fake:
-    """Stands in for `compare`: labels with the noise of each setting, in pixels."""
+    """Stands in for `run_methods`: labels with the noise of each setting, in pixels."""
 
     def __init__(self, **fields):
         self.noise = {ALONE: 1.0, STEADY: 0.5, WORSE: 1.5, Setting(DRIFTING, "much, very"): 2.0}
@@ -157,7 +157,7 @@ class Fake:
 
 
 def measured(monkeypatch, config, split, fake=None, comparison=COMPARISON, **labels):
-    monkeypatch.setattr(video_evaluation, "compare", fake or Fake())
+    monkeypatch.setattr(video_evaluation, "run_methods", fake or Fake())
     monkeypatch.setattr(video_evaluation, "FILTERS", FEW)
     labels = Labels(**({"schema": SCHEMA} | labels))
     return video_evaluation.measure(config, split, split, comparison, labels)
@@ -226,7 +226,7 @@ def test_the_number_of_chunks_is_known(data, splits, batch_size, frames):
     data = dataclasses.replace(data, batch_size=batch_size)
     for name in ("hopeless", "tuning+hopeless"):
         split = Split.read(data, name)
-        chunks = video_chunks(data, name, 8, chunk_frames=frames)
+        chunks = video_chunks(split.source, data, 8, chunk_frames=frames)
         assert split.num_chunks(batch_size, frames) == sum(1 for _ in chunks)
 
 
@@ -460,30 +460,32 @@ def test_the_steadiest_setting_that_keeps_the_error_is_chosen():
         Setting("RwR, face", "penalty 4"),
     ]
     assert choice.above == {Setting("gaussian", "sigma 2")}
-    assert choice.rival == Setting("kalman", "noise_ratio 9")
+    assert choice.best_causal_filter == Setting("kalman", "noise_ratio 9")
     assert choice.recurrence == Setting("RwR", "penalty 1")
 
 
 def test_slack_admits_more_and_without_a_limit_flicker_alone_decides():
     scores = made_up(EXAMPLE)
     choice = video_evaluation.choose(scores, 0.011)
-    assert choice.rival == Setting("kalman", "noise_ratio 1") in choice.settings
+    assert choice.best_causal_filter == Setting("kalman", "noise_ratio 1") in choice.settings
     assert Setting("exponential", "weight 0.9") in choice.settings
     choice = video_evaluation.choose(scores, np.inf)
-    assert choice.above == set() and choice.rival == Setting("exponential", "weight 0.2")
+    assert choice.above == set() and choice.best_causal_filter == Setting(
+        "exponential", "weight 0.2"
+    )
     assert Setting("gaussian", "sigma 1") in choice.settings
     perfect = {s: (0 if s == ALONE else nme, nmf) for s, (nme, nmf) in EXAMPLE.items()}
     assert video_evaluation.choose(made_up(perfect), np.inf).settings == choice.settings
 
 
-def test_a_filter_that_loses_accuracy_is_no_rival():
+def test_a_filter_that_loses_accuracy_is_not_the_best():
     example = EXAMPLE | {
         Setting("kalman", "noise_ratio 9"): (4.2, 5),
         Setting("kalman", "noise_ratio 1"): (4.3, 4),
     }
     choice = video_evaluation.choose(made_up(example), 0)
     assert Setting("kalman", "noise_ratio 9") in choice.above
-    assert choice.rival == Setting("exponential", "weight 0.9")
+    assert choice.best_causal_filter == Setting("exponential", "weight 0.9")
 
 
 def test_without_recurrence_there_is_none_to_choose():
@@ -577,7 +579,7 @@ def evaluate(monkeypatch, config, output, fake=None, tuning="tuning", split="tes
     def measure(config, variables, split, comparison, labels):
         return video_evaluation.measure(config, split, split, comparison, labels)
 
-    monkeypatch.setattr(video_evaluation, "compare", fake)
+    monkeypatch.setattr(video_evaluation, "run_methods", fake)
     monkeypatch.setattr(video_evaluation, "FILTERS", FEW)
     monkeypatch.setattr(video_comparison, "measure", measure)
     comparison = dataclasses.replace(COMPARISON, **changes)

@@ -14,12 +14,13 @@ from test_inference import random_state
 
 from ldeq_jax.config import Config
 from ldeq_jax.data.config import DataConfig
-from ldeq_jax.data.faces import face_crop
 from ldeq_jax.data.videos import VideoBatch
+from ldeq_jax.evaluation import runner
+from ldeq_jax.evaluation.runner import Clock, run_methods
 from ldeq_jax.face import geometry
-from ldeq_jax.inference import pictures as inference
+from ldeq_jax.face.crops import crop_around, crop_whole, labelled_crop
 from ldeq_jax.inference import videos as video_inference
-from ldeq_jax.inference.videos import Clock, Track, VideoPredictor, compare
+from ldeq_jax.inference.videos import Track, VideoPredictor
 from ldeq_jax.model import rwr
 from ldeq_jax.model.ldeq import LDEQ, normalise_image
 from ldeq_jax.model.rwr import RwRConfig
@@ -35,7 +36,9 @@ METHODS = {
 }
 LENGTHS = {4: 9, 0: 5, 7: 5, 2: 1}  # number of the video in its split: frames
 LOST = {4: [3, 4], 0: [0], 7: [4]}
-STEP, SCAN = video_inference._compiled(MODEL)  # rwr's, of images that are not normalised yet
+STEP, SCAN = video_inference.compiled_programs(
+    MODEL
+)  # rwr's, of images that are not normalised yet
 
 
 class Film:
@@ -55,7 +58,7 @@ class Film:
         self.frame_from_crop = np.tile(np.eye(3), (length, 1, 1))
         for t in np.flatnonzero(self.mask):
             box = self.boxes[t]
-            crop = face_crop(CONFIG.data, SIZE, self.frames[t], box, np.zeros((2, 2)))
+            crop = labelled_crop("extent", 1.3, SIZE, shape=None, box=box, landmarks=None)
             self.images[t] = geometry.warp(self.frames[t], crop, SIZE)
             self.frame_from_crop[t] = geometry.inverse(crop).astype(np.float32)
 
@@ -104,7 +107,7 @@ def chunks(groups, frames, shift=(0, 0)):
 
 def run(variables, groups=((4, 0), (7, 2)), frames=3, methods=METHODS, shift=(0, 0), clocks=None):
     batches = itertools.chain.from_iterable(chunks(groups, frames, shift))
-    return dict(compare(CONFIG, variables, methods, batches, clocks))
+    return dict(run_methods(CONFIG, variables, methods, batches, clocks))
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +187,7 @@ def test_groups_may_be_read_at_the_same_time_and_in_any_order(variables, found):
     first, second = chunks(((4, 0), (7, 2)), 3)
     assert (len(first), len(second)) == (3, 2)
     order = [second[0], first[0], first[1], second[1], first[2]]
-    again = compare(CONFIG, variables, METHODS, order)
+    again = run_methods(CONFIG, variables, METHODS, order)
     numbers = []
     for number, tracks in again:
         numbers.append(number)
@@ -208,7 +211,9 @@ def test_a_video_is_handed_out_with_the_last_chunk_of_its_group(variables, found
             taken.append(batch)
             yield batch
 
-    seen = [(number, len(taken)) for number, _ in compare(CONFIG, variables, METHODS, counted())]
+    seen = [
+        (number, len(taken)) for number, _ in run_methods(CONFIG, variables, METHODS, counted())
+    ]
     assert seen == [(4, 3), (0, 3), (7, 5), (2, 5)]
 
 
@@ -222,7 +227,7 @@ def test_the_states_of_a_group_go_with_it(variables, found):
             held.append(sum(array.shape == shape for array in jax.live_arrays()))
             yield batch
 
-    assert len(list(compare(CONFIG, variables, METHODS, watched()))) == 4
+    assert len(list(run_methods(CONFIG, variables, METHODS, watched()))) == 4
     assert held == [0] + [len(METHODS)] * 3, "of the last group"
 
 
@@ -264,14 +269,14 @@ def ticking(monkeypatch, seconds):
     """A clock that runs on by so much whenever it is looked at."""
     now = itertools.count(step=seconds)
     clock = types.SimpleNamespace(perf_counter=lambda: next(now))
-    monkeypatch.setattr(video_inference, "time", clock)
+    monkeypatch.setattr(runner, "time", clock)
 
 
 def test_speed_is_that_of_frames_with_a_face(variables, found, monkeypatch):
     ticking(monkeypatch, 0.5)
     clocks = {name: Clock() for name in METHODS}
     batches = itertools.chain.from_iterable(chunks(((4, 0), (7, 2)), 3))
-    list(compare(CONFIG, variables, METHODS, batches, clocks))
+    list(run_methods(CONFIG, variables, METHODS, batches, clocks))
     seen = sum(film.mask.sum() for film in FILMS.values())
     for clock in clocks.values():
         assert clock.frames_per_second == pytest.approx(seen / (5 * 0.5))
@@ -316,7 +321,7 @@ def test_the_crop_is_that_of_a_face_in_a_picture(variables):
         config = dataclasses.replace(CONFIG, data=data)
         predictor = VideoPredictor(config, variables, None)
         found[crop] = predictor.step(frame, box)[0].landmarks
-        crop_from_frame = inference.crop_around(config, box, frame.shape)
+        crop_from_frame = crop_around(crop, 1.3, SIZE, shape=frame.shape, box=box)
         image = geometry.warp(frame, crop_from_frame, SIZE)[None]
         state, anywhere = rwr.initial_state(MODEL, 1), np.eye(3, dtype=np.float32)[None]
         seen, _ = STEP(variables, METHODS["stop"], image, state, anywhere)
@@ -325,7 +330,7 @@ def test_the_crop_is_that_of_a_face_in_a_picture(variables):
         np.testing.assert_allclose(found[crop], expected, atol=1e-3)
     assert not np.allclose(found["extent"], found["box"], atol=0.1)
     whole = predictor.step(frame, None)[0].landmarks  # by the last, for pictures that are crops
-    crop_from_frame = face_crop(config.data, SIZE, frame, box, np.zeros((2, 2)))
+    crop_from_frame = crop_whole(frame.shape[1], frame.shape[0], SIZE)
     image = geometry.warp(frame, crop_from_frame, SIZE)[None]
     seen, _ = STEP(variables, METHODS["stop"], image, state, anywhere)
     points = SIZE * np.asarray(seen.landmarks[0])

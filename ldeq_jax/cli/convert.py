@@ -20,14 +20,13 @@ from collections.abc import Sequence
 from typing import get_args
 
 import jax
-import numpy as np
 
 from ldeq_jax.errors import show_in_one_line
 
 if __name__ == "__main__":
     show_in_one_line()
 
-from ldeq_jax import paths, weights
+from ldeq_jax import weights, zoo
 from ldeq_jax.config import Config
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.face.crops import Crop
@@ -42,8 +41,8 @@ from ldeq_jax.interop.released import (
     to_released,
 )
 from ldeq_jax.interop.torch_files import read_released, write_released
+from ldeq_jax.media import files
 from ldeq_jax.model.ldeq import LDEQ
-from ldeq_jax.training.state import TrainState
 
 __all__ = ["from_released", "main", "read_released", "to_released", "write_released"]
 
@@ -60,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(argv)
     try:
+        options.source = zoo.find(options.source)
         if options.output.exists() and (options.output.is_file() or any(options.output.iterdir())):
             raise ValueError(f"--output={options.output} exists already: choose another name")
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -80,10 +80,10 @@ def _parser():
         epilog=_LICENCE,
     )
     parser.add_argument(
-        "source", type=paths.expand, help="checkpoint file, or directory of a model or run"
+        "source", type=files.expand, help="checkpoint file, or directory of a model or run"
     )
     parser.add_argument(
-        "--output", type=paths.expand, required=True, help="directory, or file, to write"
+        "--output", type=files.expand, required=True, help="directory, or file, to write"
     )
     to_ours = parser.add_argument_group("from a file")
     to_ours.add_argument(
@@ -121,7 +121,7 @@ def _parser():
     to_theirs = parser.add_argument_group("from a directory")
     to_theirs.add_argument(
         "--args_from",
-        type=paths.expand,
+        type=files.expand,
         metavar="FILE",
         help="checkpoint file whose args are kept, but for those that the model says itself",
     )
@@ -151,14 +151,7 @@ def _import(options):
     ).for_schema(schema)
     counters = [int(value) for name, value in state_dict.items() if name.endswith(COUNTER)]
     step = max(counters, default=0)
-    state = TrainState(
-        step=np.int32(step),
-        params=variables["params"],
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state={},
-        ema={},
-    )
-    weights.export_model(options.output, state, config, {"nme": math.nan})
+    weights.export_model(options.output, step, variables, config, {"nme": math.nan})
 
     number = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     print(f"{options.source}: {len(state_dict)} tensors, {number:,} parameters, {step:,} batches\n")

@@ -166,7 +166,7 @@ def write_record(
         "tuning_frames_left_out": tuning.frames_left_out,
         "slack": slack,
         "chosen": [s._asdict() | {"keeps_nme": s not in choice.above} for s in choice.settings],
-        "best_causal_filter": choice.rival._asdict(),
+        "best_causal_filter": choice.best_causal_filter._asdict(),
         "label_jitter": reported.mean_jitter,
         "subsets": {
             name: record(part, choice.settings) for name, part in reported.subsets().items()
@@ -238,7 +238,11 @@ def show(
         for stale in (output / folder).glob(f"*.{kind}"):
             stale.unlink()
     (output / "flicker").mkdir(exist_ok=True)
-    best = [choice.rival] if choice.recurrence is None else [choice.rival, choice.recurrence]
+    best = (
+        [choice.best_causal_filter]
+        if choice.recurrence is None
+        else [choice.best_causal_filter, choice.recurrence]
+    )
     for name, landmarks in measured.tracks.items():
         index = measured.split.names.index(name)
         video = measured.split.videos[index]

@@ -15,10 +15,10 @@ from ldeq_jax.config import Config
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.data.sources import VideoSource
 from ldeq_jax.data.videos import video_chunks
+from ldeq_jax.evaluation.runner import Clock, run_methods
 from ldeq_jax.face import metrics
 from ldeq_jax.face.filters import FILTERS, smooth
 from ldeq_jax.face.schema import LandmarkSchema
-from ldeq_jax.inference.videos import Clock, compare
 from ldeq_jax.model.rwr import RwRConfig
 from ldeq_jax.report import tables
 
@@ -287,8 +287,8 @@ def measure(
     clocks = {setting: Clock() for setting in settings}
     frames = comparison.chunk_frames
     chunks = video_chunks(
+        split.source,
         data,
-        split.name,
         config.model.image_size,
         chunk_frames=frames,
         shard_index=jax.process_index(),
@@ -297,10 +297,10 @@ def measure(
     total, quiet = split.num_chunks(data.batch_size, frames), not hosts.is_first()
     chunks = tqdm(chunks, total=total, unit="chunk", desc=split.source.where, disable=quiet)
 
-    found = compare(config, variables, settings, chunks, clocks)
+    found = run_methods(config, variables, settings, chunks, clocks)
     if comparison.remove_offset and labels.offset is None:
         found = list(found)
-        alone = everywhere({index: tracks[ALONE].landmarks for index, tracks in found})
+        alone = merge_hosts({index: tracks[ALONE].landmarks for index, tracks in found})
         pairs = [(alone[index], video) for index, video in enumerate(videos)]
         labels = dataclasses.replace(labels, offset=offset(pairs, labels))
     rows: dict[int, dict[Setting, Scores]] = {}
@@ -317,7 +317,7 @@ def measure(
         }
         if video["name"] in comparison.shown:
             shown[video["name"]] = landmarks
-    rows, shown = everywhere(rows), everywhere(shown)
+    rows, shown = merge_hosts(rows), merge_hosts(shown)
 
     alone = np.array([[rows[i][ALONE].nme, rows[i][ALONE].nmf] for i in range(len(videos))])
     indices = np.flatnonzero(np.isfinite(alone).all(axis=1))
@@ -334,16 +334,16 @@ def measure(
         metrics.label_jitter(v["landmarks"][None], v["mask"][None], landmarks=labels.counted)[0]
         for v in (videos[index] for index in indices)
     ]
-    speeds = hosts.gathered({name: clock.frames_per_second for name, clock in clocks.items()})
+    speeds = hosts.gather({name: clock.frames_per_second for name, clock in clocks.items()})
     speeds = {setting: sum(of[setting] for of in speeds) for setting in settings}
     return Measured(
         split, indices, labels, scores, speeds, np.array(jitter), shown, frames_left_out
     )
 
 
-def everywhere(part: dict) -> dict:
+def merge_hosts(part: dict) -> dict:
     """What each host knows of its part of the videos, put together."""
-    return {key: value for known in hosts.gathered(part) for key, value in known.items()}
+    return {key: value for known in hosts.gather(part) for key, value in known.items()}
 
 
 def filtered(landmarks: np.ndarray, fps: float) -> dict[Setting, np.ndarray]:
@@ -418,13 +418,13 @@ class Choice(NamedTuple):
         settings: one a method, in the order of tables: frames alone, filters, recurrence. A method
             that fails at every setting has none.
         above: those of methods that keep the limit at no setting; they have the least NME instead.
-        rival: the best causal filter among them.
+        best_causal_filter: the best causal filter among them.
         recurrence: the best recurrence among them, if any.
     """
 
     settings: list[Setting]
     above: set[Setting]
-    rival: Setting
+    best_causal_filter: Setting
     recurrence: Setting | None
 
 
@@ -454,7 +454,7 @@ def choose(scores: Mapping[Setting, Scores], slack: float) -> Choice:
     return Choice(
         settings=settings,
         above={setting for setting in settings if rank(setting)[0]},
-        rival=min((s for s in settings if is_filter(s) and causal(s)), key=rank),
+        best_causal_filter=min((s for s in settings if is_filter(s) and causal(s)), key=rank),
         recurrence=min((s for s in settings[1:] if not is_filter(s)), key=rank, default=None),
     )
 
@@ -477,8 +477,10 @@ def table(measured: Measured, choice: Choice) -> str:
     rows = []
     for setting in choice.settings:
         scores = measured.scores[setting]
-        change = metrics.paired_bootstrap(measured.scores[choice.rival].nmf, scores.nmf).relative
-        against = "-" if setting == choice.rival else _interval(change)
+        change = metrics.paired_bootstrap(
+            measured.scores[choice.best_causal_filter].nmf, scores.nmf
+        ).relative
+        against = "-" if setting == choice.best_causal_filter else _interval(change)
         above = np.sqrt(np.maximum(scores.nmf**2 - measured.jitter**2, 0))
         speed = measured.frames_per_second.get(setting, math.nan)
         rows.append(
@@ -488,7 +490,7 @@ def table(measured: Measured, choice: Choice) -> str:
                 "NME (%)": 100 * float(np.mean(scores.nme)),
                 "of face size (%)": 100 * float(np.mean(scores.nme_face)),
                 "NMF": f"{np.mean(scores.nmf):.1f}",
-                f"against {choice.rival.method} (%)": against,
+                f"against {choice.best_causal_filter.method} (%)": against,
                 "above jitter": f"{_mean_of_known(above, scores):.1f}",
                 f"NAD({LAGS[-1]}) (%)": 100 * _mean_of_known(scores.nad[:, -1], scores),
                 "evaluations": f"{_mean_of_known(scores.num_evaluations, scores):.2f}",

@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from ldeq_jax.errors import UserError
+
 RECORD = "written_files"  # entry of a file of numbers: names of all files written with it
 
 Value = TypeVar("Value")
@@ -23,6 +25,20 @@ _MARKS = (  # those of UTF-32 begin with those of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+
+def expand(path: str | os.PathLike[str]) -> Path:
+    """A path with the home directory in place of a leading `~` or `~USER`.
+
+    So `~` works where no shell has replaced it, as in `--output=~/a.png`.
+
+    Raises:
+        UserError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: no home directory of that user") from error
 
 
 def read_text(path: str | os.PathLike) -> str:

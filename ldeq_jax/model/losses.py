@@ -15,7 +15,7 @@ _PIXEL = 1 / 256
 
 
 def l1(predicted: jax.Array, target: jax.Array) -> jax.Array:
-    """Absolute difference of each coordinate, |d|.
+    """Absolute difference of each coordinate, `|d|`.
 
     Args:
         predicted: (..., K, 2) landmarks.
@@ -43,7 +43,7 @@ def l2(predicted: jax.Array, target: jax.Array) -> jax.Array:
 def smooth_l1(
     predicted: jax.Array, target: jax.Array, delta: float | jax.Array = _PIXEL
 ) -> jax.Array:
-    """Quadratic near zero, then of slope 1: d^2 / (2 delta) below delta, |d| - delta / 2 above.
+    """Quadratic near 0, then of slope 1: `d^2 / (2 delta)` below delta, `|d| - delta / 2` above.
 
     Args:
         predicted: (..., K, 2) landmarks.

@@ -24,15 +24,15 @@ from ldeq_jax.config import Config, to_mapping
 from ldeq_jax.training.optimizer import same_rates
 from ldeq_jax.training.state import TrainState
 from ldeq_jax.weights import (
-    _best_manager,
-    _best_step,
-    _folder,
-    _meeting_places,
-    _nme,
-    _read_about,
-    _read_arrays,
-    _save_weights,
-    _steps,
+    barrier_names,
+    best_manager,
+    best_step,
+    checkpoint_folder,
+    read_about,
+    read_arrays,
+    save_weights,
+    stored_nme,
+    stored_steps,
 )
 
 # What may change between a run and its continuation: it does not touch the weights, or by rounding
@@ -67,7 +67,7 @@ def only_run_in(workdir: str | Path) -> Iterator[None]:
     if jax.process_index() > 0:
         yield
         return
-    workdir = _folder(workdir, to_write=True)
+    workdir = checkpoint_folder(workdir, to_write=True)
     holder = workdir / ".lock.holder"  # Windows lets nobody else read the locked file itself
     with contextlib.ExitStack() as stack:
         try:
@@ -116,26 +116,26 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | Path, config: Config):
-        self._workdir = workdir = _folder(workdir, to_write=True)
+        self._workdir = workdir = checkpoint_folder(workdir, to_write=True)
         self._config, self._optimizer = to_mapping(config), config.optimizer
-        newest = max(_steps(workdir / "checkpoints"), default=None)
-        best = _best_step(workdir / "best")
+        newest = max(stored_steps(workdir / "checkpoints"), default=None)
+        best = best_step(workdir / "best")
         if newest is not None:
             self._refuse_changes(workdir / "checkpoints" / str(newest))
         if best is not None:
             self._refuse_changes(workdir / "best" / str(best))
-        self.best_nme = float("inf") if best is None else _nme(workdir / "best" / str(best))
+        self.best_nme = float("inf") if best is None else stored_nme(workdir / "best" / str(best))
         self._latest = ocp.CheckpointManager(
             workdir / "checkpoints",
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=config.train.keep,
                 cleanup_tmp_directories=True,
-                multiprocessing_options=_meeting_places("checkpoints"),
+                multiprocessing_options=barrier_names("checkpoints"),
             ),
         )
-        self._best = _best_manager(workdir / "best")
+        self._best = best_manager(workdir / "best")
         # Hosts that went on from different steps would wait for each other in vain, or learn apart.
-        seen = hosts.gathered((self._latest.latest_step(), best))
+        seen = hosts.gather((self._latest.latest_step(), best))
         if len(set(seen)) > 1:
             raise ValueError(
                 f"the hosts see different checkpoints in {workdir}, the steps (latest, best) "
@@ -144,7 +144,7 @@ class Checkpoints:
 
     def _refuse_changes(self, directory):
         now = json.loads(json.dumps(self._config))  # JSON turns tuples into lists
-        then, step = _read_about(directory)["config"], int(directory.name)
+        then, step = read_about(directory)["config"], int(directory.name)
         if changed := _differences(then, now):
             raise ValueError(
                 f"{directory} was trained with another config:\n  "
@@ -200,7 +200,7 @@ class Checkpoints:
         if metrics["nme"] < self.best_nme:
             self.best_nme = metrics["nme"]
             with self._writing():
-                _save_weights(self._best, state, self._config, metrics)
+                save_weights(self._best, int(state.step), state.variables(), self._config, metrics)
 
     def check(self) -> None:
         """Tells of a write that failed since; does not wait."""
@@ -219,7 +219,7 @@ class Checkpoints:
         if step is None:
             return fresh
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, fresh)
-        return _read_arrays(
+        return read_arrays(
             self._latest.directory / str(step) / "state",
             target,
             "copy it here again if there is another copy; else move that folder to another place, "

@@ -8,7 +8,7 @@ import optax
 
 from ldeq_jax.config import OptimizerConfig, TrainConfig
 from ldeq_jax.data.faces import LandmarkBatch
-from ldeq_jax.mesh import divided, replicated
+from ldeq_jax.mesh import batch_sharding, replicated
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig, normalise_image
 from ldeq_jax.model.losses import landmark_loss, spread_loss
 from ldeq_jax.training.optimizer import make_optimizer, make_schedule
@@ -124,7 +124,7 @@ def make_train_step(
 
     return jax.jit(
         step,
-        in_shardings=(shardings, divided(mesh)),
+        in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, everywhere),
         donate_argnums=0,
     )
