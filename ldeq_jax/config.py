@@ -227,7 +227,7 @@ def _convert(kind, value, path):
     """A value from a mapping, as its field's type wants it."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     is_nested = isinstance(value, Mapping | ml_collections.ConfigDict)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):  # the latter with a Literal in it
         if value is None and types.NoneType in arguments:
             return None
         kind = _member(arguments, value, is_nested)
