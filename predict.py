@@ -74,6 +74,7 @@ import cv2
 
 from ldeq_jax import hosts, weights
 from ldeq_jax.cli.flags import define_path
+from ldeq_jax.face.boxes import box_fault
 from ldeq_jax.face.schema import LandmarkSchema, get_schema
 from ldeq_jax.inference import pictures as inference
 from ldeq_jax.inference import tracker as tracking
@@ -290,7 +291,7 @@ def check_box(box: str | Iterable[Any], shape: tuple[int, ...], origin: str) -> 
     except (TypeError, ValueError) as error:
         raise ValueError(f"a box must be x1,y1,x2,y2, not {box!r} ({origin})") from error
     numbers = np.array([x1, y1, x2, y2])
-    if fault := inference.box_fault(numbers, shape):
+    if fault := box_fault(numbers, shape):
         raise ValueError(f"the box {x1:g},{y1:g},{x2:g},{y2:g} ({origin}) {fault}")
     return numbers
 

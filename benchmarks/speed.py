@@ -207,7 +207,7 @@ def iterations(data_dir: str) -> str:
             config, model=dataclasses.replace(config.model, forward=forward)
         )
         how = rwr.RwRConfig(budget=budget, penalty=0.0, align="none") if warm else None
-        chunks = videos.video_chunks(faces, "test_common[:8]", config.model.image_size)
+        chunks = videos.video_chunks(source, faces, config.model.image_size)
         errors, evaluations = [], []
         for index, found in runner.run_methods(changed, variables, {"it": how}, chunks):
             label, track = source.annotation(index), found["it"]

@@ -8,6 +8,7 @@ much they shrink it alone: a landmark should keep its place in the picture. Prin
 """
 
 import argparse
+import functools
 import json
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from ldeq_jax.face import geometry, metrics
+from ldeq_jax.face.crops import crop_around, crop_from_landmarks
 from ldeq_jax.inference import pictures as inference
 from ldeq_jax.report import tables
 
@@ -56,15 +58,16 @@ def main() -> None:
 
 def flicker_of(predictor, picture, box, low, high) -> float:
     """NMF while the crops go from `high` to `low` frame pixels a crop pixel."""
-    size = predictor.config.model.image_size
-    whole = 1 / inference.crop_around(predictor.config, box)[0, 0]  # at the picture's own size
+    size, data = predictor.config.model.image_size, predictor.config.data
+    rule = functools.partial(crop_around, data.crop, data.crop_scale, size)
+    whole = 1 / rule(shape=picture.size[::-1], box=box)[0, 0]  # at the picture's own size
     crops, matrices = [], []
     for scale in high / whole * SHRINK ** -np.arange(np.log(high / low) / np.log(SHRINK)):
         width, height = (int(scale * side) for side in picture.size)
         part = (0, 0, width / scale, height / scale)
         frame = picture.resize((width, height), Image.Resampling.LANCZOS, box=part)
         # Pixels are counted from their centres, lengths from the corner of the first.
-        crop = inference.crop_around(predictor.config, (box + 0.5) * scale - 0.5)
+        crop = rule(shape=(height, width), box=(box + 0.5) * scale - 0.5)
         picture_from_frame = np.diag([1 / scale, 1 / scale, 1])
         picture_from_frame[:2, 2] = (0.5 - 0.5 * scale) / scale
         matrices.append(picture_from_frame @ geometry.inverse(crop))
@@ -84,7 +87,7 @@ def seconds(size: int) -> list[dict]:
     rows = []
     for side in (100, 200, 400, 800):
         corners = np.array([[960.5, 540.5]]) + np.array([[-0.5], [0.5]]) * side
-        crop, taken = geometry.crop_from_landmarks(corners, size, 1.3), []
+        crop, taken = crop_from_landmarks(corners, size, 1.3), []
         for _ in range(31):
             start = time.perf_counter()
             geometry.warp(frame, crop, size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,29 @@ from faces import PIXELS
 from problems import Problem
 
 from ldeq_jax.media.video import VideoReader
+
+
+class VideoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A builder whose metadata lists the videos: their names and lengths, in the order stored.
+
+    So a reader knows them without loading the videos. The entry is
+    ``"videos": {split: [[name, number of frames], ...]}``.
+    """
+
+    def download_and_prepare(self, **settings) -> None:
+        super().download_and_prepare(**settings)
+        if "videos" in self.info.metadata:
+            return  # built before
+        self.info.metadata["videos"] = {
+            split: [[video["name"].decode(), len(video["mask"])] for video in self._stored(split)]
+            for split in self.info.splits
+        }
+        self.info.write_to_directory(self.data_path)
+
+    def _stored(self, split: str) -> Iterator[dict]:
+        # Only writing decides the order, so the examples are read back.
+        source = self.as_data_source(split)
+        return (source[index] for index in range(len(source)))
 
 
 def video_info(
@@ -34,11 +57,12 @@ def video_info(
         num_frames: T, where it is the same for all videos.
 
     Returns:
-        The info, with `schema` and `attribute_names` as metadata. All fields with an axis T have
-        one row for each frame of the video, those that cannot be decoded included. Landmarks
-        (T, K, 2) and boxes (T, 4), x1 y1 x2 y2, are frame pixels, (x, y), the centre of the
-        top-left pixel at (0, 0); pixels are as stored, be they square or not. A row of NaN stands
-        for a frame without labels or without a face; `mask` (T,) is True where the labels count.
+        The info, with `schema` and `attribute_names` as metadata; `VideoBuilder` adds the list of
+        videos. All fields with an axis T have one row for each frame of the video, those that
+        cannot be decoded included. Landmarks (T, K, 2) and boxes (T, 4), x1 y1 x2 y2, are frame
+        pixels, (x, y), the centre of the top-left pixel at (0, 0); pixels are as stored, square or
+        not. A row of NaN stands for a frame without labels or without a face; `mask` (T,) is True
+        where the labels count.
     """
     tensor = tfds.features.Tensor
     features = tfds.features.FeaturesDict(

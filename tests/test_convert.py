@@ -22,7 +22,7 @@ from test_evaluate import call, data_dir  # noqa: F401  (a fixture)
 
 from ldeq_jax.cli import convert
 from ldeq_jax.face import geometry
-from ldeq_jax.inference.pictures import crop_around
+from ldeq_jax.face.crops import crop_around
 from ldeq_jax.inference.videos import VideoPredictor
 from ldeq_jax.interop.released import from_released, to_released
 from ldeq_jax.model.ldeq import LDEQ, normalise_image
@@ -191,7 +191,13 @@ def test_trained_weights_in_pytorch_find_the_same_landmarks(name):
     size, crops = config.model.image_size, []
     for file, box in boxes.items():
         picture = cv2.cvtColor(cv2.imread(str(ROOT / "examples" / file)), cv2.COLOR_BGR2RGB)
-        crop = crop_around(config, np.asarray(box, float).reshape(4), picture.shape)
+        crop = crop_around(
+            config.data.crop,
+            config.data.crop_scale,
+            config.model.image_size,
+            shape=picture.shape,
+            box=np.asarray(box, float).reshape(4),
+        )
         crops.append(geometry.warp(picture, crop, size))
     image = np.asarray(normalise_image(np.stack(crops)))
     ours, variables = from_released(weights, args | {"rel_diff_target": 0.0})

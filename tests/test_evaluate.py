@@ -27,6 +27,7 @@ from ldeq_jax.data.sources import FaceSource, VideoSource
 from ldeq_jax.evaluation import compare as video_comparison
 from ldeq_jax.evaluation import videos as video_evaluation
 from ldeq_jax.face import geometry, metrics
+from ldeq_jax.face.crops import crop_from_landmarks
 from ldeq_jax.face.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema
 from ldeq_jax.inference import pictures as inference
 from ldeq_jax.media import files
@@ -128,7 +129,7 @@ def test_the_numbers_are_those_of_the_faces_in_picture_pixels(evaluated, model, 
     expected = []
     for index in range(len(source)):
         item = source[index]
-        crop = geometry.crop_from_landmarks(item["landmarks"], SIZE, 1.3)
+        crop = crop_from_landmarks(item["landmarks"], SIZE, 1.3)
         seen = predictor(geometry.warp(item["image"], crop, SIZE)[None]).landmarks[0]
         found = geometry.transform_points(geometry.inverse(crop), SIZE * np.asarray(seen))
         distance = np.linalg.norm(found - item["landmarks"], axis=-1).mean()
@@ -320,7 +321,7 @@ def test_the_frames_alone_are_those_of_the_predictor(compared, video_model, clip
     row = next(row for row in rows if row["name"] == "s")
     video = source.annotation(int(row["index"]))
     boxes, frames = video["boxes"].reshape(-1, 2, 2), source.frames(int(row["index"]))
-    crops = np.stack([geometry.crop_from_landmarks(box, SIZE, 1.3) for box in boxes])
+    crops = np.stack([crop_from_landmarks(box, SIZE, 1.3) for box in boxes])
     images = [geometry.warp(*pair, SIZE) for pair in zip(frames, crops, strict=True)]
     seen = SIZE * np.asarray(predictor(np.stack(images)).landmarks)
     found = geometry.transform_points(geometry.inverse(crops), seen)

@@ -140,8 +140,8 @@ def test_damaged_videos_are_told(video_dir, tmp_path):
     for read in (source.annotation, lambda index: next(source.frames(index))):
         with pytest.raises(ValueError, match=words):
             read(2)
-    with pytest.raises(ValueError, match="video 0 of toy_videos:test cannot be read"):
-        video_chunks(DataConfig(name="toy_videos", data_dir=str(copy)), "test", SIZE)
+    with pytest.raises(ValueError, match=r"video \d of toy_videos:test cannot be read"):
+        list(video_chunks(source, DataConfig(name="toy_videos", data_dir=str(copy)), SIZE))
 
 
 def test_an_example_that_there_is_not(place):

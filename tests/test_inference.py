@@ -13,9 +13,10 @@ import pytest
 from ldeq_jax import mesh, weights
 from ldeq_jax.config import Config
 from ldeq_jax.data.config import DataConfig
-from ldeq_jax.data.faces import LandmarkBatch, face_crop
+from ldeq_jax.data.faces import LandmarkBatch
 from ldeq_jax.deq.solver import SolverConfig
-from ldeq_jax.face import geometry
+from ldeq_jax.face import crops, geometry
+from ldeq_jax.face.boxes import check_boxes
 from ldeq_jax.inference import pictures as inference
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig
@@ -174,9 +175,9 @@ def test_faces_are_found_in_picture_pixels(state, crop):
     picture, box = noise(90, 110, 3), np.array([31.4, 22.3, 71.9, 52.8])
     faces = predictor.faces(picture, [box])
     if crop == "box":
-        crop_from_frame, side = geometry.crop_from_box(box, SIZE, 1.3), 41  # in whole pixels
+        crop_from_frame, side = crops.crop_from_box(box, SIZE, 1.3), 41  # in whole pixels
     else:
-        crop_from_frame, side = geometry.crop_from_landmarks(box.reshape(2, 2), SIZE, 1.3), 40.5
+        crop_from_frame, side = crops.crop_from_landmarks(box.reshape(2, 2), SIZE, 1.3), 40.5
     seen = predictor(geometry.warp(picture, crop_from_frame, SIZE)[None])
     there = geometry.transform_points(crop_from_frame, faces.landmarks[0]) / SIZE
     np.testing.assert_allclose(there, seen.landmarks[0], atol=1e-6)
@@ -232,7 +233,7 @@ def test_a_model_of_whole_pictures_sees_them_as_in_training(predictor, state):
     faces, seen = whole.faces(picture, None), predictor(picture[None])
     np.testing.assert_array_equal(faces.landmarks, SIZE * np.float64(seen.landmarks))
     picture = noise(60, 90, 3)
-    crop = face_crop(config.data, SIZE, picture, None, None)
+    crop = crops.labelled_crop("none", 1.3, SIZE, shape=picture.shape, box=None, landmarks=None)
     seen = predictor(geometry.warp(picture, crop, SIZE)[None])
     found = geometry.transform_points(crop, whole.faces(picture, None).landmarks[0])
     np.testing.assert_allclose(found, SIZE * seen.landmarks[0], atol=1e-4)
@@ -309,7 +310,7 @@ def test_what_is_no_box_of_a_face_is_refused(predictor, box, message):
     with pytest.raises(ValueError, match=rf"the box [^ ]+ .*{message}"):
         predictor.faces(picture, [[10, 10, 30, 30], box])
     with pytest.raises(ValueError, match=message):
-        inference.crop_around(CONFIG, np.array(box), picture.shape)
+        crops.crop_around("landmarks", 1.3, SIZE, shape=picture.shape, box=np.array(box))
 
 
 @pytest.mark.parametrize("picture", [None, "photo.jpg", [[1]]])
@@ -334,13 +335,13 @@ def test_a_grey_picture_is_named_by_its_own_shape(predictor):
 )
 def test_what_are_no_boxes_is_refused(boxes, message):
     with pytest.raises(ValueError, match=message):
-        inference.check_boxes(boxes, (40, 60))
+        check_boxes(boxes, (40, 60))
 
 
 def test_boxes_that_show_a_face_are_kept():
     boxes = [[20, 20, 24, 24], [59, 39, 70, 50], [-10, -10, 0.5, 0.5], [-60, -70, 120, 110]]
-    np.testing.assert_array_equal(inference.check_boxes(boxes, (40, 60)), boxes)
-    assert inference.check_boxes([], (40, 60)).shape == (0, 4)
+    np.testing.assert_array_equal(check_boxes(boxes, (40, 60)), boxes)
+    assert check_boxes([], (40, 60)).shape == (0, 4)
 
 
 def test_an_exported_model_predicts_the_same(predictor, state, tmp_path):

@@ -452,7 +452,7 @@ def test_builder_films_the_faces_that_names_choose(tmp_path, capsys, stills, two
     out = capsys.readouterr().out
     assert "train             2 of 4 videos, 120 frames" in out
     assert "2 clips a split are enough" in out
-    path = "moving_faces/hard/1.0.0"
+    path = "moving_faces/hard/1.1.0"
     info = tfds.builder_from_directory(tmp_path / path).info
     assert info.metadata["schema"] == "ibug_68" and info.metadata["source"] == "ibug_300w/1.0.0"
     assert info.metadata["attribute_names"] == ["easy", "hard", "occluded"]
@@ -501,7 +501,7 @@ def test_schema_and_number_of_landmarks_are_those_of_the_stills(tmp_path):
     assert run("wflw/precropped", tmp_path / "in", tmp_path) == 0
     stills = tmp_path / "wflw/precropped/1.0.0"
     assert run("moving_faces/easy", stills, tmp_path, "--max_examples_per_split=1") == 0
-    path = "moving_faces/easy/1.0.0"
+    path = "moving_faces/easy/1.1.0"
     metadata = tfds.builder_from_directory(tmp_path / path).info.metadata
     assert metadata["schema"] == "wflw_98"
     (example,) = read(tmp_path, path, "train").values()
@@ -532,5 +532,5 @@ def test_what_is_no_data_set_of_stills_is_explained(tmp_path, capsys, stills):
     assert run("moving_faces/easy", example, tmp_path) == 1
     assert "build the stills first" in capsys.readouterr().out
     assert run("wflw_v", example, tmp_path) == 0
-    assert run("moving_faces/easy", tmp_path / "wflw_v/wflw_98/1.0.0", tmp_path) == 1
+    assert run("moving_faces/easy", tmp_path / "wflw_v/wflw_98/1.1.0", tmp_path) == 1
     assert "not a data set of labelled stills: it has no image" in capsys.readouterr().out

@@ -18,7 +18,7 @@ from test_inference import CONFIG, MODEL, random_state
 
 from ldeq_jax import weights
 from ldeq_jax.data.config import DataConfig
-from ldeq_jax.face import geometry
+from ldeq_jax.face import crops, geometry
 from ldeq_jax.inference import pictures as inference
 from ldeq_jax.media import pictures
 from ldeq_jax.report import draw
@@ -90,7 +90,7 @@ def test_without_a_box_a_model_of_whole_pictures_sees_this_one_whole(photo, tmp_
     (found,) = predict(tmp_path / "whole", photo)["faces"]
     assert found["box"] == [0, 0, 239, 219]
     # 240 x 220 pixels on 32 x 32, with a bar above and below.
-    crop = geometry.crop_whole(240, 220, 32)
+    crop = crops.crop_whole(240, 220, 32)
     image = geometry.warp(picture(9), crop, 32)[None]
     seen = np.asarray(inference.Predictor(config, state.variables())(image).landmarks[0])
     expected = geometry.transform_points(geometry.inverse(crop), 32 * seen)

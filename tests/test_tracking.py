@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from test_inference import CONFIG
 
+from ldeq_jax.face.boxes import check_boxes
+from ldeq_jax.face.crops import box_of_landmarks
 from ldeq_jax.inference import tracker as tracking
-from ldeq_jax.inference.pictures import check_boxes
-from ldeq_jax.inference.tracker import FaceTracker, face_box, follow, movement
+from ldeq_jax.inference.tracker import FaceTracker, follow, movement
 from ldeq_jax.model.rwr import RwRConfig
 
 SIDE = 20
@@ -104,7 +105,7 @@ def test_a_face_is_followed_from_the_box_of_its_first_frame(crop):
     np.testing.assert_allclose(found.landmarks[:, [0, 2]].reshape(-1, 4), expected)
     assert found.landmarks.dtype == found.spread.dtype == np.float32
     # Each crop is the one that the landmarks of the frame before ask for.
-    boxes = [face_box(landmarks.astype(float), crop) for landmarks in found.landmarks]
+    boxes = [box_of_landmarks(landmarks.astype(float), crop) for landmarks in found.landmarks]
     np.testing.assert_allclose(found.box[1:], boxes[:-1], atol=1e-5)
     np.testing.assert_allclose(found.box[0], boxes[0], atol=1e-5)
 
@@ -112,9 +113,9 @@ def test_a_face_is_followed_from_the_box_of_its_first_frame(crop):
 def test_the_box_of_landmarks_is_their_extent_or_reaches_up_the_forehead():
     landmarks = np.array([[3.0, 10.0], [23.0, 12.0], [7.0, 40.0]])
     for crop in ("landmarks", "extent"):
-        np.testing.assert_allclose(face_box(landmarks, crop), [3, 10, 23, 40])
+        np.testing.assert_allclose(box_of_landmarks(landmarks, crop), [3, 10, 23, 40])
     for crop in ("box", "none"):
-        np.testing.assert_allclose(face_box(landmarks, crop), [3, 1, 23, 40])
+        np.testing.assert_allclose(box_of_landmarks(landmarks, crop), [3, 1, 23, 40])
 
 
 def test_the_model_remembers_the_frame_before_and_starts_afresh_where_a_face_is_taken_up():

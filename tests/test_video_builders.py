@@ -16,7 +16,7 @@ from problems import Problem
 WIDTH, HEIGHT, FRAMES = 64, 48, 8
 SIZE = (WIDTH, HEIGHT)
 EXAMPLE = build.HERE.parent / "examples/wflw_v"
-DEFAULT = "wflw_v/wflw_98/1.0.0"
+DEFAULT = "wflw_v/wflw_98/1.1.0"
 
 
 def write_video(path, frames=FRAMES, fps=12.5, seed=0):
@@ -103,7 +103,7 @@ def test_round_trip(tmp_path):
 def test_other_layouts_carry_their_schema(tmp_path, config, landmarks):
     labels = write_layout(tmp_path / "in", easy=("a",), hard=(), landmarks=landmarks)
     assert run(tmp_path / "in", tmp_path, name=f"wflw_v/{config}") == 0
-    path = f"wflw_v/{config}/1.0.0"
+    path = f"wflw_v/{config}/1.1.0"
     assert tfds.builder_from_directory(tmp_path / path).info.metadata["schema"] == config
     np.testing.assert_array_equal(read(tmp_path, "easy", path)["a"]["landmarks"], labels["a"][0])
     folder = epath.Path(tmp_path / "wflw_v")
@@ -116,6 +116,11 @@ def test_metadata(tmp_path):
     metadata = tfds.builder_from_directory(tmp_path / DEFAULT).info.metadata
     assert metadata["schema"] == "wflw_98"
     assert metadata["attribute_names"] == ["easy", "hard"]
+    stored = {split: read(tmp_path, split) for split in ("easy", "hard")}
+    assert metadata["videos"] == {
+        split: [[name, len(video["mask"])] for name, video in videos.items()]
+        for split, videos in stored.items()
+    }
 
 
 def test_missing_videos_are_counted_and_the_coverage_told(tmp_path, capsys):

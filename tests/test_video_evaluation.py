@@ -226,7 +226,7 @@ def test_the_number_of_chunks_is_known(data, splits, batch_size, frames):
     data = dataclasses.replace(data, batch_size=batch_size)
     for name in ("hopeless", "tuning+hopeless"):
         split = Split.read(data, name)
-        chunks = video_chunks(data, name, 8, chunk_frames=frames)
+        chunks = video_chunks(split.source, data, 8, chunk_frames=frames)
         assert split.num_chunks(batch_size, frames) == sum(1 for _ in chunks)
 
 

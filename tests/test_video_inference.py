@@ -14,12 +14,11 @@ from test_inference import random_state
 
 from ldeq_jax.config import Config
 from ldeq_jax.data.config import DataConfig
-from ldeq_jax.data.faces import face_crop
 from ldeq_jax.data.videos import VideoBatch
 from ldeq_jax.evaluation import runner
 from ldeq_jax.evaluation.runner import Clock, run_methods
 from ldeq_jax.face import geometry
-from ldeq_jax.inference import pictures as inference
+from ldeq_jax.face.crops import crop_around, crop_whole, labelled_crop
 from ldeq_jax.inference import videos as video_inference
 from ldeq_jax.inference.videos import Track, VideoPredictor
 from ldeq_jax.model import rwr
@@ -59,7 +58,7 @@ class Film:
         self.frame_from_crop = np.tile(np.eye(3), (length, 1, 1))
         for t in np.flatnonzero(self.mask):
             box = self.boxes[t]
-            crop = face_crop(CONFIG.data, SIZE, self.frames[t], box, np.zeros((2, 2)))
+            crop = labelled_crop("extent", 1.3, SIZE, shape=None, box=box, landmarks=None)
             self.images[t] = geometry.warp(self.frames[t], crop, SIZE)
             self.frame_from_crop[t] = geometry.inverse(crop).astype(np.float32)
 
@@ -322,7 +321,7 @@ def test_the_crop_is_that_of_a_face_in_a_picture(variables):
         config = dataclasses.replace(CONFIG, data=data)
         predictor = VideoPredictor(config, variables, None)
         found[crop] = predictor.step(frame, box)[0].landmarks
-        crop_from_frame = inference.crop_around(config, box, frame.shape)
+        crop_from_frame = crop_around(crop, 1.3, SIZE, shape=frame.shape, box=box)
         image = geometry.warp(frame, crop_from_frame, SIZE)[None]
         state, anywhere = rwr.initial_state(MODEL, 1), np.eye(3, dtype=np.float32)[None]
         seen, _ = STEP(variables, METHODS["stop"], image, state, anywhere)
@@ -331,7 +330,7 @@ def test_the_crop_is_that_of_a_face_in_a_picture(variables):
         np.testing.assert_allclose(found[crop], expected, atol=1e-3)
     assert not np.allclose(found["extent"], found["box"], atol=0.1)
     whole = predictor.step(frame, None)[0].landmarks  # by the last, for pictures that are crops
-    crop_from_frame = face_crop(config.data, SIZE, frame, box, np.zeros((2, 2)))
+    crop_from_frame = crop_whole(frame.shape[1], frame.shape[0], SIZE)
     image = geometry.warp(frame, crop_from_frame, SIZE)[None]
     seen, _ = STEP(variables, METHODS["stop"], image, state, anywhere)
     points = SIZE * np.asarray(seen.landmarks[0])

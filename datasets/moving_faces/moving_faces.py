@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 from problems import Problem, Report
-from videos import video_info
+from videos import VideoBuilder, video_info
 
 from ldeq_jax.media import pictures
 from moving_faces.clip import face_of, make_clip
@@ -36,11 +36,14 @@ class MovingFacesConfig(tfds.core.BuilderConfig):
     clips: int = 60
 
 
-class MovingFaces(tfds.core.GeneratorBasedBuilder):
+class MovingFaces(VideoBuilder):
     """Clips filmed from stills; README.md describes how."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.1.0": "The metadata lists the names and lengths of the videos.",
+        "1.0.0": "First release.",
+    }
     BUILDER_CONFIGS = [
         MovingFacesConfig(name="easy", description="Gentle motion, good light.", setting=EASY),
         MovingFacesConfig(

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from faces import read_lines
 from problems import Problem, Report
-from videos import check_labels, read_array, read_video, video_info
+from videos import VideoBuilder, check_labels, read_array, read_video, video_info
 
 from ldeq_jax.media import files
 
@@ -40,11 +40,14 @@ class _Listed:
     first: str
 
 
-class WflwV(tfds.core.GeneratorBasedBuilder):
+class WflwV(VideoBuilder):
     """Videos with a face followed through all frames; README.md describes the features."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.1.0": "The metadata lists the names and lengths of the videos.",
+        "1.0.0": "First release.",
+    }
     BUILDER_CONFIGS = [
         WflwVConfig(
             name="wflw_98",

@@ -16,6 +16,7 @@ from ldeq_jax.data.config import DataConfig
 from ldeq_jax.data.sources import FaceSource
 from ldeq_jax.data.workers import in_workers
 from ldeq_jax.face import geometry
+from ldeq_jax.face.crops import labelled_crop
 from ldeq_jax.face.schema import get_schema
 
 
@@ -131,7 +132,14 @@ class _FaceReader:
         face = self.source[index]
         image, landmarks, size = face["image"], face["landmarks"], self.image_size
         try:
-            crop_from_frame = face_crop(self.config, size, image, face["box"], landmarks)
+            crop_from_frame = labelled_crop(
+                self.config.crop,
+                self.config.crop_scale,
+                size,
+                shape=image.shape,
+                box=face["box"],
+                landmarks=landmarks,
+            )
             if landmarks.shape != (self.schema.num_landmarks, 2):
                 raise ValueError(f"landmarks {landmarks.shape} do not fit {self.schema.name}")
         except ValueError as error:
@@ -187,36 +195,17 @@ class _EvaluationReader(_FaceReader):
         left, right = face["landmarks"][list(self.schema.eye_corners)]
         try:
             if self.config.crop != "none":
-                face_crop(self.config, self.image_size, None, face["box"], face["landmarks"])
+                labelled_crop(
+                    self.config.crop,
+                    self.config.crop_scale,
+                    self.image_size,
+                    shape=None,
+                    box=face["box"],
+                    landmarks=face["landmarks"],
+                )
         except ValueError:
             return False
         return (left != right).any()
-
-
-def face_crop(
-    config: DataConfig, size: int, image: np.ndarray, box: np.ndarray, landmarks: np.ndarray
-) -> np.ndarray:
-    """The crop of a labelled face, as ``config.crop`` and ``config.crop_scale`` say.
-
-    Args:
-        config: the rule.
-        size: side of the crop, pixels.
-        image: (H, W, ...) the picture or frame.
-        box: (4,) x1 y1 x2 y2, picture pixels.
-        landmarks: (K, 2) picture pixels.
-
-    Returns:
-        (3, 3) float64 ``crop_from_frame``.
-
-    Raises:
-        ValueError: what the rule looks at is not finite or has no size.
-    """
-    if config.crop == "box":
-        return geometry.crop_from_box(box, size, config.crop_scale)
-    if config.crop == "none":
-        return geometry.crop_whole(image.shape[1], image.shape[0], size)
-    extent = box.reshape(2, 2) if config.crop == "extent" else landmarks
-    return geometry.crop_from_landmarks(extent, size, config.crop_scale)
 
 
 def shard_rows(config: DataConfig, shard_index: int, shard_count: int) -> slice:

@@ -287,8 +287,8 @@ def measure(
     clocks = {setting: Clock() for setting in settings}
     frames = comparison.chunk_frames
     chunks = video_chunks(
+        split.source,
         data,
-        split.name,
         config.model.image_size,
         chunk_frames=frames,
         shard_index=jax.process_index(),

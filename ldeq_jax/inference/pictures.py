@@ -15,14 +15,14 @@ from ldeq_jax.config import Config
 from ldeq_jax.data.faces import LandmarkBatch
 from ldeq_jax.deq.solver import SolveInfo
 from ldeq_jax.face import geometry
+from ldeq_jax.face.boxes import check_boxes
+from ldeq_jax.face.crops import crop_around
 from ldeq_jax.media.pictures import check_images, check_picture
 from ldeq_jax.mesh import make_mesh, replicated, to_devices
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig, Prediction, normalise_image
 from ldeq_jax.weights import load_model
 
 _FACES_AT_ONCE = 8  # bounds memory
-_SMALLEST_SIDE = 4  # pixels of a box; below that a crop shows a blur
-_LARGEST_BOX = 3  # in units of the picture; far larger boxes ask for crops that no memory holds
 
 
 class Faces(NamedTuple):
@@ -109,7 +109,8 @@ class Predictor:
         check_picture(picture)
         boxes = [None] if boxes is None else check_boxes(boxes, picture.shape)
         size, num_landmarks = self.config.model.image_size, self.config.model.num_landmarks
-        crops = [crop_around(self.config, box, picture.shape) for box in boxes]
+        kind, scale = self.config.data.crop, self.config.data.crop_scale
+        crops = [crop_around(kind, scale, size, shape=picture.shape, box=box) for box in boxes]
         crops = np.array(crops).reshape(-1, 3, 3)
         none = np.zeros(0)
         landmarks, spread = [np.zeros((0, num_landmarks, 2))], [np.zeros((0, num_landmarks))]
@@ -184,101 +185,6 @@ def on_device(variables: dict[str, Any]) -> dict[str, Any]:
     """
     # device_put alone refuses arrays that lie on the devices of several hosts.
     return jax.tree.map(lambda a: a if isinstance(a, jax.Array) else jax.device_put(a), variables)
-
-
-def crop_around(config: Config, box: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    """The crop of a face that has no labels, as near to those of the training as a box allows.
-
-    Args:
-        config: the model's.
-        box: (4,) or longer, x1 y1 x2 y2: the extent of the landmarks for a model trained on crops
-            around them, else a box as WFLW has it. None for the whole picture, as a model trained
-            on pictures that are crops already has seen them.
-        shape: of the picture, height and width first.
-
-    Returns:
-        (3, 3) float64 ``crop_from_frame``.
-
-    Raises:
-        ValueError: the box is refused by `check_boxes`, or missing for a model that needs one.
-    """
-    size, scale = config.model.image_size, config.data.crop_scale
-    if box is None:
-        if config.data.crop != "none":
-            raise ValueError(
-                f"the model is trained on crops around faces ({config.data.crop}): give the box "
-                "x1 y1 x2 y2 of each face in pixels. Only a model trained on pictures that are "
-                "crops already (none) takes a whole picture"
-            )
-        return geometry.crop_whole(shape[1], shape[0], size)
-    (box,) = check_boxes([box], shape)
-    if config.data.crop in ("landmarks", "extent"):
-        return geometry.crop_from_landmarks(box.reshape(2, 2), size, scale)
-    return geometry.crop_from_box(box, size, scale)
-
-
-def check_boxes(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Refuses what is no box of a face in a picture, before it turns into wrong landmarks.
-
-    Args:
-        boxes: (N, 4) or wider, x1 y1 x2 y2 of each face in picture pixels; further columns, such as
-            a score, are ignored. An empty list is no boxes.
-        shape: of the picture, height and width first.
-
-    Returns:
-        (N, 4) float64.
-
-    Raises:
-        ValueError: the boxes are not such an array, or `box_fault` finds fault with one.
-    """
-    try:
-        array = np.asarray(boxes, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"boxes must be numbers, x1 y1 x2 y2 in each row ({error})") from error
-    if array.size == 0:
-        return np.zeros((0, 4))
-    if array.ndim != 2 or array.shape[1] < 4:
-        raise ValueError(
-            f"boxes must be (N, 4) or wider, x1 y1 x2 y2 in each row, not {array.shape}; a single "
-            "box goes in a list"
-        )
-    for box in array[:, :4]:
-        if fault := box_fault(box, shape):
-            raise ValueError(f"the box {','.join(f'{x:g}' for x in box)} {fault}")
-    return array[:, :4]
-
-
-def box_fault(box: np.ndarray, shape: tuple[int, ...]) -> str:
-    """What is wrong with a box of a face in a picture.
-
-    Args:
-        box: (4,) x1 y1 x2 y2, picture pixels.
-        shape: of the picture, height and width first.
-
-    Returns:
-        "" for a box that is finite, has sides of 4 pixels or more, shows some of the picture, and
-        whose longer side is at most 3 times that of the picture. Else the rest of a sentence that
-        begins with "the box".
-    """
-    height, width = shape[:2]
-    sides = box[2:] - box[:2]
-    picture = f"the picture of {width} x {height} pixels"
-    if not np.isfinite(box).all():
-        return "must be finite"
-    if np.abs(box).max() <= 1.5:  # fractions may reach beyond the picture a little
-        return f"looks like fractions of {picture}: multiply x by its width and y by its height"
-    if sides.min() <= 0:
-        return "must have x1 < x2 and y1 < y2: two corners, not a corner and a size"
-    if sides.min() < _SMALLEST_SIDE:
-        return (
-            f"is {sides[0]:g} x {sides[1]:g} pixels: too small for a face, which takes "
-            f"{_SMALLEST_SIDE} or more on each side"
-        )
-    if box[0] >= width or box[1] >= height or box[2:].min() <= 0:
-        return f"must lie in {picture}, in full or in part"
-    if sides.max() > _LARGEST_BOX * max(height, width):
-        return f"is more than {_LARGEST_BOX} times as large as {picture}"
-    return ""
 
 
 @functools.cache

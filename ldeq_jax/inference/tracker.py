@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ldeq_jax.config import Config
-from ldeq_jax.face.crops import Crop
-from ldeq_jax.inference.pictures import box_fault, check_boxes, on_device
+from ldeq_jax.face.boxes import box_fault, check_boxes
+from ldeq_jax.face.crops import box_of_landmarks
+from ldeq_jax.inference.pictures import on_device
 from ldeq_jax.inference.videos import Track, VideoPredictor
 from ldeq_jax.model.rwr import RwRConfig, RwRState
 
@@ -146,7 +147,7 @@ class FaceTracker:
         trouble = _implausible(track, where, frame, crop)
         if state is None and not trouble and not self._crop_at_boxes:
             # A box from elsewhere is not quite what crops are taken around: look again.
-            where = face_box(track.landmarks, crop)
+            where = box_of_landmarks(track.landmarks, crop)
             track, now = self._predictor.step(frame, where)
             trouble = _implausible(track, where, frame, crop)
         frames = state.frames + 1 if state else 0
@@ -157,7 +158,7 @@ class FaceTracker:
             return self._absent(trouble), None
         return (
             Sighting(track.landmarks, track.spread, where, ""),
-            Following(face_box(track.landmarks, crop), now, frames),
+            Following(box_of_landmarks(track.landmarks, crop), now, frames),
         )
 
     def _absent(self, trouble):
@@ -175,24 +176,6 @@ class FaceTracker:
         away = np.mean(np.linalg.norm(other.landmarks - track.landmarks, axis=1))
         size = np.sqrt(np.prod(np.ptp(track.landmarks, axis=0)))
         return "" if away <= _DISAGREEMENT * size else "another crop shows it elsewhere"
-
-
-def face_box(landmarks: np.ndarray, crop: Crop) -> np.ndarray:
-    """The box that a face's crop is taken around, of landmarks.
-
-    Args:
-        landmarks: (K, 2) frame pixels.
-        crop: the rule that the model was trained with. "landmarks" and "extent" take the extent of
-            the landmarks. WFLW's boxes, that "box" takes, reach up the forehead: their top lies
-            above the landmarks by 0.3 of their height (median of 350 faces; the other sides are
-            those of the landmarks). So it is with "none", pictures cropped by WFLW's rule before.
-
-    Returns:
-        (4,) x1 y1 x2 y2.
-    """
-    (x1, y1), (x2, y2) = landmarks.min(axis=0), landmarks.max(axis=0)
-    forehead = 0 if crop in ("landmarks", "extent") else 0.3 * (y2 - y1)
-    return np.array([x1, y1 - forehead, x2, y2])
 
 
 def _past_undecoded(state, given):
@@ -216,7 +199,7 @@ def _implausible(track: Track, box, frame, crop):
     inside = (points >= 0).all(axis=1) & (points <= np.subtract(frame.shape[1::-1], 1)).all(axis=1)
     if np.mean(inside) < 0.5:
         return "it has left the frame"
-    fault = box_fault(face_box(points, crop), frame.shape)  # the next crop is taken there
+    fault = box_fault(box_of_landmarks(points, crop), frame.shape)  # the next crop is taken there
     return f"the box of its landmarks {fault}" if fault else ""
 
 

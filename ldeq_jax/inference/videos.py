@@ -9,7 +9,8 @@ import numpy as np
 
 from ldeq_jax.config import Config
 from ldeq_jax.face import geometry
-from ldeq_jax.inference.pictures import crop_around, on_device
+from ldeq_jax.face.crops import crop_around
+from ldeq_jax.inference.pictures import on_device
 from ldeq_jax.media.pictures import check_picture
 from ldeq_jax.model import rwr
 from ldeq_jax.model.ldeq import ModelConfig, normalise_image
@@ -94,7 +95,8 @@ class VideoPredictor:
         """
         check_picture(frame)
         size = self.config.model.image_size
-        crop_from_frame = crop_around(self.config, box, frame.shape)
+        data = self.config.data
+        crop_from_frame = crop_around(data.crop, data.crop_scale, size, shape=frame.shape, box=box)
         frame_from_crop = geometry.inverse(crop_from_frame)[None]
         if state is None or self.recurrence is None:
             state = self._start
