@@ -13,10 +13,13 @@ these:
 import importlib
 import runpy
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ldeq_jax.config import Config
 from ldeq_jax.errors import UserError, UserFileNotFoundError
 from ldeq_jax.media.files import expand
+
+if TYPE_CHECKING:
+    from ldeq_jax.config import Config
 
 
 def names() -> list[str]:
@@ -24,7 +27,7 @@ def names() -> list[str]:
     return sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
 
 
-def load(name_or_path: str) -> Config:
+def load(name_or_path: str) -> "Config":
     """The config of a name in `names()`, or of a Python file.
 
     Args:
@@ -36,6 +39,8 @@ def load(name_or_path: str) -> Config:
         UserError: the file has no function `get_config` that returns a Config, or a value in it is
             wrong.
     """
+    from ldeq_jax.config import Config  # not above: `names` is quick, as --help needs it
+
     path = expand(name_or_path)
     is_former_path = path.parent.name == "configs" and path.suffix == ".py" and not path.exists()
     name = path.stem if is_former_path else name_or_path
