@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ldeq_jax.face.schema import LandmarkSchema
-from ldeq_jax.media.video import constant_rate, write_video
+from ldeq_jax.media.writer import constant_rate, write_video
 from ldeq_jax.report.draw import draw_landmarks
 from ldeq_jax.report.plots import Path, write_image
 
@@ -133,12 +133,13 @@ def write_overlay(
             the face is lost, are left out.
         schema: schema of the landmarks.
         fps: frames per second.
-        times: (T,) seconds when each frame was. The video keeps them as `media.video.constant_rate`
-            does: it repeats frames or leaves some out. If None, each frame is written once.
+        times: (T,) seconds when each frame was. The video keeps them, see
+            `media.writer.constant_rate`: it repeats frames or leaves some out. If None, each frame
+            is written once.
         target: (T, K, 2) reference landmarks, drawn below in another colour.
         margin: of the window shown, which stands still, around all landmarks of the clip (see
             `face_window`); None for the whole frame.
-        codec: "vp09" or "mp4v", see `media.video.write_video`.
+        codec: "vp09" or "mp4v", see `media.writer.write_video`.
 
     Raises:
         OSError: the file cannot be written, or this OpenCV has no such codec.
