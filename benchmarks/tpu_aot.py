@@ -49,7 +49,7 @@ if __name__ == "__main__":
 from ldeq_jax import configs
 from ldeq_jax.config import Config
 from ldeq_jax.data.faces import LandmarkBatch
-from ldeq_jax.deq.solver import Gradient
+from ldeq_jax.deq.equilibrium import Gradient
 from ldeq_jax.face.schema import WFLW_98
 from ldeq_jax.mesh import batch_sharding, make_mesh, replicated
 from ldeq_jax.model import rwr

@@ -189,7 +189,18 @@ class Config:
 
 
 def to_mapping(config: Config) -> dict[str, Any]:
-    """A Config as nested dicts that JSON can hold."""
+    """A Config as nested dicts that JSON can hold.
+
+    Raises:
+        UserError: a solver's method is an object, which JSON cannot hold.
+    """
+    for name in ("forward", "backward"):
+        method = getattr(config.model, name).method
+        if not isinstance(method, str):
+            raise UserError(
+                f"config.model.{name}.method is an object ({type(method).__name__}); a config that "
+                "is stored needs the name of a method"
+            )
     return dataclasses.asdict(config)
 
 

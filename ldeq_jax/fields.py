@@ -70,7 +70,7 @@ def convert(kind: Any, value: Any, where: str) -> Any:
             return tuple(convert(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
     if kind is float and type(value) is int:
         return float(value)
-    if type(value) is not kind:
+    if not _is_a(kind, value):
         name = "mapping" if dataclasses.is_dataclass(kind) else getattr(kind, "__name__", kind)
         raise UserError(f"{where} must be of type {name}, not {value!r}")
     return value
@@ -151,10 +151,16 @@ def _fits(kind, value) -> bool:
     if origin is typing.Literal:
         return value in typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
-        return isinstance(value, Mapping) or type(value) is kind
+        return isinstance(value, Mapping) or _is_a(kind, value)
     if origin is tuple:
         return isinstance(value, list | tuple)
-    return type(value) is kind
+    return _is_a(kind, value)
+
+
+def _is_a(kind, value) -> bool:
+    """Whether a value is of a type: True is no int, but a class of one's own may be derived."""
+    plain = kind in (bool, int, float, str)
+    return type(value) is kind or not plain and isinstance(kind, type) and isinstance(value, kind)
 
 
 def _is_named_tuple(kind) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from ldeq_jax import configs, zoo
 from ldeq_jax.config import Config, OptimizerConfig, TrainConfig, from_mapping, to_mapping
 from ldeq_jax.data.config import DataConfig
+from ldeq_jax.deq import Picard
 from ldeq_jax.errors import UserError
 from ldeq_jax.face.schema import IBUG_68, WFLW_98, Contour, LandmarkSchema, mirror_runs
 from ldeq_jax.model.ldeq import ModelConfig
@@ -150,6 +151,13 @@ def test_a_mistake_on_the_command_line_is_named_with_what_would_do(option, words
     with pytest.raises(UserError) as error:
         Config().with_options([option])
     assert all(word in str(error.value) for word in words), error.value
+
+
+def test_a_method_object_is_accepted_but_not_stored():
+    config = Config().with_values({"model.forward.method": Picard()})
+    assert config.model.forward.method == Picard()
+    with pytest.raises(UserError, match="config.model.forward.method is an object .Picard"):
+        to_mapping(config)
 
 
 def test_whole_numbers_are_floats_as_well():

@@ -40,7 +40,7 @@ from ldeq_jax.data.config import DataConfig
 from ldeq_jax.data.faces import eval_batches
 from ldeq_jax.data.sources import FaceSource, VideoSource, kind_of
 from ldeq_jax.data.videos import video_chunks
-from ldeq_jax.deq.solver import SolverConfig, fixed_point
+from ldeq_jax.deq import SolverConfig, fixed_point
 from ldeq_jax.training.checkpoints import Checkpoints, only_run_in
 from ldeq_jax.training.log import Log
 

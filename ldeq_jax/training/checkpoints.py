@@ -20,7 +20,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from ldeq_jax import hosts
-from ldeq_jax.config import Config, to_mapping
+from ldeq_jax.config import Config, from_mapping, to_mapping
 from ldeq_jax.errors import UserError
 from ldeq_jax.training.optimizer import same_rates
 from ldeq_jax.training.state import TrainState
@@ -153,6 +153,8 @@ class Checkpoints:
     def _refuse_changes(self, directory):
         now = json.loads(json.dumps(self._config))  # JSON turns tuples into lists
         then, step = read_about(directory)["config"], int(directory.name)
+        with contextlib.suppress(UserError):  # fields that are newer than the run have defaults
+            then = json.loads(json.dumps(to_mapping(from_mapping(then))))
         if changed := _differences(then, now):
             raise UserError(
                 f"{directory} was trained with another config:\n  "
