@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not hosts.join(options.distributed, options.host_timeout, preemptible=False):
             use_all_cores()
         config, variables, step = load_model(options.checkpoint)
-        config = _with_values(config, changes(options))
+        config = config.with_values(changes(options))
         grid = recurrence_grid(
             budgets=options.budgets or [0, 1],
             penalties=options.penalties,
@@ -136,26 +136,6 @@ def changes(options: argparse.Namespace) -> dict[str, Any]:
         "rwr.weighting": options.weighting,
     }
     return {field: value for field, value in values.items() if value is not None}
-
-
-def _with_values(config, values):
-    import dataclasses
-
-    from ldeq_jax.errors import UserError
-
-    try:
-        for name, value in values.items():
-            *sections, field = name.split(".")
-            objects = [config]
-            for section in sections:
-                objects.append(getattr(objects[-1], section))
-            value = dataclasses.replace(objects.pop(), **{field: value})
-            for section in reversed(sections):
-                value = dataclasses.replace(objects.pop(), **{section: value})
-            config = value
-        return config
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def _parser() -> argparse.ArgumentParser:
