@@ -173,8 +173,16 @@ def vary_pixels(crop: np.ndarray, config: AugmentConfig, rng: np.random.Generato
     return crop
 
 
-def _vary_tone(crop, config, rng):
-    """Brightness, contrast, channel gains and greyness; all but the last in one table look-up."""
+def tone_table(config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """Draws brightness, contrast and channel gains.
+
+    Args:
+        config: what to vary.
+        rng: the only source of randomness.
+
+    Returns:
+        (1, 256, 3) uint8, the new value of each value of each channel, for ``cv2.LUT``.
+    """
     tone = np.repeat(np.arange(256.0)[:, None], 3, axis=1)
     if rng.random() < config.contrast_probability:
         tone = (tone - 127.5) * (1 + rng.uniform(-config.contrast, config.contrast)) + 127.5
@@ -182,9 +190,14 @@ def _vary_tone(crop, config, rng):
         tone = tone + 255 * rng.uniform(-config.brightness, config.brightness)
     if rng.random() < config.color_probability:
         tone = tone * (1 + rng.uniform(-config.color, config.color, 3))
-    table = np.rint(tone.clip(0, 255)).astype(np.uint8)
+    return np.rint(tone.clip(0, 255)).astype(np.uint8)[None]
+
+
+def _vary_tone(crop, config, rng):
+    """Tone by one table, and greyness."""
+    table = tone_table(config, rng)
     if (table != np.arange(256)[:, None]).any():
-        crop = cv2.LUT(crop, table[None])
+        crop = cv2.LUT(crop, table)
     if rng.random() < config.grayscale_probability:
         crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return crop
