@@ -78,7 +78,7 @@ class TrainConfig:
 
     Attributes:
         num_steps: optimiser steps.
-        loss: "l1", "l2", "smooth_l1" or "wing", on normalised coordinates.
+        loss: "l1" or "l2", on normalised coordinates.
         min_budget: each step draws its solver budget uniformly from min_budget, ...,
             forward.max_steps, so that the map learns to improve states of early and late
             iterations; 0 always uses the largest budget.
