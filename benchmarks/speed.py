@@ -212,9 +212,9 @@ def iterations(data_dir: str) -> str:
         for index, found in runner.run_methods(changed, variables, {"it": how}, chunks):
             label, track = source.annotation(index), found["it"]
             length = len(label["mask"])
-            triple = track.landmarks[None, :length], label["landmarks"][None], label["mask"][None]
+            triple = track.points[None, :length], label["landmarks"][None], label["mask"][None]
             errors.append(metrics.video_nme(*triple, eye_corners=schema.eye_corners)[0])
-            evaluations.append(track.num_evaluations[:length].mean())
+            evaluations.append(track.info.num_evaluations[:length].mean())
         rows.append(
             {
                 "solver": f"{method}, {budget} step(s)",

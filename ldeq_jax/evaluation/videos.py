@@ -300,7 +300,7 @@ def measure(
     found = run_methods(config, variables, settings, chunks, clocks)
     if comparison.remove_offset and labels.offset is None:
         found = list(found)
-        alone = merge_hosts({index: tracks[ALONE].landmarks for index, tracks in found})
+        alone = merge_hosts({index: tracks[ALONE].points for index, tracks in found})
         pairs = [(alone[index], video) for index, video in enumerate(videos)]
         labels = dataclasses.replace(labels, offset=offset(pairs, labels))
     rows: dict[int, dict[Setting, Scores]] = {}
@@ -308,9 +308,9 @@ def measure(
     for index, tracks in found:
         video = videos[index]
         length = len(video["mask"])
-        landmarks = {setting: track.landmarks[:length] for setting, track in tracks.items()}
+        landmarks = {setting: track.points[:length] for setting, track in tracks.items()}
         landmarks |= filtered(landmarks[ALONE], video["fps"])
-        evaluations = {setting: track.num_evaluations for setting, track in tracks.items()}
+        evaluations = {setting: track.info.num_evaluations for setting, track in tracks.items()}
         rows[index] = {
             setting: score(points, video, labels, evaluations.get(setting, evaluations[ALONE]))
             for setting, points in landmarks.items()
