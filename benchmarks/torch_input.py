@@ -1,4 +1,4 @@
-"""The training input by a PyTorch DataLoader and albumentations: the same pictures and changes."""
+"""The training input with a PyTorch DataLoader and albumentations: the same augmentation."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from ldeq_jax.face.crops import labelled_crop
 
 
 def torch_batches(config: DataConfig, augment: AugmentConfig, size: int) -> Iterator:
-    """Batches of augmented crops (B, size, size, 3) and points (B, K, 2), without end."""
+    """Batches of augmented crops (B, size, size, 3) and points (B, K, 2), endless."""
     faces = _Faces(config, augment, size)
     loader = torch.utils.data.DataLoader(
         faces,

@@ -1,10 +1,10 @@
-"""How steady landmarks are while a picture shrinks, and what a crop costs.
+"""Flicker of landmarks while a picture shrinks, and the time of a crop.
 
   JAX_PLATFORMS=cpu python benchmarks/zoom.py --checkpoint=faces-68
 
-A picture is shrunk by half a percent a frame, its face box with it, so that its crops differ in how
-much they shrink it alone: a landmark should keep its place in the picture. Printed is the flicker
-(NMF, percent of a 256-pixel face) of the landmarks, by frame pixels per crop pixel.
+A picture and its face box are shrunk by half a percent per frame, so the crops differ only in how
+much they shrink the picture, and a landmark should keep its place in the picture. The tables show
+the flicker (NMF, percent of a 256-pixel face) of the landmarks, by frame pixels per crop pixel.
 """
 
 import argparse
@@ -33,6 +33,7 @@ ROWS = 16
 
 
 def main() -> None:
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument(
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def flicker_of(predictor, picture, box, low, high) -> float:
-    """NMF while the crops go from `high` to `low` frame pixels a crop pixel."""
+    """NMF while the crops go from `high` to `low` frame pixels per crop pixel."""
     size, data = predictor.config.model.image_size, predictor.config.data
     rule = functools.partial(crop_around, data.crop, data.crop_scale, size)
     whole = 1 / rule(shape=picture.size[::-1], box=box)[0, 0]  # at the picture's own size
@@ -81,7 +82,7 @@ def flicker_of(predictor, picture, box, low, high) -> float:
 
 
 def seconds(size: int) -> list[dict]:
-    """Milliseconds a crop, median of 30, on one thread."""
+    """Milliseconds per crop, median of 30, on one thread."""
     cv2.setNumThreads(1)
     frame = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), np.uint8)
     rows = []
@@ -95,7 +96,7 @@ def seconds(size: int) -> list[dict]:
         rows.append(
             {
                 "face in a 1920 x 1080 frame": f"{side} px",
-                "frame pixels a crop pixel": f"{1 / crop[0, 0]:.2f}",
+                "frame pixels per crop pixel": f"{1 / crop[0, 0]:.2f}",
                 "ms": f"{1000 * np.median(taken[1:]):.2f}",
             }
         )

@@ -451,7 +451,7 @@ def test_builder_films_the_faces_that_names_choose(tmp_path, capsys, stills, two
     assert run("moving_faces/hard", stills, tmp_path) == 0
     out = capsys.readouterr().out
     assert "train             2 of 4 videos, 120 frames" in out
-    assert "2 clips a split are enough" in out
+    assert "at most 2 clips per split" in out
     path = "moving_faces/hard/1.1.0"
     info = tfds.builder_from_directory(tmp_path / path).info
     assert info.metadata["schema"] == "ibug_68" and info.metadata["source"] == "ibug_300w/1.0.0"
@@ -511,7 +511,7 @@ def test_schema_and_number_of_landmarks_are_those_of_the_stills(tmp_path):
 
 @pytest.mark.parametrize(
     ("low", "high", "side", "kind"),
-    [(0.2, 1.02, 128, "face not wholly in the picture"), (0.2, 0.8, 48, "face too small")],
+    [(0.2, 1.02, 128, "face not completely in the picture"), (0.2, 0.8, 48, "face too small")],
 )
 def test_stills_that_cannot_be_filmed_are_named(tmp_path, capsys, low, high, side, kind):
     points = rng().uniform(low, high, (98, 2))

@@ -1,4 +1,4 @@
-"""A clip: one still, filmed."""
+"""A clip: one still, seen by a moving camera through changing light and a noisy sensor."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Clip(NamedTuple):
     """T frames of one face.
 
     Attributes:
-        frames: (T, FRAME_SIZE, FRAME_SIZE, 3) uint8 RGB, not compressed as a video yet.
+        frames: (T, FRAME_SIZE, FRAME_SIZE, 3) uint8 RGB, before video compression.
         landmarks: (T, K, 2) frame pixels, exact, in the middle of each exposure.
         boxes: (T, 4) x1 y1 x2 y2 frame pixels, as a face tracker would give them.
-        occluded: (T, K) bool, True where something stands before a landmark.
+        occluded: (T, K) bool, True where an object is in front of a landmark.
     """
 
     frames: np.ndarray
@@ -40,10 +40,10 @@ def make_clip(
     Args:
         still: (H, W, 3) uint8 RGB.
         landmarks: (K, 2) pixels of the still.
-        setting: how hard the clip shall be.
-        rng: the only source of chance; the same state gives the same clip.
+        setting: how hard the clip is.
+        rng: the only source of randomness; the same state gives the same clip.
     """
-    # A stream for each part, so that a change of one leaves the others as they were.
+    # One random stream per part, so that changing one part does not change the others.
     for_camera, for_light, for_occluders, for_sensor, for_boxes = rng.spawn(5)
     canvas_from_still = cam.canvas_from_still(landmarks)
     canvas = linear(cam.paint_canvas(still, canvas_from_still))
@@ -86,21 +86,21 @@ def face_of(landmarks: np.ndarray) -> np.ndarray:
 
 
 def tracked_boxes(rng: np.random.Generator, landmarks: np.ndarray, jitter: float) -> np.ndarray:
-    """Boxes as a face tracker gives them: the landmark extent, with an error that lasts a while.
+    """Boxes as a face tracker gives them: the landmark extent with errors correlated in time.
 
-    Middle x, y and size each have an error of Gaussian distribution that follows an AR(1) process.
+    Centre x, y and size each have a Gaussian error that follows an AR(1) process.
 
     Args:
-        rng: the only source of chance.
+        rng: the only source of randomness.
         landmarks: (T, K, 2) frame pixels.
-        jitter: deviation of the errors in units of the face's side; of the size, relative.
+        jitter: standard deviation of the errors in units of the face's side; of the size, relative.
 
     Returns:
         (T, 4) x1 y1 x2 y2.
     """
     rho = JITTER_CORRELATION
     steps = rng.standard_normal((len(landmarks), 3))
-    steps[1:] *= np.sqrt(1 - rho**2)  # so that the first frame is like all others
+    steps[1:] *= np.sqrt(1 - rho**2)  # so that the first frame has the same distribution
     errors = jitter * signal.lfilter([1], [1, -rho], steps, axis=0)
     low, high = landmarks.min(axis=1), landmarks.max(axis=1)
     side = (high - low).max(axis=1, keepdims=True)

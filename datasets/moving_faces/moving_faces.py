@@ -1,4 +1,4 @@
-"""TFDS builder of clips with exact landmarks, filmed from the stills of another data set."""
+"""TFDS builder of clips with exact landmarks, made from the stills of another data set."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class MovingFacesConfig(tfds.core.BuilderConfig):
     """How the clips are made.
 
     Attributes:
-        setting: what the camera and the rest do.
-        clips: most clips a split.
+        setting: how camera, light, sensor and face tracker behave.
+        clips: most clips per split.
     """
 
     setting: Setting = EASY
@@ -37,7 +37,7 @@ class MovingFacesConfig(tfds.core.BuilderConfig):
 
 
 class MovingFaces(VideoBuilder):
-    """Clips filmed from stills; README.md describes how."""
+    """Clips made from stills; README.md describes how."""
 
     VERSION = tfds.core.Version("1.1.0")
     RELEASE_NOTES = {
@@ -48,12 +48,12 @@ class MovingFaces(VideoBuilder):
         MovingFacesConfig(name="easy", description="Gentle motion, good light.", setting=EASY),
         MovingFacesConfig(
             name="hard",
-            description="Fast motion, blur, noise, changing light, things before the face.",
+            description="Fast motion, blur, noise, changing light, objects in front of the face.",
             setting=HARD,
         ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
-Nothing to download: --manual_dir is a data set of stills that was built before, as
+Nothing to download: --manual_dir is a data set of stills that was built before, such as
   DATA/ibug_300w/1.0.0    or    DATA/wflw/official/1.0.0
 Each split of the stills gives a split of clips of the same name."""
 
@@ -85,7 +85,7 @@ Each split of the stills gives a split of clips of the same name."""
         }
         most = self.builder_config.clips
         if any(len(source) > most for source in faces.values()):
-            self.report.note(f"{most} clips a split are enough; which faces, their names decide")
+            self.report.note(f"at most {most} clips per split; the faces are chosen by their names")
         return self.report.nonempty(
             {split: self._generate_examples(split, source) for split, source in faces.items()}
         )
@@ -109,8 +109,8 @@ Each split of the stills gives a split of clips of the same name."""
             raise Problem(where, "unreadable picture", "build the stills again")
         size = still.shape[1::-1]
         if not ((landmarks >= -0.5) & (landmarks <= np.array(size) - 0.5)).all():
-            detail = "what a clip would show of it cannot be known"
-            raise Problem(where, "face not wholly in the picture", detail)
+            detail = "a clip would show parts that the picture lacks"
+            raise Problem(where, "face not completely in the picture", detail)
         side = face_of(landmarks[None])[0, 2]
         if side < SMALLEST_FACE:
             detail = f"{side:.0f} pixels, a clip needs {SMALLEST_FACE}"
@@ -134,7 +134,7 @@ def _stills_in(folder: Path) -> tfds.core.DatasetBuilder:
     """The data set of stills that was built into a folder.
 
     Raises:
-        Problem: there is none, or it holds something else.
+        Problem: there is none, or the folder contains something else.
     """
     if not (folder / "dataset_info.json").is_file():
         below = sorted(folder.glob("**/dataset_info.json"))

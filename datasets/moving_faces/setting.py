@@ -1,4 +1,4 @@
-"""How hard the clips are."""
+"""How hard the clips are: the ranges of camera, light, sensor and face tracker."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ class Setting:
 
     Attributes:
         face: smallest and largest face (larger side of the landmark extent), parts of the frame.
-        pan: farthest that the face goes from the middle of the frame along each axis, parts of the
+        pan: largest distance of the face from the middle of the frame along each axis, parts of the
             frame; less where it would leave the frame.
-        turn: farthest turn of the camera about its axis, degrees.
+        turn: largest rotation of the camera about its axis, degrees.
         move: shortest and longest move, frames.
         rest: longest rest between two moves, frames.
-        tremor: amplitude of the unrest that never stops, pixels; as many half degrees of turn.
-        exposure: least and longest time that the shutter is open, parts of a frame's time.
-        gain: how far brightness drifts, as a natural logarithm.
-        colour: the same of each colour channel against the others.
-        gamma: the same of the exponent of the tone curve.
-        shade: largest depth of a shadow whose edge wanders over the picture, part of the light.
-        photons: least and most photons (more precisely, electrons) that white is worth: the fewer,
-            the more noise.
-        read_noise: deviation of the sensor's own noise, part of white.
-        jpeg_quality: least and best quality of the JPEG passage that imitates hard compression;
-            None for none.
-        occluders: probabilities of 0, 1, 2, ... things that pass before the face.
-        box_jitter: deviation of the box's centre and size, parts of the face size.
+        tremor: amplitude of the constant tremor, pixels; and of rotation, half degrees.
+        exposure: shortest and longest time that the shutter is open, parts of a frame's time.
+        gain: largest drift of the brightness, as a natural logarithm.
+        colour: the same for each colour channel relative to the others.
+        gamma: the same for the exponent of the tone curve.
+        shade: largest depth of a shadow whose edge moves over the picture, part of the light.
+        photons: least and most photons (more precisely, electrons) in white: fewer give more noise.
+        read_noise: standard deviation of the sensor's own noise, part of white.
+        jpeg_quality: lowest and highest quality of the JPEG compression that imitates strong
+            video compression; None for none.
+        occluders: probabilities of 0, 1, 2, ... objects that pass in front of the face.
+        box_jitter: standard deviation of the box's centre and size, parts of the face size.
     """
 
     face: tuple[float, float]
