@@ -25,14 +25,15 @@ FLOORS = (
     "model",
     "data",
     "report",
-    "interop",
     "config",
     "zoo",
     "weights",
+    "interop",
     "inference",
     "training",
     "evaluation",
     "cli",
+    "__main__",
     "__init__",
 )
 MODULES = {

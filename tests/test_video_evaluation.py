@@ -20,8 +20,8 @@ from ldeq_jax.evaluation import videos as video_evaluation
 from ldeq_jax.evaluation.videos import ALONE, LAGS, Comparison, Labels, Scores, Setting, Split
 from ldeq_jax.face import metrics
 from ldeq_jax.face.filters import FILTERS, smooth
-from ldeq_jax.face.schema import LandmarkSchema
 from ldeq_jax.face.landmarks import Landmarks
+from ldeq_jax.face.schema import LandmarkSchema
 from ldeq_jax.inference.videos import FrameInfo
 from ldeq_jax.model.rwr import RwRConfig
 

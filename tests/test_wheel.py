@@ -46,7 +46,7 @@ def test_an_installed_wheel_finds_landmarks(wheel, tmp_path):
     box = json.loads((ROOT / "examples" / "boxes.json").read_text())["portrait_1.jpg"]
     code = f"""
 import cv2, ldeq_jax, ldeq_jax.media
-predictor = ldeq_jax.Predictor.from_checkpoint("faces-68-stills")
+predictor = ldeq_jax.Predictor.load("faces-68-stills")
 picture = cv2.imread({str(ROOT / "examples" / "portrait_1.jpg")!r})[..., ::-1]
 landmarks, spread, info = predictor.faces(picture, [{box}])
 x1, y1, x2, y2 = {box}

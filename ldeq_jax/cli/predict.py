@@ -146,8 +146,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--output",
         required=True,
         metavar="FILE",
-        help="drawing to write, .png or .jpg, of a video .mp4; the numbers go to the same name with "
-        ".json, of a video .npz",
+        help="drawing to write, .png or .jpg, of a video .mp4; the numbers go to the same name "
+        "with .json, of a video .npz",
     )
     parser.add_argument(
         "--checkpoint",
@@ -161,8 +161,8 @@ def make_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="X1,Y1,X2,Y2",
-        help="box of a face, pixels of the picture, or of a video's first frame; repeat it for more "
-        "faces of a picture",
+        help="box of a face, pixels of the picture, or of a video's first frame; repeat it for "
+        "more faces of a picture",
     )
     parser.add_argument(
         "--overwrite",
@@ -185,7 +185,7 @@ def make_parser() -> argparse.ArgumentParser:
     videos.add_argument("--compare", **switch, help="each frame alone and RwR, side by side")
     videos.add_argument(
         "--still_frame",
-        type=_natural,
+        type=whole_number,
         metavar="N",
         help="number of a frame, from 0, to write as a picture too, to NAME_frame.png",
     )
@@ -195,10 +195,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="of the drawn video: vp09, taken if not given, plays in web browsers, but takes some "
         "tenths of a second per frame; mp4v is fast and plays in media players",
     )
-    recurrence = parser.add_argument_group("videos, recurrence (as the model's config says if not given)")
+    recurrence = parser.add_argument_group(
+        "videos, recurrence (as the model's config says if not given)"
+    )
     recurrence.add_argument(
         "--penalty",
-        type=_not_negative,
+        type=nonnegative_number,
         metavar="WEIGHT",
         help="weight of the frame before, 0 or more; 0 is none",
     )
@@ -209,7 +211,10 @@ def make_parser() -> argparse.ArgumentParser:
         help="how much of a sudden motion of the whole face is trusted, above 0, at most 1",
     )
     recurrence.add_argument(
-        "--budget", type=_natural, metavar="STEPS", help="solver steps per frame, besides one more"
+        "--budget",
+        type=whole_number,
+        metavar="STEPS",
+        help="solver steps per frame, besides one more",
     )
     recurrence.add_argument(
         "--align",
@@ -220,14 +225,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _natural(text: str) -> int:
+def whole_number(text: str) -> int:
+    """A number of frames or steps."""
     number = int(text)
     if number < 0:
         raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
     return number
 
 
-def _not_negative(text: str) -> float:
+def nonnegative_number(text: str) -> float:
+    """A weight."""
     number = float(text)
     if not number >= 0:
         raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")

@@ -132,6 +132,6 @@ def wrong_length(path: Path, shape: tuple[int, ...], frames: int, name: str) -> 
 
 
 def frame_count(reader: VideoReader, expected: int) -> int:
-    """Number of frames of a video: as expected if its header agrees, else counted by decoding it."""
+    """Number of frames of a video, decoded to count them unless its header says as expected."""
     by_header = reader.header_frames
     return by_header if by_header == expected else len(reader.times()[0])

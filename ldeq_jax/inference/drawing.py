@@ -124,9 +124,7 @@ class Drawing:
             path, index = self._still
             window = None if margin is None else overlay.face_window(tracks.values(), margin)
             points = {name: track[index] for name, track in tracks.items()}
-            picture = overlay.side_by_side(
-                self._still_image, points, self._schema, window=window
-            )
+            picture = overlay.side_by_side(self._still_image, points, self._schema, window=window)
             with self._noting_faults(path):
                 write_picture(path, picture)
                 self.written.append(path)

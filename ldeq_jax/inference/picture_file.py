@@ -1,12 +1,11 @@
 """A picture file: its landmarks are found, written as numbers and drawn: `predict_picture`."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ldeq_jax.errors import UserError, UserWriteError
+from ldeq_jax.errors import UserError
 from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.face.schema import get_schema
 from ldeq_jax.inference.boxes import LISTING, find_boxes

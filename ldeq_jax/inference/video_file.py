@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ldeq_jax.errors import UserError, UserWriteError
 from ldeq_jax.face.schema import LandmarkSchema, get_schema
-from ldeq_jax.inference.boxes import frame_count, parse_box, read_track, wrong_length
+from ldeq_jax.inference.boxes import parse_box, read_track, wrong_length
 from ldeq_jax.inference.drawing import Drawing
 from ldeq_jax.inference.picture_file import check_output
 from ldeq_jax.inference.pictures import on_device
@@ -266,8 +266,7 @@ def summary(tracks: Mapping[str, Track]) -> str:
             "method": name,
             "frames with the face": f"{landmarks.ok.sum()} of {len(landmarks)}",
             "mean spread (pixels)": float(np.mean(landmarks.spread[landmarks.ok])),
-            "movement (% of face size)": 100
-            * movement(np.where(common, landmarks.points, np.nan)),
+            "movement (% of face size)": 100 * movement(np.where(common, landmarks.points, np.nan)),
             "frames per second": f"{1 / np.median(tracks[name].seconds[landmarks.ok]):.1f}",
         }
         for name, landmarks in found.items()
