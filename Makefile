@@ -55,7 +55,7 @@ docs: venv  ## build the documentation as a site, in docs/_build/; warnings are 
 demo: venv  ## make small data sets, train, evaluate and predict, on stills and video, in demo/
 	$(BIN)/python datasets/sample_faces.py --output=demo/sample
 	$(BIN)/python datasets/build.py ibug_300w --manual_dir=demo/sample --data_dir=demo/data
-	$(BIN)/python train.py --config=configs/tiny.py --workdir=demo/run \
+	$(BIN)/python train.py --config=tiny --workdir=demo/run \
 	  --config.data.data_dir=demo/data
 	$(BIN)/python evaluate.py --checkpoint=demo/run --dataset=ibug_300w --split=test_common \
 	  --data_dir=demo/data --output=demo/eval

@@ -22,7 +22,7 @@ from ldeq_jax.errors import show_in_one_line
 if __name__ == "__main__":
     show_in_one_line()
 
-from ldeq_jax.deq.solver import SolverConfig, fixed_point
+from ldeq_jax.deq import SolverConfig, fixed_point
 from ldeq_jax.report.tables import markdown_table
 
 _ROWS = flags.DEFINE_integer("rows", 64, "Rows per batch.", lower_bound=1)

@@ -8,8 +8,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ldeq_jax.config import Config, default_config
-    from ldeq_jax.deq.solver import SolveInfo, SolverConfig, fixed_point
+    from ldeq_jax.config import Config
+    from ldeq_jax.deq.equilibrium import fixed_point
+    from ldeq_jax.deq.solver import SolveInfo, SolverConfig
     from ldeq_jax.face.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema, get_schema
     from ldeq_jax.inference.pictures import Predictor
     from ldeq_jax.inference.videos import VideoPredictor
@@ -30,8 +31,7 @@ _MODULE_OF = {
     "SolveInfo": "deq.solver",
     "SolverConfig": "deq.solver",
     "VideoPredictor": "inference.videos",
-    "default_config": "config",
-    "fixed_point": "deq.solver",
+    "fixed_point": "deq.equilibrium",
     "get_schema": "face.schema",
 }
 
@@ -49,7 +49,6 @@ __all__ = [
     "SolveInfo",
     "SolverConfig",
     "VideoPredictor",
-    "default_config",
     "fixed_point",
     "get_schema",
 ]

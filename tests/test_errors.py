@@ -144,7 +144,7 @@ def test_every_command_tells_of_a_missing_library(path, without_gl, tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        "train.py --config=configs/tiny.py --workdir={tmp}/run --config.data.data_dir={tmp}/data",
+        "train.py --config=tiny --workdir={tmp}/run --config.data.data_dir={tmp}/data",
         "evaluate.py --checkpoint=faces-68-stills --output={tmp}/out --data_dir={tmp}",
         "predict.py --checkpoint=faces-68-stills --output={tmp}/out.png examples/portrait_1.jpg",
         "-m ldeq_jax.cli.convert faces-68-stills --output={tmp}/out.pth.tar",

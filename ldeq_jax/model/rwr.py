@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ldeq_jax.deq.solver import Map, fixed_point
+from ldeq_jax.deq.equilibrium import fixed_point
+from ldeq_jax.deq.rows import Map
 from ldeq_jax.model import heatmap
 from ldeq_jax.model.ldeq import ModelConfig, equation, inject, normalise_image
 
