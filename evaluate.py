@@ -113,7 +113,7 @@ _CROP_SCALE = flags.DEFINE_float(
     "Side of the crop in units of the box or landmark extent. As trained if unset.",
 )
 _SOLVER = flags.DEFINE_enum(
-    "solver", None, list(get_args(solver.Method)), "Forward solver. As trained if unset."
+    "solver", None, list(get_args(solver.MethodName)), "Forward solver. As trained if unset."
 )
 _MAX_STEPS = flags.DEFINE_integer(
     "max_steps", None, "Most solver steps for a face. As trained if unset.", lower_bound=1

@@ -226,10 +226,10 @@ def iterations(data_dir: str) -> str:
 
 
 def startup(rounds: int) -> str:
-    """(e) Seconds from the start of predict.py to its end on a portrait, by state of the cache."""
+    """(e) Seconds that `ldeq predict` takes on a portrait, start to end, by state of the cache."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "predict.py", f"--checkpoint={CHECKPOINT}"]
+        command = [sys.executable, "-m", "ldeq_jax", "predict", f"--checkpoint={CHECKPOINT}"]
         command += [f"--output={folder}/out.png", "examples/portrait_1.jpg"]
         cached = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": f"{folder}/cache",

@@ -19,7 +19,8 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
     *sorted(path for name in FOLDERS.split("|") for path in (ROOT / name).rglob("*.md")),
 ]
-COMMANDS = ["ldeq_jax/cli/train.py", "evaluate.py", "predict.py", "ldeq_jax/cli/convert.py"]
+COMMANDS = ["ldeq_jax/cli/train.py", "evaluate.py"]
+COMMANDS += ["ldeq_jax/cli/predict.py", "ldeq_jax/cli/convert.py"]
 COMMANDS += ["datasets/build.py", "datasets/sample_faces.py"]
 COMMANDS += [f"benchmarks/{path.name}" for path in sorted((ROOT / "benchmarks").glob("*.py"))]
 SAME_AS = {
@@ -135,7 +136,7 @@ def test_commands_exist_with_their_flags(name):
 def test_wrong_commands_are_found():
     text = (
         "    python train.py --config=tyni --config.data.no=1 \\\n        --wrokdir=x\n"
-        "see `make nothing`, or\n\n    JAX_PLATFORMS=cpu python predict.py --box=1 & wait\n"
+        "see `make nothing`, or\n\n    JAX_PLATFORMS=cpu ldeq predict --box=1 & wait\n"
         "    python datasets/build.py wflw/none --manual_dir=x  # and so on\n"
         "    python -m ldeq_jax.none\n    python evaluate.py --dataset=none --budgets=0\n"
         "    ldeq train --config=tiny --config.data.no=1\n    ldeq none\n"

@@ -40,11 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = make_parser().parse_args(argv)
 
+    from ldeq_jax import zoo
     from ldeq_jax.errors import UserError
     from ldeq_jax.interop.conversion import export_file, import_file
     from ldeq_jax.media.files import expand
 
-    source, output = expand(options.source), expand(options.output)
+    named = options.source in zoo.MODELS
+    source = zoo.find(options.source) if named else expand(options.source)
+    output = expand(options.output)
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise UserError(f"--output={output} exists already: choose another name")
     from_folder = source.is_dir()
@@ -69,7 +72,9 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "source", metavar="SOURCE", help="checkpoint file, or folder of a model or training run"
+        "source",
+        metavar="SOURCE",
+        help="checkpoint file; or folder of a model or training run, or name of a pretrained model",
     )
     parser.add_argument("--output", required=True, metavar="PATH", help="folder, or file, to write")
     file = parser.add_argument_group("from a file")
