@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ldeq_jax.model.ldeq import LDEQ, ModelConfig, Prediction
     from ldeq_jax.model.rwr import RwRConfig
 
+__version__ = "0.1.0"
+
 _MODULE_OF = {
     "FGNET_68": "face.schema",
     "IBUG_68": "face.schema",

@@ -104,7 +104,7 @@ def test_damaged_records_name_the_face_the_folder_and_the_remedy(faces, how):
     assert len(told) == len(source) or how == "flipped" and told
     for message in told:
         assert f"{faces / VERSION} (" in message and "\n" not in message
-        assert "build it again with datasets/build.py --overwrite" in message
+        assert "build it again with ldeq build --overwrite" in message
     whole = FaceSource("ibug_300w", "test_common", str(faces))
     assert all(np.isfinite(whole[i]["landmarks"]).all() for i in range(len(whole)))
 

@@ -7,10 +7,10 @@ alone. `python -m ldeq_jax` is the same command.
 
 import argparse
 import importlib
-import importlib.metadata
 import sys
 from collections.abc import Sequence
 
+from ldeq_jax import __version__
 from ldeq_jax.errors import one_line
 
 COMMANDS = {
@@ -63,8 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    version = importlib.metadata.version("ldeq_jax")
-    parser.add_argument("--version", action="version", version=f"ldeq_jax {version}")
+    parser.add_argument("--version", action="version", version=f"ldeq_jax {__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
     return parser
 

@@ -1,6 +1,6 @@
 """A toy LDEQ at 64 pixels on drawn faces, to try everything out; part of `make demo`.
 
-    python datasets/sample_faces.py --output=demo/sample
+    ldeq build sample_faces --output=demo/sample
     ldeq build ibug_300w --manual_dir=demo/sample --data_dir=demo/data
     ldeq train --config=tiny --workdir=demo/run --config.data.data_dir=demo/data
 

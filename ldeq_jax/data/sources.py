@@ -1,7 +1,7 @@
 """Built data sets, read example by example: the faces or the videos of a split, by number.
 
 This module neither crops nor batches, as `faces` and `videos` do, and it builds no data sets:
-`datasets/build.py` does.
+`ldeq build` does.
 """
 
 import functools
@@ -21,7 +21,7 @@ from ldeq_jax.face.schema import LandmarkSchema, from_fields
 from ldeq_jax.media import pictures
 from ldeq_jax.media.video import VideoReader
 
-_BUILD_AGAIN = "build it again with datasets/build.py --overwrite"
+_BUILD_AGAIN = "build it again with ldeq build --overwrite"
 
 
 def kind_of(name: str, data_dir: str = "") -> str:
@@ -290,7 +290,7 @@ def _newest_version(name: str, data_dir: str) -> Path:
     if not versions:
         raise UserFileNotFoundError(
             f"no data set {name!r} in {root.expanduser()}. Build it with\n"
-            f"  python datasets/build.py {name} --manual_dir=DOWNLOADED_FILES --data_dir={root}\n"
+            f"  ldeq build {name} --manual_dir=DOWNLOADED_FILES --data_dir={root}\n"
             "or, if it lies elsewhere, set data_dir or the environment variable TFDS_DATA_DIR"
         )
     return max(versions, key=lambda f: tuple(map(int, f.name.split("."))))
