@@ -38,7 +38,7 @@ from ldeq_jax.data import sources, videos
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.deq.solver import SolverConfig
 from ldeq_jax.evaluation import runner
-from ldeq_jax.face import metrics
+from ldeq_jax.face import video_metrics
 from ldeq_jax.face.schema import get_schema
 from ldeq_jax.mesh import make_mesh, replicated, to_devices, use_all_cores
 from ldeq_jax.model import rwr
@@ -213,7 +213,7 @@ def iterations(data_dir: str) -> str:
             label, track = source.annotation(index), found["method"]
             length = len(label["mask"])
             triple = track.points[None, :length], label["landmarks"][None], label["mask"][None]
-            errors.append(metrics.video_nme(*triple, eye_corners=schema.eye_corners)[0])
+            errors.append(video_metrics.video_nme(*triple, eye_corners=schema.eye_corners)[0])
             evaluations.append(track.info.num_evaluations[:length].mean())
         rows.append(
             {

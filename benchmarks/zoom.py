@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ldeq_jax.face import geometry, metrics
+from ldeq_jax.face import geometry, video_metrics
 from ldeq_jax.face.crops import crop_around, crop_from_landmarks
 from ldeq_jax.inference import pictures as inference
 from ldeq_jax.report import tables
@@ -78,7 +78,7 @@ def flicker_of(predictor, picture, box, low, high) -> float:
     points = [predictor(crops[i : i + ROWS]).landmarks for i in range(0, len(crops), ROWS)]
     points = geometry.transform_points(np.stack(matrices), size * np.concatenate(points)[:count])
     target = np.repeat(points.mean(axis=0, keepdims=True), count, axis=0)
-    return float(metrics.nmf(points[None], target[None], np.ones((1, count), bool))[0])
+    return float(video_metrics.nmf(points[None], target[None], np.ones((1, count), bool))[0])
 
 
 def seconds(size: int) -> list[dict]:

@@ -19,14 +19,18 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
     *sorted(path for name in FOLDERS.split("|") for path in (ROOT / name).rglob("*.md")),
 ]
-COMMANDS = ["ldeq_jax/cli/train.py", "evaluate.py"]
-COMMANDS += ["ldeq_jax/cli/predict.py", "ldeq_jax/cli/convert.py"]
+COMMANDS = [
+    "ldeq_jax/cli/train.py",
+    "ldeq_jax/cli/evaluate.py",
+    "ldeq_jax/cli/predict.py",
+    "ldeq_jax/cli/convert.py",
+]
 COMMANDS += ["datasets/build.py", "datasets/sample_faces.py"]
 COMMANDS += [f"benchmarks/{path.name}" for path in sorted((ROOT / "benchmarks").glob("*.py"))]
 SAME_AS = {
     ("python", "train.py"): "ldeq_jax/cli/train.py",
     ("ldeq", "build"): "datasets/build.py",
-    ("ldeq", "evaluate"): "evaluate.py",
+    ("python", "evaluate.py"): "ldeq_jax/cli/evaluate.py",
 }
 # Texts with commands: the pages, and what a config or a command says of itself.
 TEXTS = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in PAGES} | {
@@ -63,6 +67,8 @@ def flags_of(name):
             flags.add(f"--{texts[0]}")
             if function == "DEFINE_bool":
                 flags.add(f"--no{texts[0]}")
+        elif function == "add_host_options":
+            flags |= flags_of("ldeq_jax/cli/options.py")
         elif function in ("add_argument", "add"):
             flags |= {text for text in texts if text.startswith("--")}
     return flags

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ldeq_jax import weights
-from ldeq_jax.face import metrics
+from ldeq_jax.face import metrics, video_metrics
 from ldeq_jax.face.schema import IBUG_68
 from ldeq_jax.inference.tracker import FaceTracker
 from ldeq_jax.inference.tracks import follow
@@ -74,7 +74,7 @@ def test_the_face_is_followed_close_to_its_labels_and_steadier_with_recurrence(t
         assert track.landmarks.ok.all() and len(track.landmarks.ok) == len(labels) == 62
         nme = metrics.nme(track.landmarks.points, labels, IBUG_68.eye_corners)
         assert nme.mean() < 0.036 and nme.max() < 0.045
-        (flicker[name],) = metrics.nmf(
+        (flicker[name],) = video_metrics.nmf(
             track.landmarks.points[None], labels[None], track.landmarks.ok[None]
         )
     assert flicker["RwR"] < 75 and flicker["RwR"] < 0.6 * flicker["alone"] < 0.6 * 150

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ldeq_jax.errors import UserError, UserFileExistsError, UserWriteError
+from ldeq_jax.errors import UserError, UserFileExistsError
 
 RECORD = "written_files"  # entry of a file of numbers: names of all files written with it
 
@@ -50,7 +50,7 @@ def read_text(path: str | os.PathLike) -> str:
 
     Raises:
         OSError: the file cannot be read.
-        UserError: it has a mark, but goes on in another encoding.
+        ValueError: it has a mark, but goes on in another encoding.
     """
     data = Path(path).read_bytes()
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None)
@@ -60,7 +60,7 @@ def read_text(path: str | os.PathLike) -> str:
         text = data.decode(encoding or "utf-8")
     except UnicodeDecodeError as error:
         if encoding:
-            raise UserError(f"{path} is not {encoding} throughout: save it as UTF-8") from error
+            raise ValueError(f"{path} is not {encoding} throughout: save it as UTF-8") from error
         text = data.decode("latin-1")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -105,15 +105,15 @@ def check_outputs(paths: Sequence[Path], overwrite: bool) -> None:
         overwrite: replace whatever there is.
 
     Raises:
-        UserFileExistsError: one is there already, and is not known to be of this program.
-        UserWriteError: a file is to be written where a folder is, or below a file.
+        UserFileExistsError: one is there already and is not known to be of this program, a file is
+            to be written where a folder is, or below a file.
     """
     for path in paths:
         if path.suffix and path.is_dir():
-            raise UserWriteError(f"{path} is a folder: choose another --output")
+            raise UserFileExistsError(f"{path} is a folder: choose another --output")
         folder = next(above for above in path.absolute().parents if above.exists())
         if not folder.is_dir():
-            raise UserWriteError(f"{folder} is a file, so {path} cannot be made below it")
+            raise UserFileExistsError(f"{folder} is a file, so {path} cannot be made below it")
     existing = [path for path in paths if os.path.lexists(path)]
     if overwrite or not existing:
         return
