@@ -28,7 +28,6 @@ import itertools
 import json
 import os
 import re
-import runpy
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -47,7 +46,8 @@ from ldeq_jax.errors import show_in_one_line
 if __name__ == "__main__":
     show_in_one_line()
 
-from ldeq_jax.config import Config, from_mapping
+from ldeq_jax import configs
+from ldeq_jax.config import Config
 from ldeq_jax.data.faces import LandmarkBatch
 from ldeq_jax.deq.equilibrium import Gradient
 from ldeq_jax.face.schema import WFLW_98
@@ -60,7 +60,7 @@ from ldeq_jax.training import step as training
 from ldeq_jax.training.optimizer import make_optimizer
 from ldeq_jax.training.state import TrainState
 
-CONFIGS = {"train": "configs/wflw.py", "video": "configs/wflw_v.py"}
+CONFIGS = {"train": "wflw", "video": "wflw_v"}
 FRAMES = 8  # per video
 
 
@@ -113,7 +113,7 @@ def main() -> None:
     add = parser.add_argument
     add("--topology", nargs="+", default=["v5e:2x2"], help="chips, e.g. v5e:2x2 v6e:4x4")
     add("--program", nargs="+", default=["train"], choices=CONFIGS)
-    add("--config", help="config file instead of configs/wflw.py (train) or wflw_v.py (video)")
+    add("--config", help="name or file of a config instead of wflw (train) or wflw_v (video)")
     add("--dtype", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
     add("--rows", nargs="+", type=int, default=[16], help="images, or videos, per device")
     add(
@@ -136,7 +136,7 @@ def main() -> None:
     for name, dtype, steps, rows, topology in itertools.product(
         given.program, given.dtype, given.max_steps, given.rows, given.topology
     ):
-        config = from_mapping(runpy.run_path(given.config or CONFIGS[name])["get_config"]())
+        config = configs.load(given.config or CONFIGS[name])
         config = configured(config, dtype, steps, given.gradient)
         what = name, config, rows, topology
         if given.lower:

@@ -23,7 +23,7 @@ from pathlib import Path
 import filelock
 import tensorflow_datasets as tfds
 
-from ldeq_jax.errors import show_in_one_line
+from ldeq_jax.errors import UserError, show_in_one_line
 
 if __name__ == "__main__":
     show_in_one_line()
@@ -35,17 +35,23 @@ if str(HERE) not in sys.path:
 from problems import NothingUsable  # noqa: E402  (needs the path above)
 
 
-class CannotWrite(OSError):
+class CannotWriteError(UserError, OSError):
     """The folder of the data sets cannot be written to."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Builds the data set named on the command line.
+    """Builds the data set named on the command line, or draws sample faces.
 
     Returns:
-        0 when the data set is there at the end, 1 when nothing usable was found. Exits with 1 when
-        `--data_dir` cannot be written to, with 2 when the command line is wrong.
+        0 when the data set is there at the end, 1 when nothing usable was found. Exits with 2 when
+        the command line is wrong.
+
+    Raises:
+        CannotWriteError: `--data_dir` cannot be written to.
     """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["sample_faces"]:
+        return importlib.import_module("sample_faces").main(argv[1:])
     parser = _parser()
     args = parser.parse_args(argv)
     name, _, config = args.name.partition("/")
@@ -58,17 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.manual_dir.is_dir() or not any(args.manual_dir.iterdir()):
         layout = builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS
         parser.error(f"--manual_dir={args.manual_dir} is not a folder or is empty\n{layout}")
-    try:
-        return build(
-            builder_class,
-            config or None,
-            args.manual_dir,
-            args.data_dir,
-            args.overwrite,
-            args.max_examples_per_split,
-        )
-    except CannotWrite as error:
-        parser.exit(1, f"build.py: {error}\n")
+    return build(
+        builder_class,
+        config or None,
+        args.manual_dir,
+        args.data_dir,
+        args.overwrite,
+        args.max_examples_per_split,
+    )
 
 
 def builder_names() -> list[str]:
@@ -107,7 +110,7 @@ def build(
         The exit code: 0 if the data set is in place, else 1.
 
     Raises:
-        CannotWrite: `data_dir` cannot be written to.
+        CannotWriteError: `data_dir` cannot be written to.
     """
     stage = data_dir / ".building"
     if not overwrite and _is_built(_target(builder_class, config, data_dir)):
@@ -179,7 +182,7 @@ def _only_build_in(data_dir: Path) -> Iterator[None]:
     On a file system without locks nothing is locked.
 
     Raises:
-        CannotWrite: the folder cannot be written to.
+        CannotWriteError: the folder cannot be written to.
     """
     with contextlib.ExitStack() as stack:
         lock = filelock.FileLock(data_dir / ".building.lock")
@@ -195,7 +198,7 @@ def _only_build_in(data_dir: Path) -> Iterator[None]:
             pass
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
-                raise CannotWrite(
+                raise CannotWriteError(
                     f"cannot write to --data_dir={data_dir} ({error.strerror or error}): choose a "
                     "folder that you may write to"
                 ) from error
@@ -223,19 +226,23 @@ class _TeachingParser(argparse.ArgumentParser):
             configs = [f"{name}/{c}" for c in builder_class.builder_configs]
             text += f"\n{name}" + (f"  (also {', '.join(configs)})" if configs else "") + "\n"
             text += textwrap.indent(builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS.strip(), "  ") + "\n"
+        text += (
+            "\nsample_faces\n  Not a data set: draws faces in the layout of ibug_300w, to try "
+            "everything without a\n  download. See `ldeq build sample_faces --help`.\n"
+        )
         return text
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _TeachingParser(
-        prog="python datasets/build.py",
+        prog="ldeq build",
         description=textwrap.fill(
             "Build a TFDS data set from downloaded files, without TensorFlow. Every face or video "
             "that is left out is reported with its file. Run the command again after an "
             "interruption: it builds from the start. A finished data set is not changed.",
             width=90,
         ),
-        epilog="example: python datasets/build.py ibug_300w --manual_dir=~/downloads/300w",
+        epilog="example: ldeq build ibug_300w --manual_dir=~/downloads/300w",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     default = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))

@@ -31,9 +31,9 @@ IRIS = np.array([[70, 44, 26], [62, 96, 132], [74, 104, 62], [96, 92, 88]])
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the pictures and their .pts files; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python datasets/sample_faces.py",
+        prog="ldeq build sample_faces",
         description=__doc__,
-        epilog="then: python datasets/build.py ibug_300w --manual_dir=OUTPUT --data_dir=DATA_DIR",
+        epilog="then: ldeq build ibug_300w --manual_dir=OUTPUT --data_dir=DATA_DIR",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--output", type=_path, required=True, help="folder to write into")

@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ldeq_jax.config import Config, default_config
+    from ldeq_jax.config import Config
     from ldeq_jax.deq.equilibrium import fixed_point
     from ldeq_jax.deq.solver import SolveInfo, SolverConfig
     from ldeq_jax.face.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema, get_schema
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ldeq_jax.inference.videos import VideoPredictor
     from ldeq_jax.model.ldeq import LDEQ, ModelConfig, Prediction
     from ldeq_jax.model.rwr import RwRConfig
+
+__version__ = "0.1.0"
 
 _MODULE_OF = {
     "FGNET_68": "face.schema",
@@ -31,7 +33,6 @@ _MODULE_OF = {
     "SolveInfo": "deq.solver",
     "SolverConfig": "deq.solver",
     "VideoPredictor": "inference.videos",
-    "default_config": "config",
     "fixed_point": "deq.equilibrium",
     "get_schema": "face.schema",
 }
@@ -50,7 +51,6 @@ __all__ = [
     "SolveInfo",
     "SolverConfig",
     "VideoPredictor",
-    "default_config",
     "fixed_point",
     "get_schema",
 ]

@@ -1,27 +1,25 @@
-"""The config of a run: the dataclasses that the modules own, in one tree.
+"""The config of a run: one tree of the dataclasses that the modules own.
 
-A config file is a Python program with a function `get_config()` that changes `default_config()`.
-Its fields can be set on the command line: `--config.optimizer.learning_rate=1e-3`.
+A config file is a Python program with a function `get_config()` that returns a Config, see
+`ldeq_jax.configs`. A command line changes its fields: `--config.optimizer.learning_rate=1e-3`.
 """
 
 import dataclasses
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
-import ml_collections
-
+from ldeq_jax import fields
 from ldeq_jax.data.augment import AugmentConfig
 from ldeq_jax.data.config import DataConfig
-from ldeq_jax.face.schema import KNOWN_SCHEMAS, Contour, LandmarkSchema
+from ldeq_jax.errors import UserError
+from ldeq_jax.face.schema import KNOWN_SCHEMAS, LandmarkSchema
 from ldeq_jax.model.ldeq import ModelConfig
 from ldeq_jax.model.losses import LossName
 from ldeq_jax.model.rwr import RwRConfig
 
-OptimizerName = Literal["adam", "adamw", "nadam", "radam"]
+OptimizerName = Literal["adam", "adamw"]
 Decay = Literal["cosine", "step", "none"]
-Clip = Literal["value", "norm", "none"]
+Clipping = Literal["value", "norm", "none"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +27,7 @@ class OptimizerConfig:
     """Optimiser, learning-rate schedule, clipping and weight average.
 
     Attributes:
-        name: "adam", "adamw", "nadam" or "radam".
+        name: "adam" or "adamw".
         learning_rate: peak learning rate.
         warmup_steps: steps of linear rise; the first step has rate 0.
         decay: "cosine" to 0 over the rest of the run, "step" (times `decay_factor` from each of the
@@ -53,18 +51,18 @@ class OptimizerConfig:
     b1: float = 0.9
     b2: float = 0.999
     weight_decay: float = 0.0
-    clip: Clip = "value"
+    clip: Clipping = "value"
     clip_at: float = 1.0
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        for field, kind in (("name", OptimizerName), ("decay", Decay), ("clip", Clip)):
+        for field, kind in (("name", OptimizerName), ("decay", Decay), ("clip", Clipping)):
             if getattr(self, field) not in get_args(kind):
                 raise ValueError(
                     f"{field} must be one of {get_args(kind)}, not {getattr(self, field)!r}"
                 )
         if self.weight_decay and self.name != "adamw":
-            raise ValueError(f"weight_decay needs adamw; {self.name} has none")
+            raise ValueError(f"weight_decay needs adamw; {self.name} has no weight decay")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
         if self.warmup_steps < 0 or self.clip_at <= 0:
@@ -82,15 +80,15 @@ class TrainConfig:
             forward.max_steps, so that the map learns to improve a state of any age; 0 always uses
             the largest.
         jacobian_weight: weight of the squared Frobenius norm of df/dz per state element.
-        spread_weight: weight of what the heatmaps' spread exceeds `spread_target` by, mean over
-            landmarks, in normalised coordinates. The loss of the coordinates alone lets heatmaps be
+        spread_weight: weight of the mean excess of the heatmaps' spread over `spread_target`, in
+            normalised coordinates. The loss of the coordinates alone lets heatmaps be
             broad or have several peaks, which then cannot be moved with a face on video.
         spread_target: spread that costs nothing, in normalised coordinates.
-        shard_params: whether the devices divide parameters, their average and the optimiser's
-            state among them, which takes less memory of each and more talk between them; if not,
-            each has all of it. The results are the same but for rounding.
-        start_from: directory of a model whose weights the run starts from; "" starts from random
-            ones.
+        shard_params: whether parameters, their average and the optimiser's state are divided among
+            the devices, which takes less memory of each and more communication; if not, each device
+            holds all of them. The results are the same but for rounding.
+        start_from: a model whose weights the run starts from, by its name ("faces-68") or its
+            folder; "" starts from random ones.
         seed: of the initial weights and of all randomness of a step.
         log_every: steps between lines of the log.
         eval_every: steps between validations.
@@ -135,7 +133,7 @@ class Config:
         augment: how training faces are varied.
         optimizer: optimiser and schedule.
         train: length, loss, intervals.
-        rwr: how the trained model is used on video, unless it is told otherwise.
+        rwr: how the trained model is used on video by default.
     """
 
     model: ModelConfig = ModelConfig(num_landmarks=0)
@@ -162,95 +160,55 @@ class Config:
         data = dataclasses.replace(self.data, schema=schema.name if known else schema)
         return dataclasses.replace(self, model=model, data=data)
 
+    def with_values(self, values: Mapping[str, Any]) -> "Config":
+        """This config with other values in some fields, all set at the same time.
 
-def default_config() -> ml_collections.ConfigDict:
-    """The defaults as a ConfigDict, for config files; it refuses values of another type."""
-    return to_config_dict(Config())
+        Args:
+            values: by dotted names: {"train.num_steps": 400, "optimizer.decay": "cosine"}.
 
+        Raises:
+            UserError: an unknown field, or a value of another type or outside its range; the
+                message names the field and what it could be.
+        """
+        return fields.replace(self, values, "config")
 
-def to_config_dict(config: Config) -> ml_collections.ConfigDict:
-    """A Config as a ConfigDict."""
-    return ml_collections.ConfigDict(to_mapping(config))
+    def with_options(self, options: Iterable[str]) -> "Config":
+        """This config with what a command line sets: "train.num_steps=400".
+
+        Raises:
+            UserError: as from `with_values`, or there is no value.
+        """
+        values = {}
+        for option in options:
+            name, equals, text = option.partition("=")
+            kind = fields.field_type(Config, name, "config")
+            if not equals:
+                raise UserError(f"config.{name} needs a value: --config.{name}=VALUE")
+            values[name] = fields.parse(kind, text, f"config.{name}")
+        return self.with_values(values)
 
 
 def to_mapping(config: Config) -> dict[str, Any]:
-    """A Config as nested dicts that JSON can hold."""
+    """A Config as nested dicts that JSON can hold.
+
+    Raises:
+        UserError: a solver's method is an object, which JSON cannot hold.
+    """
+    for name in ("forward", "backward"):
+        method = getattr(config.model, name).method
+        if not isinstance(method, str):
+            raise UserError(
+                f"config.model.{name}.method is an object ({type(method).__name__}); a config that "
+                "is stored needs the name of a method"
+            )
     return dataclasses.asdict(config)
 
 
 def from_mapping(values: Mapping[str, Any]) -> Config:
-    """A Config of nested mappings, such as a ConfigDict or parsed JSON; the rest gets its defaults.
+    """A Config of nested mappings, such as parsed JSON; absent fields get their defaults.
 
     Raises:
-        ValueError: an unknown field, or a value of another type or outside its range; the message
+        UserError: an unknown field, or a value of another type or outside its range; the message
             names the field and what it could be.
     """
-    return _convert(Config, values, "config")
-
-
-def check_field(path: str) -> None:
-    """Refuses a path such as "optimizer.learning_rate" that leads to no field of a Config.
-
-    Raises:
-        ValueError: no such field; the message names those there are.
-    """
-    kind, parent = Config, "config"
-    for name in path.split("."):
-        kind = _field_types(kind, parent, [name])[name]
-        parent += f".{name}"
-
-
-def _field_types(kind, path: str, names: Iterable[str]):
-    """The types of a dataclass's fields, after a look whether it has all `names`."""
-    hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
-    for name in names:
-        if name not in hints:
-            raise ValueError(f"{path} has no field {name!r}; it has {', '.join(hints) or 'none'}")
-    return hints
-
-
-def _member(kinds, value, is_nested):
-    """The type of a union that a value is meant to be of: the first, if it fits none."""
-    for kind in kinds:
-        if dataclasses.is_dataclass(kind):
-            fits = is_nested
-        elif typing.get_origin(kind) is tuple:
-            fits = isinstance(value, list | tuple)
-        else:
-            fits = type(value) is kind
-        if fits:
-            return kind
-    return kinds[0]
-
-
-def _convert(kind, value, path):
-    """A value from a mapping, as its field's type wants it."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    is_nested = isinstance(value, Mapping | ml_collections.ConfigDict)
-    if origin in (types.UnionType, typing.Union):  # the latter with a Literal in it
-        if value is None and types.NoneType in arguments:
-            return None
-        kind = _member(arguments, value, is_nested)
-        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and is_nested:
-        hints = _field_types(kind, path, value)
-        fields = {name: _convert(hints[name], value[name], f"{path}.{name}") for name in value}
-        try:
-            return kind(**fields)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: {error}") from error
-    if origin is typing.Literal:
-        if value not in arguments:
-            raise ValueError(f"{path} must be one of {arguments}, not {value!r}")
-        return value
-    if isinstance(value, list | tuple):  # JSON turns tuples into lists
-        if kind is Contour:
-            return Contour(tuple(value[0]), value[1])
-        if origin is tuple:
-            return tuple(_convert(arguments[0], v, f"{path}[{i}]") for i, v in enumerate(value))
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        name = "mapping" if dataclasses.is_dataclass(kind) else getattr(kind, "__name__", kind)
-        raise ValueError(f"{path} must be of type {name}, not {value!r}")
-    return value
+    return fields.convert(Config, values, "config")

@@ -239,6 +239,17 @@ def test_what_does_not_touch_the_weights_may_change(run, state):
         assert saved.restore(state).step == 6
 
 
+def test_a_run_from_before_a_field_goes_on_with_its_default(run, state):
+    for file in run.glob("*/*/about/metadata"):
+        about = json.loads(file.read_text())
+        del about["config"]["model"]["remat"], about["config"]["train"]["spread_target"]
+        file.write_text(json.dumps(about))
+    with Checkpoints(run, CONFIG) as saved:
+        assert saved.restore(state).step == 6
+    with pytest.raises(ValueError, match="config.model.remat: False then, True now"):
+        Checkpoints(run, changed("model", remat=True))
+
+
 def lengthened(num_steps, **optimizer):
     """A run of so many steps."""
     config = changed("optimizer", **optimizer)

@@ -172,7 +172,7 @@ def test_the_default_config_is_found(data_dir, tmp_path):
 
 
 def test_a_data_set_not_built_tells_how(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"datasets/build.py wflw/precropped --manual_dir"):
+    with pytest.raises(FileNotFoundError, match=r"ldeq build wflw/precropped --manual_dir"):
         FaceSource("wflw/precropped", "train", str(tmp_path))
 
 

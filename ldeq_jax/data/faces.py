@@ -1,6 +1,6 @@
 """From a data set on disk to batches of faces: TFDS source, grain pipeline.
 
-Data sets are the ones that ``datasets/build.py`` writes; TensorFlow is not needed to read them.
+Data sets are the ones that `ldeq build` writes; TensorFlow is not needed to read them.
 Pictures stay uint8 up to the device, a quarter of the bytes of float32; the model scales and
 normalises them there.
 """

@@ -1,7 +1,7 @@
 """Built data sets, read example by example: the faces or the videos of a split, by number.
 
 This module neither crops nor batches, as `faces` and `videos` do, and it builds no data sets:
-`datasets/build.py` does.
+`ldeq build` does.
 """
 
 import functools
@@ -21,7 +21,7 @@ from ldeq_jax.face.schema import LandmarkSchema, from_fields
 from ldeq_jax.media import pictures
 from ldeq_jax.media.video import VideoReader
 
-_BUILD_AGAIN = "build it again with datasets/build.py --overwrite"
+_BUILD_AGAIN = "build it again with ldeq build --overwrite"
 
 
 def kind_of(name: str, data_dir: str = "") -> str:
@@ -45,6 +45,7 @@ class ExampleSource:
         schema: name of the landmark schema, or the schema itself where the data set describes it.
         num_landmarks: K.
         attribute_names: what the entries of each example's ``attributes`` mean.
+        split: as given.
         where: "name:split", for messages.
 
     Raises:
@@ -62,7 +63,7 @@ class ExampleSource:
             reader = {"faces": "FaceSource", "videos": "VideoSource"}[kind]
             raise UserError(f"{name} holds {kind}, not {self.kind}: read it with {reader}")
         sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
-        self.where = f"{name}:{split}"
+        self.split, self.where = split, f"{name}:{split}"
         self._folder = builder.data_path
         self._info = builder.info
         self.schema = _schema(builder)
@@ -290,7 +291,7 @@ def _newest_version(name: str, data_dir: str) -> Path:
     if not versions:
         raise UserFileNotFoundError(
             f"no data set {name!r} in {root.expanduser()}. Build it with\n"
-            f"  python datasets/build.py {name} --manual_dir=DOWNLOADED_FILES --data_dir={root}\n"
+            f"  ldeq build {name} --manual_dir=DOWNLOADED_FILES --data_dir={root}\n"
             "or, if it lies elsewhere, set data_dir or the environment variable TFDS_DATA_DIR"
         )
     return max(versions, key=lambda f: tuple(map(int, f.name.split("."))))

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
+from ldeq_jax.errors import UserError, UserFileNotFoundError, UserWriteError
 from ldeq_jax.media.files import write_whole
 
 Kind = Literal["picture", "animation", "video", "audio"]
@@ -69,7 +70,7 @@ _OTHER = {
 }
 
 
-class PictureError(ValueError):
+class PictureError(UserError):
     """A file that cannot be read as a picture; the message names it and says why."""
 
 
@@ -84,13 +85,13 @@ def kind_of(path: str | os.PathLike) -> Kind:
     one frame are animations; a TIFF of several pages is a picture.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        UserFileNotFoundError: there is no such file.
         PictureError: it is neither; the message says what it is and what to do.
     """
     path = Path(path)
     if not path.is_file():
         reason = "it is a folder" if path.is_dir() else "there is no such file"
-        raise FileNotFoundError(f"no picture {path}, nor a video of that name: {reason}")
+        raise UserFileNotFoundError(f"no picture {path}, nor a video of that name: {reason}")
     with path.open("rb") as file:
         head = file.read(_HEAD)
         if reason := _obstacle(head):
@@ -216,13 +217,13 @@ def write_picture(path: str | os.PathLike, image: np.ndarray) -> None:
         image: (H, W, 3) uint8 RGB.
 
     Raises:
-        OSError: it cannot be written, or the format is unknown.
+        UserWriteError: it cannot be written, or the format is unknown.
     """
     path = Path(path)
     try:
         write_whole(path, _encode(image, path.suffix))
     except (OSError, ValueError) as error:
-        raise OSError(
+        raise UserWriteError(
             f"cannot write {path} ({error}): use a name ending in .png or .jpg in a writable folder"
         ) from error
 
