@@ -6,7 +6,7 @@
 prints all tables; --tables=video,train prints only these. PyTorch runs the same layers
 (benchmarks/torch_reference.py) with channels last in memory, the same evaluations of the map and
 all cores. The two are timed alternately, and ratios are medians over rounds. The tables "input" and
-"iterations" need data sets in --data_dir, as built by datasets/build.py: ibug_300w and
+"iterations" need data sets in --data_dir, as built by ldeq build: ibug_300w and
 moving_faces/easy.
 """
 
@@ -119,7 +119,7 @@ def train(rounds: int) -> str:
 
 
 def our_train(model: ModelConfig, size: int, sharded: bool) -> Callable:
-    """The step of train.py: its batch, and if `sharded` its state, divided over the devices."""
+    """The step of ldeq train: its batch, and if `sharded` its state, divided over the devices."""
     optimizer = OptimizerConfig()
     settings = TrainConfig(shard_params=sharded)
     mesh = make_mesh(size)
