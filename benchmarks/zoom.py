@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ldeq_jax.face import geometry, metrics
+from ldeq_jax.face import geometry, video_metrics
 from ldeq_jax.face.crops import crop_around, crop_from_landmarks
 from ldeq_jax.inference import pictures as inference
 from ldeq_jax.report import tables
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--boxes", type=Path, default=EXAMPLES / "boxes.json")
     parser.add_argument("--steps", type=float, nargs="+", default=[1.0, 1.8, 2.2, 3.0, 5.0])
     given = parser.parse_args()
-    predictor = inference.Predictor.from_checkpoint(given.checkpoint)
+    predictor = inference.Predictor.load(given.checkpoint)
     boxes = json.loads(given.boxes.read_text(encoding="utf-8"))
     rows = []
     for path in given.picture:
@@ -78,7 +78,7 @@ def flicker_of(predictor, picture, box, low, high) -> float:
     points = [predictor(crops[i : i + ROWS]).landmarks for i in range(0, len(crops), ROWS)]
     points = geometry.transform_points(np.stack(matrices), size * np.concatenate(points)[:count])
     target = np.repeat(points.mean(axis=0, keepdims=True), count, axis=0)
-    return float(metrics.nmf(points[None], target[None], np.ones((1, count), bool))[0])
+    return float(video_metrics.nmf(points[None], target[None], np.ones((1, count), bool))[0])
 
 
 def seconds(size: int) -> list[dict]:

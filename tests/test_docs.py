@@ -19,13 +19,18 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
     *sorted(path for name in FOLDERS.split("|") for path in (ROOT / name).rglob("*.md")),
 ]
-COMMANDS = ["ldeq_jax/cli/train.py", "evaluate.py", "predict.py", "ldeq_jax/cli/convert.py"]
+COMMANDS = [
+    "ldeq_jax/cli/train.py",
+    "ldeq_jax/cli/evaluate.py",
+    "ldeq_jax/cli/predict.py",
+    "ldeq_jax/cli/convert.py",
+]
 COMMANDS += ["datasets/build.py", "datasets/sample_faces.py"]
 COMMANDS += [f"benchmarks/{path.name}" for path in sorted((ROOT / "benchmarks").glob("*.py"))]
 SAME_AS = {
     ("python", "train.py"): "ldeq_jax/cli/train.py",
     ("ldeq", "build"): "datasets/build.py",
-    ("ldeq", "evaluate"): "evaluate.py",
+    ("python", "evaluate.py"): "ldeq_jax/cli/evaluate.py",
 }
 # Texts with commands: the pages, and what a config or a command says of itself.
 TEXTS = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in PAGES} | {
@@ -58,10 +63,12 @@ def flags_of(name):
         function = getattr(node.func, "attr", getattr(node.func, "id", ""))
         texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
         texts = [text for text in texts if isinstance(text, str)]
-        if (function.startswith("DEFINE_") or function == "define_path") and texts:
+        if function.startswith("DEFINE_") and texts:
             flags.add(f"--{texts[0]}")
             if function == "DEFINE_bool":
                 flags.add(f"--no{texts[0]}")
+        elif function == "add_host_options":
+            flags |= flags_of("ldeq_jax/cli/options.py")
         elif function in ("add_argument", "add"):
             flags |= {text for text in texts if text.startswith("--")}
     return flags
@@ -137,7 +144,7 @@ def test_commands_exist_with_their_flags(name):
 def test_wrong_commands_are_found():
     text = (
         "    python train.py --config=tyni --config.data.no=1 \\\n        --wrokdir=x\n"
-        "see `make nothing`, or\n\n    JAX_PLATFORMS=cpu python predict.py --box=1 & wait\n"
+        "see `make nothing`, or\n\n    JAX_PLATFORMS=cpu ldeq predict --box=1 & wait\n"
         "    python datasets/build.py wflw/none --manual_dir=x  # and so on\n"
         "    python -m ldeq_jax.none\n    python evaluate.py --dataset=none --budgets=0\n"
         "    ldeq train --config=tiny --config.data.no=1\n    ldeq none\n"

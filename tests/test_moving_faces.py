@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import sample_faces
 import tensorflow_datasets as tfds
-from moving_faces import camera, clip, light, occluder, paths, sensor, setting
+from moving_faces import camera, clip, difficulty, light, occluder, paths, sensor
 from moving_faces.moving_faces import SEED, MovingFaces
 from PIL import Image
 
-EASY, HARD = setting.EASY, setting.HARD
-SIZE, FRAMES = setting.FRAME_SIZE, setting.NUM_FRAMES
+EASY, HARD = difficulty.EASY, difficulty.HARD
+SIZE, FRAMES = difficulty.FRAME_SIZE, difficulty.NUM_FRAMES
 TIMES = np.arange(FRAMES)
 FINE = np.arange(0, FRAMES - 1, 1 / 16)
 CALM = dataclasses.replace(HARD, gain=0, colour=0, gamma=0, shade=0, occluders=(1.0,))
@@ -332,7 +332,7 @@ def test_compression_keeps_frames_colours_and_time():
     np.testing.assert_allclose(sensor.jpeg(frames[3], 50), frames[3], atol=12)
     stream = io.BytesIO(data)
     capture = cv2.VideoCapture(stream, cv2.CAP_FFMPEG, [])
-    assert capture.get(cv2.CAP_PROP_FPS) == setting.FPS
+    assert capture.get(cv2.CAP_PROP_FPS) == difficulty.FPS
     capture.release()
 
 
@@ -479,7 +479,7 @@ def test_builder_films_the_faces_that_names_choose(tmp_path, capsys, stills, two
         np.testing.assert_array_equal(example["boxes"], expected.boxes.astype(np.float32))
         assert example["video"] == sensor.compress(expected.frames)
         assert example["mask"].all() and example["mask"].shape == (FRAMES,)
-        assert example["fps"] == setting.FPS
+        assert example["fps"] == difficulty.FPS
         assert example["attributes"].tolist() == [False, True, expected.occluded.any()]
     same = read(tmp_path, path, "test_common"), read(tmp_path, path, "test_lfpw")
     (one,), (other,) = (split.values() for split in same)
@@ -527,7 +527,7 @@ def test_stills_that_cannot_be_filmed_are_named(tmp_path, capsys, low, high, sid
 def test_what_is_no_data_set_of_stills_is_explained(tmp_path, capsys, stills):
     assert run("moving_faces/easy", stills.parent, tmp_path) == 1
     out = capsys.readouterr().out
-    assert f"{stills.parent}: not a data set that build.py wrote: try {stills}\n" in out
+    assert f"{stills.parent}: not a data set that ldeq build wrote: try {stills}\n" in out
     example = build.HERE.parent / "examples/wflw_v"
     assert run("moving_faces/easy", example, tmp_path) == 1
     assert "build the stills first" in capsys.readouterr().out

@@ -11,8 +11,8 @@ import dataclasses
 import cv2
 import numpy as np
 
+from moving_faces.difficulty import FRAME_SIZE, NUM_FRAMES, Difficulty
 from moving_faces.paths import Moves, Wander, random_moves, random_wander
-from moving_faces.setting import FRAME_SIZE, NUM_FRAMES, Setting
 
 LARGEST_FACE = 0.6  # larger side of a face on the canvas, in frames
 CANVAS_SIZE = 704  # enough for a face as small as 0.45 frames, rotated and panned
@@ -90,21 +90,23 @@ class Camera:
         return similarity(zoom, angle, CANVAS_MIDDLE, shift)
 
 
-def random_camera(rng: np.random.Generator, setting: Setting, landmarks: np.ndarray) -> Camera:
+def random_camera(
+    rng: np.random.Generator, difficulty: Difficulty, landmarks: np.ndarray
+) -> Camera:
     """A camera that always keeps all landmarks in the frame.
 
     Args:
         rng: the only source of randomness.
-        setting: how far and how fast it moves.
+        difficulty: how far and how fast it moves.
         landmarks: (K, 2) canvas pixels.
     """
-    pan, turn = setting.pan * FRAME_SIZE, np.radians(setting.turn)
-    schedule = {"duration": setting.move, "rest": setting.rest}
+    pan, turn = difficulty.pan * FRAME_SIZE, np.radians(difficulty.turn)
+    schedule = {"duration": difficulty.move, "rest": difficulty.rest}
     camera = Camera(
         pan=random_moves(rng, NUM_FRAMES, -pan, pan, channels=2, **schedule),
         turn=random_moves(rng, NUM_FRAMES, -turn, turn, **schedule),
-        face=random_moves(rng, NUM_FRAMES, *setting.face, **schedule),
-        tremor=random_wander(rng, setting.tremor, period=(8, 50), channels=3),
+        face=random_moves(rng, NUM_FRAMES, *difficulty.face, **schedule),
+        tremor=random_wander(rng, difficulty.tremor, period=(8, 50), channels=3),
         pan_scale=0.0,
     )
     times = np.arange(-1, NUM_FRAMES, 0.25)

@@ -9,9 +9,9 @@ from scipy import signal
 
 from moving_faces import camera as cam
 from moving_faces import sensor
+from moving_faces.difficulty import NUM_FRAMES, Difficulty
 from moving_faces.light import linear, random_light
 from moving_faces.occluder import cover, random_occluder
-from moving_faces.setting import NUM_FRAMES, Setting
 
 JITTER_CORRELATION = 0.8  # of a box's error from frame to frame
 
@@ -33,14 +33,14 @@ class Clip(NamedTuple):
 
 
 def make_clip(
-    still: np.ndarray, landmarks: np.ndarray, setting: Setting, rng: np.random.Generator
+    still: np.ndarray, landmarks: np.ndarray, difficulty: Difficulty, rng: np.random.Generator
 ) -> Clip:
     """Films a still with a moving camera.
 
     Args:
         still: (H, W, 3) uint8 RGB.
         landmarks: (K, 2) pixels of the still.
-        setting: how hard the clip is.
+        difficulty: how hard the clip is.
         rng: the only source of randomness; the same state gives the same clip.
     """
     # One random stream per part, so that changing one part does not change the others.
@@ -48,16 +48,18 @@ def make_clip(
     canvas_from_still = cam.canvas_from_still(landmarks)
     canvas = linear(cam.paint_canvas(still, canvas_from_still))
     on_canvas = cam.transform_points(canvas_from_still, np.asarray(landmarks, np.float64))
-    camera = cam.random_camera(for_camera, setting, on_canvas)
+    camera = cam.random_camera(for_camera, difficulty, on_canvas)
     points = cam.transform_points(camera(np.arange(NUM_FRAMES)), on_canvas)
-    light = random_light(for_light, setting)
+    light = random_light(for_light, difficulty)
     face = face_of(points)
-    count = for_occluders.choice(len(setting.occluders), p=setting.occluders)
+    count = for_occluders.choice(len(difficulty.occluders), p=difficulty.occluders)
     occluders = [random_occluder(for_occluders, face) for _ in range(count)]
 
-    exposure = for_sensor.uniform(*setting.exposure)
-    photons = np.exp(for_sensor.uniform(*np.log(setting.photons)))
-    quality = setting.jpeg_quality and for_sensor.integers(*setting.jpeg_quality, endpoint=True)
+    exposure = for_sensor.uniform(*difficulty.exposure)
+    photons = np.exp(for_sensor.uniform(*np.log(difficulty.photons)))
+    quality = difficulty.jpeg_quality and for_sensor.integers(
+        *difficulty.jpeg_quality, endpoint=True
+    )
     frames, occluded = [], np.zeros(points.shape[:2], bool)
     for t in range(NUM_FRAMES):
         seen = cam.open_shutter(canvas, camera, t, exposure, on_canvas)
@@ -71,11 +73,11 @@ def make_clip(
             seen * light(t),
             for_sensor,
             photons=photons,
-            read_noise=setting.read_noise,
+            read_noise=difficulty.read_noise,
             tone=light.tone(t),
         )
         frames.append(sensor.jpeg(frame, quality) if quality else frame)
-    boxes = tracked_boxes(for_boxes, points, setting.box_jitter)
+    boxes = tracked_boxes(for_boxes, points, difficulty.box_jitter)
     return Clip(np.stack(frames), points, boxes, occluded)
 
 

@@ -10,8 +10,8 @@ import dataclasses
 
 import numpy as np
 
+from moving_faces.difficulty import FRAME_SIZE, Difficulty
 from moving_faces.paths import Wander, random_wander
-from moving_faces.setting import FRAME_SIZE, Setting
 
 SHADOW_EDGE = 25.0  # softness of the shadow's edge, pixels
 
@@ -60,15 +60,15 @@ class Light:
         return float(np.exp(self.gamma(np.array([time], float))[0, 0]))
 
 
-def random_light(rng: np.random.Generator, setting: Setting) -> Light:
+def random_light(rng: np.random.Generator, difficulty: Difficulty) -> Light:
     """Light that changes over a second or more."""
     period = (30, 150)
     angle = rng.uniform(0, 2 * np.pi)
     return Light(
-        gain=random_wander(rng, setting.gain, period),
-        colour=random_wander(rng, setting.colour, period, channels=3),
-        gamma=random_wander(rng, setting.gamma, period),
-        shade=rng.uniform(0, setting.shade),
+        gain=random_wander(rng, difficulty.gain, period),
+        colour=random_wander(rng, difficulty.colour, period, channels=3),
+        gamma=random_wander(rng, difficulty.gamma, period),
+        shade=rng.uniform(0, difficulty.shade),
         direction=np.array([np.cos(angle), np.sin(angle)]),
         edge=random_wander(rng, 0.6 * FRAME_SIZE, period),
     )

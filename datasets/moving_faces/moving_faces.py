@@ -15,8 +15,8 @@ from videos import VideoBuilder, video_info
 
 from ldeq_jax.media import pictures
 from moving_faces.clip import face_of, make_clip
+from moving_faces.difficulty import EASY, FPS, HARD, NUM_FRAMES, Difficulty
 from moving_faces.sensor import compress
-from moving_faces.setting import EASY, FPS, HARD, NUM_FRAMES, Setting
 
 ATTRIBUTES = ("easy", "hard", "occluded")
 SEED = 0
@@ -28,11 +28,11 @@ class MovingFacesConfig(tfds.core.BuilderConfig):
     """How the clips are made.
 
     Attributes:
-        setting: how camera, light, sensor and face tracker behave.
+        difficulty: how camera, light, sensor and face tracker behave.
         clips: most clips per split.
     """
 
-    setting: Setting = EASY
+    difficulty: Difficulty = EASY
     clips: int = 60
 
 
@@ -45,11 +45,11 @@ class MovingFaces(VideoBuilder):
         "1.0.0": "First release.",
     }
     BUILDER_CONFIGS = [
-        MovingFacesConfig(name="easy", description="Gentle motion, good light.", setting=EASY),
+        MovingFacesConfig(name="easy", description="Gentle motion, good light.", difficulty=EASY),
         MovingFacesConfig(
             name="hard",
             description="Fast motion, blur, noise, changing light, objects in front of the face.",
-            setting=HARD,
+            difficulty=HARD,
         ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
@@ -115,9 +115,9 @@ Each split of the stills gives a split of clips of the same name."""
         if side < SMALLEST_FACE:
             detail = f"{side:.0f} pixels, a clip needs {SMALLEST_FACE}"
             raise Problem(where, "face too small", detail)
-        setting = self.builder_config.setting
+        difficulty = self.builder_config.difficulty
         rng = np.random.default_rng([SEED, zlib.crc32(face["name"])])
-        clip = make_clip(still, landmarks, setting, rng)
+        clip = make_clip(still, landmarks, difficulty, rng)
         self.report.count(split, "frames", len(clip.frames))
         return name, {
             "video": compress(clip.frames),
@@ -125,7 +125,7 @@ Each split of the stills gives a split of clips of the same name."""
             "boxes": clip.boxes.astype(np.float32),
             "mask": np.ones(len(clip.frames), bool),
             "fps": FPS,
-            "attributes": np.array([setting is EASY, setting is HARD, clip.occluded.any()]),
+            "attributes": np.array([difficulty is EASY, difficulty is HARD, clip.occluded.any()]),
             "name": name,
         }
 
@@ -139,7 +139,7 @@ def _stills_in(folder: Path) -> tfds.core.DatasetBuilder:
     if not (folder / "dataset_info.json").is_file():
         below = sorted(folder.glob("**/dataset_info.json"))
         hint = f"try {below[-1].parent}" if below else "build the stills first"
-        raise Problem(folder, "not a data set that build.py wrote", hint)
+        raise Problem(folder, "not a data set that ldeq build wrote", hint)
     stills = tfds.builder_from_directory(folder)
     missing = {"image", "landmarks", "name"} - set(stills.info.features)
     if missing or "schema" not in (stills.info.metadata or {}):

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from moving_faces.camera import MIDDLE, moments, similarity, warp
+from moving_faces.difficulty import FRAME_SIZE, NUM_FRAMES
 from moving_faces.light import linear
 from moving_faces.paths import Moves, Wander, random_wander
-from moving_faces.setting import FRAME_SIZE, NUM_FRAMES
 
 SPRITE_SIZE = 384
 SPRITE_MIDDLE = np.full(2, (SPRITE_SIZE - 1) / 2)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ldeq_jax.media.writer import write_video
-from moving_faces.setting import FPS
+from moving_faces.difficulty import FPS
 
 
 def record(

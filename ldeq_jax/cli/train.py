@@ -36,6 +36,8 @@ from ldeq_jax.errors import show_in_one_line
 if __name__ == "__main__":
     show_in_one_line()
 
+from ldeq_jax.cli.options import add_host_options, path
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains, or draws a contact sheet.
@@ -80,7 +82,6 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def _parser() -> argparse.ArgumentParser:
     from ldeq_jax.configs import names
-    from ldeq_jax.media.files import expand
 
     parser = argparse.ArgumentParser(
         prog="ldeq train",
@@ -97,27 +98,15 @@ def _parser() -> argparse.ArgumentParser:
         "rwr, see ldeq_jax/config.py",
     )
     parser.add_argument(
-        "--workdir", type=expand, metavar="DIR", help="directory of the run, created when missing"
+        "--workdir", type=path, metavar="DIR", help="directory of the run, created when missing"
     )
     parser.add_argument(
         "--contact_sheet",
-        type=expand,
+        type=path,
         metavar="PNG",
         help="draw the first augmented training faces to this file and stop",
     )
-    parser.add_argument(
-        "--distributed",
-        action="store_true",
-        help="this process is one of several hosts: of a TPU pod, of a Slurm or Kubernetes job, or "
-        "of those that environment variables describe, which imply it; see docs/pods.md",
-    )
-    parser.add_argument(
-        "--host_timeout",
-        type=int,
-        default=60,
-        metavar="SECONDS",
-        help="a host without a sign of life for that long counts as lost; 60 by default",
-    )
+    add_host_options(parser)
     return parser
 
 

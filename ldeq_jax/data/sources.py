@@ -45,6 +45,7 @@ class ExampleSource:
         schema: name of the landmark schema, or the schema itself where the data set describes it.
         num_landmarks: K.
         attribute_names: what the entries of each example's ``attributes`` mean.
+        split: as given.
         where: "name:split", for messages.
 
     Raises:
@@ -62,7 +63,7 @@ class ExampleSource:
             reader = {"faces": "FaceSource", "videos": "VideoSource"}[kind]
             raise UserError(f"{name} holds {kind}, not {self.kind}: read it with {reader}")
         sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
-        self.where = f"{name}:{split}"
+        self.split, self.where = split, f"{name}:{split}"
         self._folder = builder.data_path
         self._info = builder.info
         self.schema = _schema(builder)

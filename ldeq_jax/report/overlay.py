@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ldeq_jax.face.schema import LandmarkSchema
+from ldeq_jax.media.pictures import write_picture
 from ldeq_jax.media.writer import constant_rate, write_video
 from ldeq_jax.report.draw import draw_landmarks
-from ldeq_jax.report.plots import Path, write_image
+from ldeq_jax.report.plots import Path
 
 Window = tuple[int, int, int, int]
 
@@ -202,7 +203,7 @@ def write_still(
         target=None if target is None else target[index],
         window=window,
     )
-    write_image(path, picture)
+    write_picture(path, picture)
 
 
 def _clip(predictions, target, margin) -> tuple[int, Window | None]:

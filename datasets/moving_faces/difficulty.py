@@ -9,7 +9,7 @@ FRAME_SIZE = 256  # side of a frame, pixels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting:
+class Difficulty:
     """Ranges from which each clip's camera, light, sensor and tracker are drawn.
 
     Attributes:
@@ -51,7 +51,7 @@ class Setting:
     box_jitter: float
 
 
-EASY = Setting(
+EASY = Difficulty(
     face=(0.48, 0.56),
     pan=0.05,
     turn=5.0,
@@ -69,7 +69,7 @@ EASY = Setting(
     occluders=(1.0,),
     box_jitter=0.01,
 )
-HARD = Setting(
+HARD = Difficulty(
     face=(0.45, 0.6),
     pan=0.2,
     turn=20.0,
