@@ -118,7 +118,7 @@ def test_an_installed_wheel_builds_trains_and_predicts(installed):
 import cv2, ldeq_jax
 predictor = ldeq_jax.Predictor.load("faces-68")
 picture = cv2.imread({str(ROOT / "examples" / "portrait_1.jpg")!r})[..., ::-1]
-points = predictor.faces(picture, [{box}])[0]
+points = predictor.faces(picture, [{box}]).points
 x1, y1, x2, y2 = {box}
 inside = (points > [x1 - 20, y1 - 20]) & (points < [x2 + 20, y2 + 20])
 assert points.shape == (1, 68, 2) and inside.all()

@@ -16,6 +16,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ldeq_jax.deq.solver import SolverConfig
+from ldeq_jax.errors import UserError
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig, variable_shapes
 from ldeq_jax.model.rwr import RwRConfig
 
@@ -173,17 +174,17 @@ def read_settings(
     args = stored_names(args)
     stop_mode = args.get("stop_mode", _ASSUMED["stop_mode"])
     if stop_mode not in _TOLERANCES:
-        raise ValueError(f"the args say stop_mode={stop_mode!r}; known: {', '.join(_TOLERANCES)}")
+        raise UserError(f"the args say stop_mode={stop_mode!r}; known: {', '.join(_TOLERANCES)}")
     needed = _NEEDED | {_TOLERANCES[stop_mode]: float}
     if missing := [name for name in needed if name not in args]:
         held = ", ".join(f"{name}={value!r}" for name, value in sorted(args.items())) or "nothing"
-        raise ValueError(
+        raise UserError(
             f"the args do not say {', '.join(missing)}; they hold {held}. If they do by another "
             f"name, or you know it: --set {missing[0]}=VALUE"
         )
     for name, only in _ONLY.items():
         if name in args and args[name] != only:
-            raise ValueError(
+            raise UserError(
                 f"the args say {name}={args[name]!r}, and there is no such model here, only that "
                 f"of {name}={only!r}. If its weights are of that kind: --set {name}={only}"
             )
@@ -191,7 +192,7 @@ def read_settings(
     if "heatmap_size" in args:
         assumed["im_size"] = 4 * _typed("heatmap_size", args["heatmap_size"], int)
         if args.get("im_size", assumed["im_size"]) != assumed["im_size"]:
-            raise ValueError(
+            raise UserError(
                 f"the args say im_size={args['im_size']!r} and heatmap_size="
                 f"{args['heatmap_size']!r}, which must be a quarter of it"
             )
@@ -206,7 +207,7 @@ def read_settings(
     if "z_width" in args:
         found["z_width"] = Setting(_typed("z_width", args["z_width"], int), "args")
         if args["z_width"] != found["n_keypoints"].value:
-            raise ValueError(
+            raise UserError(
                 f"the args say z_width={args['z_width']}, and here the state has a heatmap for "
                 f"each of the {found['n_keypoints'].value} landmarks and nothing else"
             )
@@ -226,7 +227,7 @@ def stored_names(args: Mapping[str, Any]) -> dict[str, Any]:
     renamed = {name: value for name, value in args.items() if name not in _SHORT}
     for short, name in _SHORT.items():
         if short in args and renamed.setdefault(name, args[short]) != args[short]:
-            raise ValueError(f"the args say {name}={args[name]!r} and {short}={args[short]!r}")
+            raise UserError(f"the args say {name}={args[name]!r} and {short}={args[short]!r}")
     return renamed
 
 
@@ -249,7 +250,7 @@ def _model_config(state_dict, settings):
     """The config of a released model."""
     method = settings["solver"]
     if method not in _METHODS:
-        raise ValueError(f"the args say solver={method!r}; known: {', '.join(_METHODS)}")
+        raise UserError(f"the args say solver={method!r}; known: {', '.join(_METHODS)}")
     forward = SolverConfig(
         method=_METHODS[method],
         max_steps=settings["max_iters"],
@@ -335,10 +336,10 @@ def _depth(state_dict):
 def _shape(state_dict, name):
     """Shape of a convolution's kernel, which tells a size."""
     if name not in state_dict:
-        raise ValueError(f"no released model: the tensor {name} is missing, which tells a size")
+        raise UserError(f"no released model: the tensor {name} is missing, which tells a size")
     shape = np.shape(state_dict[name])
     if len(shape) != 4:
-        raise ValueError(f"no released model: {name} is {shape}, no kernel of a convolution")
+        raise UserError(f"no released model: {name} is {shape}, no kernel of a convolution")
     return shape
 
 
@@ -422,11 +423,11 @@ def _check(state_dict, tensors):
     if len(counts) > 1:
         wrong.append(f"*.{COUNTER} differ: {', '.join(map(str, sorted(counts)))}")
     if wrong:
-        raise ValueError("no released model of these sizes:\n  " + "\n  ".join(wrong))
+        raise UserError("no released model of these sizes:\n  " + "\n  ".join(wrong))
 
 
 def _typed(name, value, kind):
     """A value of the args as its type; a whole number will do for a float."""
     if type(value) is kind or (kind is float and type(value) is int):
         return kind(value)
-    raise ValueError(f"the args say {name}={value!r}, which is no {kind.__name__}")
+    raise UserError(f"the args say {name}={value!r}, which is no {kind.__name__}")
