@@ -1,12 +1,12 @@
-"""Random fixed points: steps and time of each method, and of jaxopt's Anderson acceleration.
+"""Fixed points of random maps: steps and time of each method and of jaxopt's Anderson.
 
     pip install -e '.[bench]'
     JAX_PLATFORMS=cpu python -m benchmarks.anderson
 
-Every row of a batch has a right-hand side of its own. A method's steps are those of the row that
-takes most, until every relative residual is below the tolerance, in float32. jaxopt stops on one
-residual of the whole batch; its tolerance is set so that it goes as far. Times are medians over
-pairs of runs in turn, in one process.
+Every row of a batch has its own right-hand side. The steps of a method are those of its slowest
+row, until every relative residual is below the tolerance, in float32. jaxopt stops on one residual
+of the whole batch; its tolerance is set to the same accuracy. Times are medians over pairs of
+alternating runs, in one process.
 """
 
 import time
@@ -22,18 +22,18 @@ from ldeq_jax.errors import show_in_one_line
 if __name__ == "__main__":
     show_in_one_line()
 
-from ldeq_jax.deq.solver import SolverConfig, fixed_point
+from ldeq_jax.deq import SolverConfig, fixed_point
 from ldeq_jax.report.tables import markdown_table
 
-_ROWS = flags.DEFINE_integer("rows", 64, "Rows of a batch.", lower_bound=1)
-_SIZE = flags.DEFINE_integer("size", 1024, "Numbers of a row.", lower_bound=2)
-_TOL = flags.DEFINE_float("tol", 1e-6, "Relative residual of every row.")
-_MAX_STEPS = flags.DEFINE_integer("max_steps", 400, "Iterations at most.", lower_bound=1)
+_ROWS = flags.DEFINE_integer("rows", 64, "Rows per batch.", lower_bound=1)
+_SIZE = flags.DEFINE_integer("size", 1024, "Numbers per row.", lower_bound=2)
+_TOL = flags.DEFINE_float("tol", 1e-6, "Tolerance: relative residual of every row.")
+_MAX_STEPS = flags.DEFINE_integer("max_steps", 400, "Most iterations.", lower_bound=1)
 _PAIRS = 9
 
 
 def maps(rows: int, size: int) -> dict[str, tuple]:
-    """By name: a map f(theta, z), its theta, and where to start."""
+    """Maps by name: f(theta, z), its theta, and the starting point."""
     rng = np.random.default_rng(0)
     square = rng.standard_normal((size, size)).astype(np.float32)
     bias = rng.standard_normal((rows, size)).astype(np.float32)
@@ -82,7 +82,7 @@ def seconds(run, *arguments) -> float:
 
 
 def row_of(name: str, f, theta, start) -> dict[str, str]:
-    """Steps of each method on one map, and the time of a step against jaxopt's."""
+    """Steps of each method on one map, and the time per step relative to jaxopt's."""
     found = {"map": name}
     for method, config in ways().items():
         _, info = jax.jit(lambda t, z, c=config: fixed_point(f, t, z, forward=c))(theta, start)

@@ -1,11 +1,11 @@
-"""Convolutions of one layer on a CPU: XLA's own against the way that the package takes.
+"""Convolutions of one layer on a CPU: XLA's own against those of `model.convolution`.
 
     JAX_PLATFORMS=cpu python benchmarks/convolution.py
 
-Layers of the paper's size with one image, and one of the small model with 16: the value, in a loop
-as the equilibrium takes it, or once as the stem is; the gradient of the kernel; and that of the
-input, in a loop as in the adjoint solve. The two are timed in turn; a ratio is the median over
-pairs.
+Layers of the paper's size with one image, and one layer of the small model with 16. It measures
+the value, in a loop as in the equilibrium or once as in the stem; the gradient of the kernel; and
+the gradient of the input, in a loop as in the adjoint solve. The two are timed alternately; a ratio
+is the median over pairs.
 """
 
 import functools
@@ -22,7 +22,7 @@ if __name__ == "__main__":
 from ldeq_jax.model.convolution import _direct, convolve
 from ldeq_jax.report.tables import markdown_table
 
-# name: input, output channels, kernel, stride
+# name: (input shape, output channels, kernel size, stride)
 ITERATED = {
     "residual, 64 x 64": ((1, 64, 64, 264), 264, 5, 1),
     "residual, 32 x 32": ((1, 32, 32, 288), 288, 5, 1),
@@ -68,8 +68,8 @@ def seconds(run, *arguments) -> float:
     return time.perf_counter() - start
 
 
-def compared(name: str, what) -> dict[str, str]:
-    """XLA's own and ours in turn, on a layer."""
+def compare(name: str, what) -> dict[str, str]:
+    """Times XLA's own convolution and ours alternately, on one layer."""
     shape, features, size, stride = LAYERS[name]
     rng = np.random.default_rng(0)
     kernel = rng.standard_normal((size, size, shape[-1], features), np.float32) / 100
@@ -96,7 +96,7 @@ def main() -> None:
         (kernel_gradient, LAYERS),
         (input_gradients, ["small model, skip"]),
     ):
-        print(f"{what.__doc__}:\n\n{markdown_table([compared(name, what) for name in layers])}")
+        print(f"{what.__doc__}:\n\n{markdown_table([compare(name, what) for name in layers])}")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
     python benchmarks/memory.py --output=docs/images/memory.png
 
-Compiles the step and asks XLA how much temporary memory the program needs; nothing is run, so the
-figure does not depend on the machine's load. The implicit, one-step and phantom gradients linearise
-the map where the solver stopped and need the same memory at any budget; back-propagation through
-the iterations does not. With `remat` the map's inner activations are computed again, not kept.
+Compiles the step and asks XLA how much temporary memory the program needs. Nothing is executed, so
+the figure does not depend on the machine's load. The implicit, one-step and phantom gradients
+linearise the map where the solver stopped, and need the same memory at any budget. The memory of
+back-propagation through the iterations grows. With `remat` the map's inner activations are computed
+again instead of kept.
 """
 
 import dataclasses
@@ -29,8 +30,8 @@ from ldeq_jax.report import tables
 from ldeq_jax.training import step as training
 from ldeq_jax.training.state import create_state
 
-_OUTPUT = flags.DEFINE_string("output", None, "Write a plot to this file, too.")
-_BATCH = flags.DEFINE_integer("batch_size", 8, "Faces of a step.")
+_OUTPUT = flags.DEFINE_string("output", None, "File of the plot; no plot if unset.")
+_BATCH = flags.DEFINE_integer("batch_size", 8, "Faces per step.")
 _BUDGETS = flags.DEFINE_multi_integer("budget", [4, 8, 16, 32, 64], "Solver budgets to compile.")
 _METHOD = flags.DEFINE_enum("method", "picard", ["picard", "anderson"], "Solver, both ways.")
 
@@ -95,7 +96,7 @@ def main(argv: list[str]) -> None:
 
 
 def plot(budgets: list[int], megabytes: dict[str, list[float]], path: str) -> None:
-    """One line a gradient, both axes logarithmic."""
+    """One line per gradient, both axes logarithmic."""
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 

@@ -3,10 +3,10 @@
     pip install -e '.[bench]'
     JAX_PLATFORMS=cpu python -m benchmarks.speed --data_dir=DATA
 
-prints all tables; --tables=video,train prints some. PyTorch runs the same layers
+prints all tables; --tables=video,train prints only these. PyTorch runs the same layers
 (benchmarks/torch_reference.py) with channels last in memory, the same evaluations of the map and
-all cores. Rivals are timed in turn, and ratios are medians over rounds. The tables "input" and
-"iterations" need data sets in --data_dir, as built by datasets/build.py: ibug_300w and
+all cores. The two are timed alternately, and ratios are medians over rounds. The tables "input" and
+"iterations" need data sets in --data_dir, as built by ldeq build: ibug_300w and
 moving_faces/easy.
 """
 
@@ -38,7 +38,7 @@ from ldeq_jax.data import sources, videos
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.deq.solver import SolverConfig
 from ldeq_jax.evaluation import runner
-from ldeq_jax.face import metrics
+from ldeq_jax.face import video_metrics
 from ldeq_jax.face.schema import get_schema
 from ldeq_jax.mesh import make_mesh, replicated, to_devices, use_all_cores
 from ldeq_jax.model import rwr
@@ -49,30 +49,30 @@ from ldeq_jax.training.state import create_state
 from ldeq_jax.weights import load_model
 
 ROOT = Path(__file__).parents[1]
-CHECKPOINT = ROOT / "checkpoints" / "ibug_300w_video"
+CHECKPOINT = "faces-68"
 PICARD = SolverConfig(method="picard", max_steps=5, tol=0.0, best_iterate=False)
 ADJOINT = dataclasses.replace(PICARD, final_evaluation=False)
 PAPER = ModelConfig(forward=PICARD, backward=ADJOINT)
 
 
 def small() -> ModelConfig:
-    """The model of the committed checkpoints, with a solver of as many steps as the paper's."""
+    """The pretrained models' sizes, with a solver of as many steps as the paper's."""
     return dataclasses.replace(load_model(CHECKPOINT)[0].model, forward=PICARD, backward=ADJOINT)
 
 
 def video(rounds: int) -> str:
-    """(a) Frames a second of recurrence as released: two evaluations of the map a frame."""
+    """(a) Frames per second of recurrence as released: two evaluations of the map per frame."""
     rows = []
     for name, model, clips, frames in (("small", small(), 16, 8), ("paper", PAPER, 2, 3)):
         shape = (clips, frames, model.image_size, model.image_size, 3)
         images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         ways = {"PyTorch, loop over frames": torch_video(model), "ours, scan": our_video(model)}
-        rows += compared(ways, (images,), clips * frames, rounds, {"model": name}, "frames/s")
+        rows += compare(ways, (images,), clips * frames, rounds, {"model": name}, "frames/s")
     return markdown_table(rows)
 
 
 def our_video(model: ModelConfig) -> Callable:
-    """All clips as one program, divided over the devices."""
+    """Runs all clips as one program, divided over the devices."""
     mesh = make_mesh(jax.device_count())
     network = jax.device_put(random_variables(model), replicated(mesh))
     config = rwr.RwRConfig(budget=1, first_budget=1, penalty=0.0, align="none")
@@ -87,14 +87,14 @@ def our_video(model: ModelConfig) -> Callable:
 
 
 def torch_video(model: ModelConfig) -> Callable:
-    """Frame after frame of all clips at once, the state handed on."""
+    """Runs all clips at once, frame after frame, with the state of the frame before."""
     network = torch_reference.Landmarks(model).eval().to(memory_format=torch.channels_last)
 
     def run(images):
         state, found = None, []
         with torch.inference_mode():
             for t in range(images.shape[1]):
-                image = torch_reference.normalised(images[:, t])
+                image = torch_reference.normalise(images[:, t])
                 landmarks, state = network.step(image, state, evaluations=2)
                 found.append(landmarks.numpy())
         return np.stack(found, axis=1)
@@ -103,25 +103,25 @@ def torch_video(model: ModelConfig) -> Callable:
 
 
 def train(rounds: int) -> str:
-    """(b) Faces a second of a training step: Adam, L1, five iterations and one evaluation."""
+    """(b) Faces per second of a training step: Adam, L1, five iterations and one evaluation."""
     rows = []
-    # Dividing the state pays where the update of the weights takes a part of the time.
-    for name, base, size, divided in (("small", small(), 16, False), ("paper", PAPER, 2, True)):
+    # Sharding the state helps if updating the weights takes a good part of the time.
+    for name, base, size, sharded in (("small", small(), 16, False), ("paper", PAPER, 2, True)):
         for gradient in ("one_step", "implicit"):
             model = dataclasses.replace(base, gradient=gradient, dtype="float32")
             rng = np.random.default_rng(0)
             image = rng.integers(0, 256, (size, model.image_size, model.image_size, 3), np.uint8)
             points = rng.random((size, model.num_landmarks, 2), np.float32)
-            ways = {"PyTorch": torch_train(model), "ours": our_train(model, size, divided)}
+            ways = {"PyTorch": torch_train(model), "ours": our_train(model, size, sharded)}
             about = {"model": name, "gradient": gradient}
-            rows += compared(ways, (image, points), size, rounds, about, "faces/s")
+            rows += compare(ways, (image, points), size, rounds, about, "faces/s")
     return markdown_table(rows)
 
 
-def our_train(model: ModelConfig, size: int, divided: bool) -> Callable:
-    """The step of train.py, its batch divided over the devices, and if `divided` its state too."""
+def our_train(model: ModelConfig, size: int, sharded: bool) -> Callable:
+    """The step of ldeq train: its batch, and if `sharded` its state, divided over the devices."""
     optimizer = OptimizerConfig()
-    settings = TrainConfig(shard_params=divided)
+    settings = TrainConfig(shard_params=sharded)
     mesh = make_mesh(size)
     step = training.make_train_step(model, optimizer, settings, (0, 1), mesh)
     state = create_state(model, optimizer, settings, mesh)
@@ -142,13 +142,13 @@ def our_train(model: ModelConfig, size: int, divided: bool) -> Callable:
 
 
 def torch_train(model: ModelConfig) -> Callable:
-    """The same by PyTorch, with its implicit gradient as a loop over vector-Jacobian products."""
+    """The same in PyTorch; the implicit gradient is a loop over vector-Jacobian products."""
     network = torch_reference.Landmarks(model).train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
 
     def run(image, points):
         landmarks = network.fixed_point(
-            torch_reference.normalised(image),
+            torch_reference.normalise(image),
             steps=model.forward.max_steps,
             adjoint_steps=model.backward.max_steps if model.gradient == "implicit" else 0,
         )
@@ -163,13 +163,13 @@ def torch_train(model: ModelConfig) -> Callable:
 
 
 def input_pipeline(rounds: int, data_dir: str) -> str:
-    """(c) Augmented faces a second and core that the input pipeline makes of 300-W."""
+    """(c) Augmented faces per second and core of the input pipeline, on 300-W."""
     config = Config(
         data=DataConfig(
             name="ibug_300w", data_dir=data_dir, crop="landmarks", crop_scale=1.3, batch_size=32
         )
     )
-    size, batches, rows = 128, 40, []  # many, as each side has some ready when its turn begins
+    size, batches, rows = 128, 40, []  # many batches: each side has prefetched some
     for workers in (0, os.cpu_count()):
         faces = dataclasses.replace(config.data, num_workers=workers)
         ours = data.train_iterator(faces, config.augment, size)
@@ -181,13 +181,13 @@ def input_pipeline(rounds: int, data_dir: str) -> str:
         }
         number = batches * faces.batch_size / os.cpu_count()
         about = {"worker processes": workers}
-        rows += compared(ways, (), number, min(rounds, 3), about, "faces/s and core")
+        rows += compare(ways, (), number, min(rounds, 3), about, "faces/s and core")
         ours.close()
     return markdown_table(rows)
 
 
 def iterations(data_dir: str) -> str:
-    """(d) Evaluations of the map and error on video: a solve from zeros against a warm start."""
+    """(d) Evaluations of the map and error on video: solving from zeros against a warm start."""
     config, variables, _ = load_model(CHECKPOINT)
     faces = dataclasses.replace(
         config.data, name="moving_faces/easy", data_dir=data_dir, crop="extent", batch_size=8
@@ -207,18 +207,18 @@ def iterations(data_dir: str) -> str:
             config, model=dataclasses.replace(config.model, forward=forward)
         )
         how = rwr.RwRConfig(budget=budget, penalty=0.0, align="none") if warm else None
-        chunks = videos.video_chunks(faces, "test_common[:8]", config.model.image_size)
+        chunks = videos.video_chunks(source, faces, config.model.image_size)
         errors, evaluations = [], []
-        for index, found in runner.run_methods(changed, variables, {"it": how}, chunks):
-            label, track = source.annotation(index), found["it"]
+        for index, found in runner.run_methods(changed, variables, {"method": how}, chunks):
+            label, track = source.annotation(index), found["method"]
             length = len(label["mask"])
-            triple = track.landmarks[None, :length], label["landmarks"][None], label["mask"][None]
-            errors.append(metrics.video_nme(*triple, eye_corners=schema.eye_corners)[0])
-            evaluations.append(track.num_evaluations[:length].mean())
+            triple = track.points[None, :length], label["landmarks"][None], label["mask"][None]
+            errors.append(video_metrics.video_nme(*triple, eye_corners=schema.eye_corners)[0])
+            evaluations.append(track.info.num_evaluations[:length].mean())
         rows.append(
             {
                 "solver": f"{method}, {budget} step(s)",
-                "evaluations a frame": float(np.mean(evaluations)),
+                "evaluations per frame": float(np.mean(evaluations)),
                 "NME (%)": f"{100 * np.mean(errors):.3f}",
             }
         )
@@ -226,10 +226,10 @@ def iterations(data_dir: str) -> str:
 
 
 def startup(rounds: int) -> str:
-    """(e) Seconds from the start of predict.py to its end on a portrait, by state of the cache."""
+    """(e) Seconds that `ldeq predict` takes on a portrait, start to end, by state of the cache."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "predict.py", f"--checkpoint={CHECKPOINT}"]
+        command = [sys.executable, "-m", "ldeq_jax", "predict", f"--checkpoint={CHECKPOINT}"]
         command += [f"--output={folder}/out.png", "examples/portrait_1.jpg"]
         cached = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": f"{folder}/cache",
@@ -253,16 +253,16 @@ def startup(rounds: int) -> str:
 
 
 def random_variables(model: ModelConfig):
-    """Weights that have learnt nothing."""
+    """Random weights, without training."""
     optimizer, settings = OptimizerConfig(), TrainConfig()
     mesh = make_mesh(1, jax.devices()[:1])
     return jax.device_get(create_state(model, optimizer, settings, mesh).variables())
 
 
-def compared(
+def compare(
     ways: dict[str, Callable], arguments: tuple, number: float, rounds: int, about: dict, unit: str
 ) -> list[dict]:
-    """Rows with the speed of each way, and how many times that of the first."""
+    """Times the ways in turn: rows with the speed of each and its ratio to the first."""
     for way in ways.values():
         way(*arguments)  # compiles, and warms caches
     seconds = np.array([[timed(way, arguments) for way in ways.values()] for _ in range(rounds)])
@@ -290,9 +290,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = ["video", "train", "input", "iterations", "startup"]
-    parser.add_argument("--tables", default=",".join(names), help="some of " + ",".join(names))
+    parser.add_argument("--tables", default=",".join(names), help="tables to print")
     parser.add_argument("--data_dir", default="", help="folder of the data sets")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="timed runs of each (default: 7)")
     options = parser.parse_args()
     use_all_cores()
     torch.set_num_threads(os.cpu_count())

@@ -1,4 +1,4 @@
-"""The training input by a PyTorch DataLoader and albumentations: the same pictures and changes."""
+"""The training input with a PyTorch DataLoader and albumentations: the same augmentation."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ import torch
 
 from ldeq_jax.data.augment import AugmentConfig
 from ldeq_jax.data.config import DataConfig
-from ldeq_jax.data.faces import face_crop
 from ldeq_jax.data.sources import FaceSource
 from ldeq_jax.face import geometry
+from ldeq_jax.face.crops import labelled_crop
 
 
 def torch_batches(config: DataConfig, augment: AugmentConfig, size: int) -> Iterator:
-    """Batches of augmented crops (B, size, size, 3) and points (B, K, 2), without end."""
+    """Batches of augmented crops (B, size, size, 3) and points (B, K, 2), endless."""
     faces = _Faces(config, augment, size)
     loader = torch.utils.data.DataLoader(
         faces,
@@ -62,7 +62,14 @@ class _Faces(torch.utils.data.Dataset):
 
     def __getitem__(self, index):
         face = self.source[index]
-        crop = face_crop(self.config, self.size, face["image"], face["box"], face["landmarks"])
+        crop = labelled_crop(
+            self.config.crop,
+            self.config.crop_scale,
+            self.size,
+            shape=face["image"].shape,
+            box=face["box"],
+            landmarks=face["landmarks"],
+        )
         image = geometry.warp(face["image"], crop, self.size)
         points = geometry.transform_points(crop, face["landmarks"])
         varied = self.change(image=image, keypoints=points)

@@ -1,4 +1,4 @@
-"""The same layers as plain PyTorch modules under the released names, to hold ours against."""
+"""The same layers as plain PyTorch modules with the released names, for comparison."""
 
 import math
 
@@ -9,8 +9,8 @@ from torch import nn
 from ldeq_jax.model.ldeq import IMAGE_DEVIATION, IMAGE_MEAN, ModelConfig
 
 
-def normalised(image):
-    """(B, H, W, 3) uint8 pictures, NumPy, as the model takes them: (B, 3, H, W)."""
+def normalise(image):
+    """The model's input (B, 3, H, W) from (B, H, W, 3) uint8 NumPy pictures."""
     mean, deviation = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (IMAGE_MEAN, IMAGE_DEVIATION))
     return (torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255 - mean) / deviation
 
@@ -92,7 +92,7 @@ class DEQLayer(nn.Module):
 
 
 class Landmarks(nn.Module):
-    """Stem, plain iterations from zeros or from a state, and the points read off."""
+    """Stem, plain iterations from zeros or from a state, and landmarks of the heatmaps."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -112,11 +112,11 @@ class Landmarks(nn.Module):
         self.num_landmarks = config.num_landmarks
 
     def forward(self, image, evaluations):
-        """Landmarks (B, K, 2), normalised, of images (B, 3, H, W) as the model takes them."""
+        """Landmarks (B, K, 2), normalised, of images (B, 3, H, W) as `normalise` returns them."""
         return self.step(image, None, evaluations)[0]
 
     def step(self, image, z, evaluations):
-        """The same from a state (B, K, h, w), or from zeros if that is None; and the last state."""
+        """Landmarks and last state, from a state (B, K, h, w), or from zeros if it is None."""
         x = self.tail(image)
         z = self.zeros(x) if z is None else z
         for _ in range(evaluations):
@@ -124,10 +124,10 @@ class Landmarks(nn.Module):
         return self.points(z), z
 
     def fixed_point(self, image, steps, adjoint_steps):
-        """Landmarks after `steps` iterations and one evaluation more, for training.
+        """Landmarks after `steps` iterations and one more evaluation, for training.
 
-        The gradient is implicit, by as many iterations of the adjoint equation, or the one-step
-        gradient if these are 0.
+        The gradient is implicit, with `adjoint_steps` iterations of the adjoint equation, or the
+        one-step gradient if these are 0.
         """
         x = self.tail(image)
         with torch.no_grad():

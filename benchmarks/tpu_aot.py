@@ -1,25 +1,25 @@
-r"""Training and video compiled for TPUs, on a machine that has none: memory, cost, collectives.
+r"""Training and video compiled for TPUs, on a machine without one: memory, cost, collectives.
 
   pip install -e '.[aot]'
   python benchmarks/tpu_aot.py --topology v5e:2x2 --program train --rows 16 --output=aot.json
 
-Compiles ahead of time, with the compiler of a TPU machine, the very step that train.py runs and the
-scan over frames that video prediction runs, divided over all devices of a topology. Nothing is
-executed. A program of the paper's size takes ten minutes on two cores; each is written to --output
-as soon as it is there.
+Compiles the training step of ldeq train and the scan over frames of video prediction ahead of time,
+with the compiler of a TPU machine, for all devices of a topology. Nothing is executed. A program of
+the paper's size takes ten minutes on two cores; each result is written to --output at once.
 
 Where the figures come from:
 
-  memory       the compiler's plan for one device; exact. The compiler refuses what does not fit.
+  memory       the compiler's plan for one device; exact. The compiler refuses a program that does
+               not fit.
   collectives  the instructions in the compiled program, with the bytes of their results.
   FLOPs, bytes the compiler's count for one device. It counts the body of a loop once, so each body
-               is compiled on its own and counted as often as the solver's budget says. Bytes are
-               those that instructions read and write, wherever they lie; what is kept in the
-               chip's vector memory costs less than they suggest.
+               is compiled separately and multiplied by the solver's budget. Bytes are those that
+               instructions read and write, in any memory; traffic in the chip's vector memory
+               costs less than they suggest.
   bound        per part of the program, the larger of FLOPs / peak and bytes / memory bandwidth, as
-               published: an estimate, and no chip has confirmed it.
-  cycles       the compiler's own estimate of its fusions' cycles, summed in the same way, in time
-               at the clock that the published peak implies.
+               published: an estimate that was not checked on a chip.
+  cycles       the compiler's own estimate of its fusions' cycles, summed in the same way, and
+               converted to time at the clock that the published peak implies.
 """
 
 import argparse
@@ -28,7 +28,6 @@ import itertools
 import json
 import os
 import re
-import runpy
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -47,11 +46,12 @@ from ldeq_jax.errors import show_in_one_line
 if __name__ == "__main__":
     show_in_one_line()
 
-from ldeq_jax.config import Config, from_mapping
+from ldeq_jax import configs
+from ldeq_jax.config import Config
 from ldeq_jax.data.faces import LandmarkBatch
-from ldeq_jax.deq.solver import Gradient
+from ldeq_jax.deq.equilibrium import Gradient
 from ldeq_jax.face.schema import WFLW_98
-from ldeq_jax.mesh import divided, make_mesh, replicated
+from ldeq_jax.mesh import batch_sharding, make_mesh, replicated
 from ldeq_jax.model import rwr
 from ldeq_jax.model.ldeq import variable_shapes
 from ldeq_jax.report import tables
@@ -60,12 +60,12 @@ from ldeq_jax.training import step as training
 from ldeq_jax.training.optimizer import make_optimizer
 from ldeq_jax.training.state import TrainState
 
-CONFIGS = {"train": "configs/wflw.py", "video": "configs/wflw_v.py"}
-FRAMES = 8  # of a video
+CONFIGS = {"train": "wflw", "video": "wflw_v"}
+FRAMES = 8  # per video
 
 
 class Chip(NamedTuple):
-    """Published peaks of a chip, a second: https://cloud.google.com/tpu/docs/v6e (both)."""
+    """Published peaks of a chip, per second: https://cloud.google.com/tpu/docs/v6e (both)."""
 
     flops: float  # bfloat16; float32 operands are rounded to it at JAX's default precision
     memory: float  # bytes
@@ -81,16 +81,16 @@ CHIPS = {
 
 
 class Program(NamedTuple):
-    """A jitted function, what it is called with, and how often its loops of open length turn."""
+    """A jitted function, its arguments, and the iterations of its loops of unknown length."""
 
     function: Any
     arguments: tuple
     trips: list[int]  # in the order in which the program has them
-    images: int  # that one device gets through
+    images: int  # that one device processes
 
 
 class Cost(NamedTuple):
-    """What one device does."""
+    """The work of one device."""
 
     flops: float
     bytes: float
@@ -98,7 +98,7 @@ class Cost(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A stretch of a program: how often it runs, and its cost each time."""
+    """A part of a program: how often it runs, and the cost of one run."""
 
     name: str
     times: int
@@ -113,30 +113,30 @@ def main() -> None:
     add = parser.add_argument
     add("--topology", nargs="+", default=["v5e:2x2"], help="chips, e.g. v5e:2x2 v6e:4x4")
     add("--program", nargs="+", default=["train"], choices=CONFIGS)
-    add("--config", help="config file instead of configs/wflw.py (train) or wflw_v.py (video)")
+    add("--config", help="name or file of a config instead of wflw (train) or wflw_v (video)")
     add("--dtype", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
-    add("--rows", nargs="+", type=int, default=[16], help="images, or videos, of one device")
+    add("--rows", nargs="+", type=int, default=[16], help="images, or videos, per device")
     add(
         "--max_steps",
         nargs="+",
         type=int,
         default=[None],
-        help="budget of training, both ways, or of a frame of video; the config's if not given",
+        help="budget of training, both ways, or of a frame of video; the config's if unset",
     )
-    add("--gradient", choices=get_args(Gradient), help="of training, instead of the config's")
-    add("--no_cost", action="store_true", help="memory and collectives alone, in half the time")
-    add("--bodies", action="store_true", help="the bodies of its loops instead of the program")
-    add("--lower", action="store_true", help="only lower it, for GPUs as well")
+    add("--gradient", choices=get_args(Gradient), help="training gradient; the config's if unset")
+    add("--no_cost", action="store_true", help="only memory and collectives, in half the time")
+    add("--bodies", action="store_true", help="compile the loops' bodies instead of the program")
+    add("--lower", action="store_true", help="only lower the program, for GPUs and TPUs")
     add("--output", type=Path, help="add the results to this JSON file")
     given = parser.parse_args()
-    jax.config.update("jax_platforms", "cpu")  # libtpu compiles, but there is no TPU to be found,
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nor a cloud machine that would describe it
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # and nothing that others could need
+    jax.config.update("jax_platforms", "cpu")  # libtpu compiles, but there is no TPU,
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # no cloud metadata,
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # and no device to lock
     records = []
     for name, dtype, steps, rows, topology in itertools.product(
         given.program, given.dtype, given.max_steps, given.rows, given.topology
     ):
-        config = from_mapping(runpy.run_path(given.config or CONFIGS[name])["get_config"]())
+        config = configs.load(given.config or CONFIGS[name])
         config = configured(config, dtype, steps, given.gradient)
         what = name, config, rows, topology
         if given.lower:
@@ -150,8 +150,8 @@ def main() -> None:
                 given.output.write_text(to_json([*before, record], indent=1))
     if given.lower:
         return
-    print(f"\nMemory of a device, and what it exchanges\n\n{memory_table(records)}")
-    print(f"Cost for a device (an estimate: no TPU was used)\n\n{cost_table(records)}")
+    print(f"\nMemory and exchange per device\n\n{memory_table(records)}")
+    print(f"Cost per device (an estimate: no TPU was used)\n\n{cost_table(records)}")
 
 
 def configured(config: Config, dtype: str, steps: int | None, gradient: str | None) -> Config:
@@ -173,7 +173,7 @@ def configured(config: Config, dtype: str, steps: int | None, gradient: str | No
 
 
 def train_program(config: Config, rows: int, mesh: jax.sharding.Mesh) -> Program:
-    """The training step, with `rows` images a device."""
+    """The training step, with `rows` images per device."""
     model, batch_size = config.model, rows * mesh.size
     variables = variable_shapes(model)
     optimizer = make_optimizer(config.optimizer, config.train.num_steps)
@@ -201,9 +201,9 @@ def train_program(config: Config, rows: int, mesh: jax.sharding.Mesh) -> Program
 
 
 def video_program(config: Config, rows: int, mesh: jax.sharding.Mesh) -> Program:
-    """Recurrence over the frames of `rows` videos a device, all frames with a face."""
+    """Recurrence over the frames of `rows` videos per device, all frames with a face."""
     model, videos, frames = config.model, rows * mesh.size, FRAMES
-    everywhere, by_video = replicated(mesh), divided(mesh)
+    everywhere, by_video = replicated(mesh), batch_sharding(mesh)
 
     def scan(variables, settings, images, state, frame_from_crop):
         return rwr.scan(model, variables, settings, images, state, frame_from_crop=frame_from_crop)
@@ -225,7 +225,7 @@ PROGRAMS = {"train": train_program, "video": video_program}
 
 
 def described(name: str, config: Config, rows: int, topology: str) -> dict[str, Any]:
-    """The head of a record."""
+    """The first fields of a record."""
     return {
         "program": name,
         "topology": topology,
@@ -238,7 +238,7 @@ def described(name: str, config: Config, rows: int, topology: str) -> dict[str, 
 def whole(
     name: str, config: Config, rows: int, topology: str, with_cost: bool
 ) -> Iterator[dict[str, Any]]:
-    """Compiles a program for all devices of a topology and says what the compiler knows of it."""
+    """Compiles a program for all devices of a topology, and yields the compiler's figures."""
     chips = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     program = PROGRAMS[name](config, rows, make_mesh(len(chips), chips))
     record = described(name, config, rows, topology)
@@ -251,7 +251,7 @@ def whole(
 
 
 def bodies(name: str, config: Config, rows: int, topology: str) -> Iterator[dict[str, Any]]:
-    """The same of the bodies of its loops, each a program of its own for one device."""
+    """The same for the bodies of its loops, each compiled separately for one device."""
     chips = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     jaxpr, trips = one_device(name, config, rows, chips)
     for number, loop in enumerate(loops(jaxpr.jaxpr), 1):
@@ -267,7 +267,7 @@ def bodies(name: str, config: Config, rows: int, topology: str) -> Iterator[dict
 
 
 def lowered(name: str, config: Config, rows: int) -> str:
-    """Lowers a program for GPUs and TPUs, and says what it asks of libraries there."""
+    """Lowers a program for GPUs and TPUs, and lists its calls of libraries and the host."""
     program = PROGRAMS[name](config, rows, make_mesh(1, jax.devices()[:1]))
     exported = jax.export.export(program.function, platforms=["cuda", "tpu"])(*program.arguments)
     calls = sorted(set(re.findall(r"custom_call @([\w.]+)", exported.mlir_module())))
@@ -276,13 +276,13 @@ def lowered(name: str, config: Config, rows: int) -> str:
 
 
 def one_device(name, config, rows, chips) -> tuple[ClosedJaxpr, Iterator[int]]:
-    """A program for one device, and how often its open loops turn."""
+    """A program for one device, and the iterations of its open loops."""
     program = PROGRAMS[name](config, rows, make_mesh(1, chips[:1]))
     return program.function.trace(*program.arguments).jaxpr, iter(program.trips)
 
 
 def memory_of(lowered) -> tuple[Any, dict[str, Any]]:
-    """Compiles; returns the executable, None if it does not fit, and what memory it needs."""
+    """Compiles; returns the executable, None if it does not fit, and its memory."""
     start = time.perf_counter()
     try:
         executable = lowered.compile()
@@ -308,13 +308,13 @@ class Loop(NamedTuple):
     """A loop of a jaxpr."""
 
     body: ClosedJaxpr
-    num_constants: int  # that its body is given before what it carries
+    num_constants: int  # arguments of its body before the carried ones
     num_carried: int
     length: int | None  # None if it is open
 
 
 def loops(jaxpr) -> Iterator[Loop]:
-    """The outermost loops, in calls as well."""
+    """The outermost loops, including those in calls."""
     for equation in jaxpr.eqns:
         given = equation.params
         if equation.primitive.name == "while":
@@ -330,13 +330,13 @@ def loops(jaxpr) -> Iterator[Loop]:
 
 
 def parts_of(name, once: Cost, jaxpr: ClosedJaxpr, trips: Iterator[int], chip) -> list[Part]:
-    """A program without its loops, and the loops' bodies in turn.
+    """A program without its loops, and the bodies of its loops.
 
     Args:
         name: of the program.
         once: its cost with the body of every loop counted once, as the compiler counts.
         jaxpr: the program for one device.
-        trips: how often its open loops turn.
+        trips: iterations of its open loops.
         chip: that device.
     """
     own, inner = list(once), []
@@ -350,7 +350,7 @@ def parts_of(name, once: Cost, jaxpr: ClosedJaxpr, trips: Iterator[int], chip) -
 
 
 def lowered_body(loop: Loop, chip):
-    """A loop's body as a program of its own, which may overwrite what it carries."""
+    """A loop's body as a separate program, which may overwrite the values it carries."""
     layout = Format(Layout.AUTO, jax.sharding.SingleDeviceSharding(chip))
     first = loop.num_constants
     body = jax.jit(
@@ -363,7 +363,7 @@ def lowered_body(loop: Loop, chip):
 
 
 def cost_of(executable) -> Cost:
-    """What the compiler counts."""
+    """The compiler's counts."""
     cost = executable.cost_analysis()
     return Cost(cost["flops"], cost["bytes accessed"], sum(cycles(executable.as_text())))
 
@@ -371,14 +371,14 @@ def cost_of(executable) -> Cost:
 def estimates(
     parts: list[Part], topology: str, devices: int, exchanged: list[dict[str, Any]], images: int
 ) -> dict[str, Any]:
-    """Costs of a program for one device, and how fast it can be at the most."""
+    """Costs of a program for one device, and estimates of its speed."""
     chip = CHIPS[topology.partition(":")[0]]
     total = Cost(*(sum(part.times * part.cost[i] for part in parts) for i in range(3)))
     bound = sum(
         part.times * max(part.cost.flops / chip.flops, part.cost.bytes / chip.bandwidth)
         for part in parts
     )
-    # A byte to be summed leaves a chip twice, but for the chip's own share.
+    # A summed byte leaves a chip twice, except for the chip's own share.
     exchange = 2 * (devices - 1) / devices * _all_reduced(exchanged) / chip.interconnect
     expected = total.cycles * chip.flops_per_cycle / chip.flops
     return {
@@ -404,7 +404,7 @@ _ARRAY = re.compile(r"\b(pred|[suf]\d+|bf16)\[([\d,]*)\]")
 
 
 def instructions(text: str) -> Iterator[tuple[bool, str]]:
-    """The lines of a compiled program, and whether each is part of a loop."""
+    """The lines of a compiled program, each with whether it is part of a loop."""
     loops = set(re.findall(r"(?:body|condition)=%([\w.-]+)", text))
     where = ""
     for line in text.splitlines():
@@ -414,7 +414,7 @@ def instructions(text: str) -> Iterator[tuple[bool, str]]:
 
 
 def cycles(text: str) -> list[int]:
-    """Cycles that the compiler expects of a program's fusions, outside loops and in them, once."""
+    """Expected cycles of a program's fusions: outside loops, and in loop bodies counted once."""
     total = [0, 0]
     for looped, line in instructions(text):
         total[looped] += sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', line)))
@@ -422,11 +422,11 @@ def cycles(text: str) -> list[int]:
 
 
 def collectives(text: str) -> list[dict[str, Any]]:
-    """What a compiled program exchanges between devices, largest first.
+    """The data that a compiled program exchanges between devices, largest first.
 
     Args:
-        text: the program. Started operations are taken at their start, whose tuple holds operands
-            as well, so they count double at the most.
+        text: the program. Asynchronous operations are counted at their start, whose tuple also
+            holds the operands, so they count at most double.
     """
     counts, sizes = Counter(), Counter()
     for looped, line in instructions(text):
@@ -447,7 +447,7 @@ def collectives(text: str) -> list[dict[str, Any]]:
 
 
 def memory_table(records: list[dict[str, Any]]) -> str:
-    """What a device needs, in Markdown; the compiler's words where it needs too much."""
+    """Memory per device, as Markdown; the compiler's message if it is too much."""
     rows = []
     for record in records:
         row = _head(record) | dict.fromkeys(("temporaries (GB)", "arguments (GB)"), "-")
@@ -464,7 +464,7 @@ def memory_table(records: list[dict[str, Any]]) -> str:
 
 
 def cost_table(records: list[dict[str, Any]]) -> str:
-    """What it takes and how fast it can be, in Markdown."""
+    """Cost and estimated speed, as Markdown."""
     return tables.markdown_table(
         _head(record)
         | {

@@ -1,9 +1,9 @@
 """Recurrence on video: one program for a batch of clips against a Python loop over frames.
 
-    JAX_PLATFORMS=cpu python benchmarks/video.py --checkpoint=checkpoints/ibug_300w_video
+    JAX_PLATFORMS=cpu python benchmarks/video.py --checkpoint=faces-68
 
-Every way runs the same clips of random pixels, with a budget of 0 (one evaluation of the map a
-frame), and the fastest is timed in turn with each other. On a CPU every core is a device.
+All ways run the same clips of random pixels, with a budget of 0 (one evaluation of the map per
+frame), and are timed in turn. On a CPU every core is a device.
 """
 
 import argparse
@@ -30,7 +30,7 @@ REPEATS = 5
 
 
 def main() -> None:
-    """Prints a table: frames a second, and how many times those of the loop."""
+    """Prints a table: frames per second, and the ratio to those of the loop."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True)
     arguments = parser.parse_args()
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def loop(model, variables):
-    """The clips one after another, each a Python loop over a jitted step."""
+    """Runs the clips one after another, each as a Python loop over a jitted step."""
     settings = rwr.RwRConfig(budget=0)
     variables = jax.device_put(variables)
 
@@ -71,14 +71,14 @@ def loop(model, variables):
             state = rwr.initial_state(model, 1)
             for frame in clip:
                 prediction, state = step(variables, frame[None], state)
-                # A live video is read frame by frame, and each is asked for.
+                # In a live video every frame's landmarks are read before the next frame.
                 np.asarray(prediction.landmarks)
 
     return run
 
 
 def batched(model, variables, batch, devices):
-    """The clips a batch at a time, each one program over all frames, divided over devices."""
+    """Runs batches of clips, each as one program over all frames, divided over devices."""
     settings = rwr.RwRConfig(budget=0)
     mesh = make_mesh(batch, jax.devices()[:devices])
     variables = jax.device_put(variables, replicated(mesh))

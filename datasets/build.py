@@ -1,8 +1,9 @@
 """Turns downloaded files into a TFDS data set that the training code reads.
 
-A data set is a folder here, NAME/NAME.py, holding one TFDS builder called NAME. It is found by the
-folder; nothing has to be listed. Its `MANUAL_DOWNLOAD_INSTRUCTIONS` tell the expected layout, and
-`_split_generators` sets `self.report`, a `problems.Report`, and returns `report.nonempty(...)`.
+A data set is a folder here, NAME/NAME.py, which holds one TFDS builder called NAME. Builders are
+found by their folders; there is no list. A builder's `MANUAL_DOWNLOAD_INSTRUCTIONS` describe the
+expected files, and `_split_generators` sets `self.report`, a `problems.Report`, and returns
+`report.nonempty(...)`. This command downloads nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 import filelock
 import tensorflow_datasets as tfds
 
-from ldeq_jax.errors import show_in_one_line
+from ldeq_jax.errors import UserError, show_in_one_line
 
 if __name__ == "__main__":
     show_in_one_line()
@@ -34,17 +35,23 @@ if str(HERE) not in sys.path:
 from problems import NothingUsable  # noqa: E402  (needs the path above)
 
 
-class CannotWrite(OSError):
+class CannotWriteError(UserError, OSError):
     """The folder of the data sets cannot be written to."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Builds the data set named on the command line.
+    """Builds the data set named on the command line, or draws sample faces.
 
     Returns:
-        0 when the data set is there at the end, 1 when nothing usable was found. Exits with 1 when
-        `--data_dir` cannot be written to, with 2 when the command line makes no sense.
+        0 when the data set is there at the end, 1 when nothing usable was found. Exits with 2 when
+        the command line is wrong.
+
+    Raises:
+        CannotWriteError: `--data_dir` cannot be written to.
     """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["sample_faces"]:
+        return importlib.import_module("sample_faces").main(argv[1:])
     parser = _parser()
     args = parser.parse_args(argv)
     name, _, config = args.name.partition("/")
@@ -56,22 +63,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"{name} has no config {config!r}; its configs: {known}")
     if not args.manual_dir.is_dir() or not any(args.manual_dir.iterdir()):
         layout = builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS
-        parser.error(f"--manual_dir={args.manual_dir} is no folder or is empty\n{layout}")
-    try:
-        return build(
-            builder_class,
-            config or None,
-            args.manual_dir,
-            args.data_dir,
-            args.overwrite,
-            args.max_examples_per_split,
-        )
-    except CannotWrite as error:
-        parser.exit(1, f"build.py: {error}\n")
+        parser.error(f"--manual_dir={args.manual_dir} is not a folder or is empty\n{layout}")
+    return build(
+        builder_class,
+        config or None,
+        args.manual_dir,
+        args.data_dir,
+        args.overwrite,
+        args.max_examples_per_split,
+    )
 
 
 def builder_names() -> list[str]:
-    """Names of the folders here that hold a builder."""
+    """Names of the folders here that contain a builder."""
     return sorted(f.name for f in HERE.iterdir() if (f / f"{f.name}.py").is_file())
 
 
@@ -99,23 +103,23 @@ def build(
 ) -> int:
     """Builds into a staging folder and moves the result into place in one step.
 
-    So what lies in `data_dir` is always complete, whenever a build is killed, and a failed
-    `overwrite` leaves the old data set alone.
+    So the data sets in `data_dir` are always complete, even if a build is killed, and a failed
+    `overwrite` does not change the old data set.
 
     Returns:
         The exit code: 0 if the data set is in place, else 1.
 
     Raises:
-        CannotWrite: `data_dir` cannot be written to.
+        CannotWriteError: `data_dir` cannot be written to.
     """
     stage = data_dir / ".building"
     if not overwrite and _is_built(_target(builder_class, config, data_dir)):
-        return 0  # also where nothing may be written
+        return 0  # also in a read-only folder
     with _only_build_in(data_dir):
         shutil.rmtree(stage, ignore_errors=True)
         builder = builder_class(data_dir=stage, config=config)
         target = data_dir / builder.data_path.relative_to(stage)
-        if not overwrite and _is_built(target):  # by the build that was waited for
+        if not overwrite and _is_built(target):  # by the build that this one waited for
             return 0
         try:
             settings = tfds.download.DownloadConfig(
@@ -136,30 +140,30 @@ def build(
         finally:
             shutil.rmtree(stage, ignore_errors=True)
     if max_examples_per_split:
-        builder.report.note(f"not looked further than {max_examples_per_split} kept in a split")
+        builder.report.note(f"stopped after {max_examples_per_split} kept per split")
     print(builder.report)
     print(f"built: {target}")
     return 0
 
 
 def _target(builder_class, config: str | None, data_dir: Path) -> Path:
-    """Where the data set will lie, as a builder that finds nothing there says."""
+    """The data set's future path, from a builder that finds nothing there."""
     nowhere = data_dir / ".nothing"
     return data_dir / builder_class(data_dir=nowhere, config=config).data_path.relative_to(nowhere)
 
 
 def _is_built(target: Path) -> bool:
-    """Whether a data set is there; says so if it is."""
+    """Whether the data set exists; prints a line if it does."""
     if not target.exists():
         return False
     built = tfds.builder_from_directory(target)
     counts = ", ".join(f"{s} {i.num_examples}" for s, i in built.info.splits.items())
-    print(f"already built: {target} ({counts}); --overwrite builds it again")
+    print(f"already built: {target} ({counts}); --overwrite rebuilds it")
     return True
 
 
 def _move_into_place(stage: Path, built: Path, target: Path) -> None:
-    """Renames only, so that no half-copied or half-deleted folder ever stands at `target`."""
+    """Only renames, so that `target` is never a half-copied or half-deleted folder."""
     target.parent.mkdir(parents=True, exist_ok=True)
     name = target.relative_to(stage.parent).parts[0]
     if (stage / name / ".config").exists():  # TFDS notes the default config there
@@ -173,12 +177,12 @@ def _move_into_place(stage: Path, built: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _only_build_in(data_dir: Path) -> Iterator[None]:
-    """Waits for other builds into the same folder; the lock dies with its process.
+    """Waits for other builds into the same folder; the lock ends with its process.
 
-    A file system without locks keeps nothing out.
+    On a file system without locks nothing is locked.
 
     Raises:
-        CannotWrite: the folder cannot be written to.
+        CannotWriteError: the folder cannot be written to.
     """
     with contextlib.ExitStack() as stack:
         lock = filelock.FileLock(data_dir / ".building.lock")
@@ -194,16 +198,16 @@ def _only_build_in(data_dir: Path) -> Iterator[None]:
             pass
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
-                raise CannotWrite(
-                    f"cannot write to --data_dir={data_dir} ({error.strerror or error}): make it a "
-                    "folder that you may write to, or choose another"
+                raise CannotWriteError(
+                    f"cannot write to --data_dir={data_dir} ({error.strerror or error}): choose a "
+                    "folder that you may write to"
                 ) from error
         yield
 
 
 @contextlib.contextmanager
 def _quiet_tfds() -> Iterator[None]:
-    """TFDS prints sizes it does not know and the staging folder; the report says it better."""
+    """Hides what TFDS prints: unknown sizes and the staging folder. The report replaces it."""
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -213,7 +217,7 @@ def _quiet_tfds() -> Iterator[None]:
 
 
 class _TeachingParser(argparse.ArgumentParser):
-    """Lists the builders and their layouts in --help; imports them only for that."""
+    """Lists the builders and the files they expect in --help; imports them only for that."""
 
     def format_help(self) -> str:
         text = super().format_help() + "\ndata sets and the files they expect in --manual_dir:\n"
@@ -222,19 +226,23 @@ class _TeachingParser(argparse.ArgumentParser):
             configs = [f"{name}/{c}" for c in builder_class.builder_configs]
             text += f"\n{name}" + (f"  (also {', '.join(configs)})" if configs else "") + "\n"
             text += textwrap.indent(builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS.strip(), "  ") + "\n"
+        text += (
+            "\nsample_faces\n  Not a data set: draws faces in the layout of ibug_300w, to try "
+            "everything without a\n  download. See `ldeq build sample_faces --help`.\n"
+        )
         return text
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _TeachingParser(
-        prog="python datasets/build.py",
+        prog="ldeq build",
         description=textwrap.fill(
             "Build a TFDS data set from downloaded files, without TensorFlow. Every face or video "
-            "that has to be left out is reported with its file. The same command starts an "
-            "interrupted build again from scratch and leaves a finished one alone.",
+            "that is left out is reported with its file. Run the command again after an "
+            "interruption: it builds from the start. A finished data set is not changed.",
             width=90,
         ),
-        epilog="example: python datasets/build.py ibug_300w --manual_dir=~/downloads/300w",
+        epilog="example: ldeq build ibug_300w --manual_dir=~/downloads/300w",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     default = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
@@ -246,16 +254,16 @@ def _parser() -> argparse.ArgumentParser:
         "--data_dir",
         type=_path,
         default=default.expanduser(),
-        help="where built data sets live (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
+        help="folder of the built data sets (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="build again what is already built"
+        "--overwrite", action="store_true", help="rebuild the data set if it exists"
     )
     parser.add_argument(
         "--max_examples_per_split",
         type=_positive,
         metavar="N",
-        help="stop each split at N examples, for a quick look; --overwrite builds the whole later",
+        help="stop each split at N examples, for a quick trial; --overwrite builds all of it later",
     )
     return parser
 
@@ -271,7 +279,7 @@ def _path(text: str) -> Path:
     try:
         return Path(text).expanduser().resolve()
     except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{text}: no home directory of that user") from error
+        raise argparse.ArgumentTypeError(f"{text}: this user has no home directory") from error
 
 
 if __name__ == "__main__":

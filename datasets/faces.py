@@ -1,4 +1,7 @@
-"""The example all still data sets share: one face in one picture."""
+"""What all data sets of stills share: the format of an example, and the checks of its files.
+
+An example is one face in one picture. `videos.py` is the same for videos.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,10 @@ def face_info(
     """Describes a data set of still faces.
 
     Args:
-        builder: the builder that asks; its folder holds README.md, CITATIONS.bib and TAGS.txt.
+        builder: the builder; its folder holds README.md, CITATIONS.bib and TAGS.txt.
         schema: name of the landmark order, such as "wflw_98".
         num_landmarks: K.
-        attribute_names: what the A booleans of `attributes` mean, in order.
+        attribute_names: meaning of the A booleans of `attributes`, in order.
         homepage: where the data come from.
 
     Returns:
@@ -58,7 +61,7 @@ def face_info(
                 doc=f"True where it applies, in this order: {', '.join(attribute_names)}.",
             ),
             "name": tfds.features.Text(
-                doc="Path of the picture as downloaded, and the face's number where it has several."
+                doc="Path of the picture as downloaded, and the face's number if it has several."
             ),
         }
     )
@@ -69,7 +72,7 @@ def face_info(
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """Numbered lines of a text file in any usual encoding, from 1, without the blank ones.
+    """Numbered lines of a text file in any common encoding, from 1, without blank lines.
 
     Raises:
         Problem: the file cannot be read.
@@ -84,10 +87,10 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def read_numbers(words: Sequence[str], where: str) -> np.ndarray:
-    """Float32 of words, all finite.
+    """The words as finite float32 numbers.
 
     Raises:
-        Problem: a word is no number, or is NaN or infinite.
+        Problem: a word is not a number, or is NaN or infinite.
     """
     try:
         numbers = np.array(words, dtype=np.float32)
@@ -95,7 +98,7 @@ def read_numbers(words: Sequence[str], where: str) -> np.ndarray:
         raise Problem(where, "not a number", str(error)) from error
     if not np.isfinite(numbers).all():
         word = words[int(np.argmin(np.isfinite(numbers)))]
-        raise Problem(where, "NaN or infinite number", f"found {word!r}; mend or drop the line")
+        raise Problem(where, "NaN or infinite number", f"found {word!r}; correct or drop the line")
     return numbers
 
 
@@ -103,11 +106,11 @@ def read_picture(path: Path, where: str) -> tuple[bytes, tuple[int, int]]:
     """Encoded bytes of a picture and its (width, height), see `pictures.stored_picture`.
 
     Args:
-        path: a picture, whose name may be spelt in another case or Unicode form on disk.
+        path: a picture; on disk its name may have another case or Unicode form.
         where: the line that names the picture, for the message.
 
     Raises:
-        Problem: the file is missing, cut short, no picture, or of unknown depth.
+        Problem: the file is missing, cut short, not a picture, or of unknown depth.
     """
     try:
         return pictures.stored_picture(files.find_file(path))
@@ -120,7 +123,7 @@ def read_picture(path: Path, where: str) -> tuple[bytes, tuple[int, int]]:
 def check_geometry(
     landmarks: np.ndarray, box: np.ndarray, size: tuple[int, int], where: str
 ) -> bool:
-    """Tells whether all landmarks lie inside the picture.
+    """Whether all landmarks lie inside the picture.
 
     Args:
         landmarks: (K, 2) picture pixels.

@@ -1,4 +1,4 @@
-"""What a build keeps and what it leaves out, told with file, line and reason."""
+"""The report of a build: what it keeps and what it leaves out, with file, line and reason."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Example = dict
 
 
 class Problem(Exception):
-    """Something that cannot be used as it stands.
+    """An input that cannot be used as it is.
 
     Attributes:
         where: the file, with ":line" where there is one.
-        kind: a few words that are the same for all problems of a kind; they are counted.
-        detail: what was found here, and what would mend it.
+        kind: a few words, the same for all problems of a kind, which are counted together.
+        detail: what was found, and how to correct it.
     """
 
     def __init__(self, where: object, kind: str, detail: str) -> None:
@@ -47,10 +47,10 @@ class Tally:
 
 
 class Report:
-    """Counts the examples of every split and prints each problem once, as it is met.
+    """Counts the examples of every split and prints each problem once, when it occurs.
 
     Args:
-        unit: what one example is called in progress bars and counts, in the singular.
+        unit: name of one example in progress bars and counts, in the singular.
     """
 
     def __init__(self, unit: str = "face") -> None:
@@ -60,21 +60,21 @@ class Report:
         self._printed: set[str] = set()
 
     def note(self, text: str) -> None:
-        """Keeps a sentence for the summary, for instance on a split that is not built."""
+        """Adds a sentence to the summary, for instance about a split that is not built."""
         self.notes.append(text)
 
     def warn(self, split: str, kind: str) -> None:
-        """Counts something odd about an example that is kept all the same."""
+        """Counts a peculiarity of an example that is kept."""
         self.splits[split].warned[kind] += 1
 
     def warn_frames(self, split: str, problem: Problem, frames: int) -> None:
-        """Counts and prints something odd about some frames of an example that is kept."""
+        """Counts and prints a peculiarity of some frames of an example that is kept."""
         self.warn(split, problem.kind)
         self.splits[split].warned_frames[problem.kind] += frames
         self._print_once(f"warning: {problem}")
 
     def count(self, split: str, content: str, number: int) -> None:
-        """Adds to what the kept examples hold, for the first line of the summary."""
+        """Adds to the contents of the kept examples, for the first line of the summary."""
         self.splits[split].contents[content] += number
 
     def leave_out(self, split: str, problem: Problem) -> None:
@@ -83,7 +83,7 @@ class Report:
         self._print_once(f"left out: {problem}")
 
     def _print_once(self, text: str) -> None:
-        if text not in self._printed:  # a face can stand in several splits
+        if text not in self._printed:  # a face can be in several splits
             self._printed.add(text)
             tqdm.write(text, file=sys.stderr)
 
@@ -94,10 +94,10 @@ class Report:
         read: Callable[[str, Candidate], tuple[str, Example]],
         most: int | None = None,
     ) -> Iterator[tuple[str, Example]]:
-        """Yields `(key, example)` of each candidate that `read(split, candidate)` understands.
+        """Yields `(key, example)` of each candidate that `read(split, candidate)` can read.
 
-        A `Problem` raised by `read`, a key that was seen before or one that is no UTF-8 leaves the
-        candidate out. It ends when `most` candidates are kept, if given.
+        A candidate is left out if `read` raises a `Problem`, or if its key was seen before or is
+        not UTF-8. It ends when `most` candidates are kept, if given.
         """
         tally = self.splits[split] = Tally(len(candidates), most=most)
         seen: set[str] = set()
@@ -109,7 +109,7 @@ class Report:
                 if key.encode(errors="replace").decode() != key:
                     raise Problem(repr(key), "name is not UTF-8", "rename the file")
                 if key in seen:
-                    raise Problem(key, "twice in one split", f"the first one is kept in {split}")
+                    raise Problem(key, "twice in one split", f"{split} keeps the first one")
             except Problem as problem:
                 self.leave_out(split, problem)
                 continue
@@ -120,10 +120,10 @@ class Report:
     def nonempty(
         self, splits: Mapping[str, Iterator[tuple[str, Example]]]
     ) -> dict[str, Iterator[tuple[str, Example]]]:
-        """Drops the splits that yield nothing, which TFDS cannot write; gives the rest a bar.
+        """Drops empty splits, which TFDS cannot write; the others get a progress bar.
 
         Args:
-            splits: what `usable` returned for each split.
+            splits: the iterator that `usable` returned for each split.
 
         Raises:
             NothingUsable: no split is left.
@@ -150,7 +150,7 @@ class Report:
                 bar.update(tally.kept + tally.left_out.total() - bar.n)
 
     def __str__(self) -> str:
-        """One line a split, then the notes."""
+        """One line per split, then the notes."""
         width = max(map(len, self.splits), default=0)
         lines = []
         for split, tally in self.splits.items():

@@ -1,7 +1,7 @@
 """Draw cartoon faces with exact landmarks, in the 300-W folder layout.
 
-They let everything run end to end without a download. A small network learns them in a minute;
-figures measured on them say nothing about real faces. The same arguments give the same files.
+With them everything can be run without a download. A small network learns them in a minute.
+Figures measured on them say nothing about real faces. The same arguments give the same files.
 """
 
 from __future__ import annotations
@@ -31,18 +31,16 @@ IRIS = np.array([[70, 44, 26], [62, 96, 132], [74, 104, 62], [96, 92, 88]])
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the pictures and their .pts files; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python datasets/sample_faces.py",
+        prog="ldeq build sample_faces",
         description=__doc__,
-        epilog="then: python datasets/build.py ibug_300w --manual_dir=OUTPUT --data_dir=DATA_DIR",
+        epilog="then: ldeq build ibug_300w --manual_dir=OUTPUT --data_dir=DATA_DIR",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--output", type=_path, required=True, help="folder to write into")
     parser.add_argument("--train", type=int, default=300, help="training faces (default: 300)")
     parser.add_argument("--test", type=int, default=40, help="test faces (default: 40)")
     parser.add_argument("--size", type=int, default=200, help="picture side, pixels (default: 200)")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="another seed, other faces (default: 0)"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the drawn faces (default: 0)")
     args = parser.parse_args(argv)
     folders = {split: args.output / folder for split, folder in FOLDERS.items()}
     earlier = [old for folder in folders.values() for old in sorted(folder.glob("*"))]
@@ -70,7 +68,7 @@ def _path(text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{text}: no home directory of that user") from error
+        raise argparse.ArgumentTypeError(f"{text}: this user has no home directory") from error
 
 
 def write_face(stem: Path, image: np.ndarray, landmarks: np.ndarray) -> None:
@@ -89,10 +87,10 @@ def write_face(stem: Path, image: np.ndarray, landmarks: np.ndarray) -> None:
 
 
 def draw_face(rng: np.random.Generator, size: int = 200) -> tuple[np.ndarray, np.ndarray]:
-    """One face, anywhere near the middle, of random looks, pose, expression and light.
+    """One face near the middle, of random appearance, pose, expression and light.
 
     Args:
-        rng: decides everything.
+        rng: the only source of randomness.
         size: side of the picture in pixels.
 
     Returns:
@@ -125,7 +123,7 @@ def face_shape(rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarr
     """A face in its own frame: x to the right of the picture, y down, z to the viewer, jaw width 2.
 
     Returns:
-        The 68 landmarks (68, 3), and further points (N, 3) by name that only the drawing needs.
+        The 68 landmarks (68, 3), and further points (N, 3) by name, which only the drawing needs.
     """
     smile, gape = rng.uniform(-0.3, 1), max(0.0, rng.normal(0.1, 0.25))
     brow_raise, lid = rng.normal(0, 0.05), rng.uniform(0.55, 1.2)

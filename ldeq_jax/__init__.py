@@ -8,13 +8,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ldeq_jax.config import Config, default_config
-    from ldeq_jax.deq.solver import SolveInfo, SolverConfig, fixed_point
+    from ldeq_jax.config import Config
+    from ldeq_jax.deq.equilibrium import fixed_point
+    from ldeq_jax.deq.solver import SolveInfo, SolverConfig
+    from ldeq_jax.face.landmarks import Landmarks
     from ldeq_jax.face.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema, get_schema
     from ldeq_jax.inference.pictures import Predictor
     from ldeq_jax.inference.videos import VideoPredictor
     from ldeq_jax.model.ldeq import LDEQ, ModelConfig, Prediction
     from ldeq_jax.model.rwr import RwRConfig
+
+__version__ = "0.1.0"
 
 _MODULE_OF = {
     "FGNET_68": "face.schema",
@@ -23,6 +27,7 @@ _MODULE_OF = {
     "WFLW_98": "face.schema",
     "Config": "config",
     "LandmarkSchema": "face.schema",
+    "Landmarks": "face.landmarks",
     "ModelConfig": "model.ldeq",
     "Prediction": "model.ldeq",
     "Predictor": "inference.pictures",
@@ -30,8 +35,7 @@ _MODULE_OF = {
     "SolveInfo": "deq.solver",
     "SolverConfig": "deq.solver",
     "VideoPredictor": "inference.videos",
-    "default_config": "config",
-    "fixed_point": "deq.solver",
+    "fixed_point": "deq.equilibrium",
     "get_schema": "face.schema",
 }
 
@@ -42,6 +46,7 @@ __all__ = [
     "WFLW_98",
     "Config",
     "LandmarkSchema",
+    "Landmarks",
     "ModelConfig",
     "Prediction",
     "Predictor",
@@ -49,7 +54,6 @@ __all__ = [
     "SolveInfo",
     "SolverConfig",
     "VideoPredictor",
-    "default_config",
     "fixed_point",
     "get_schema",
 ]

@@ -1,27 +1,25 @@
-"""The config of a run: the dataclasses that the modules own, in one tree.
+"""The config of a run: one tree of the dataclasses that the modules own.
 
-A config file is a Python program with a function `get_config()` that changes `default_config()`.
-Its fields can be set on the command line: `--config.optimizer.learning_rate=1e-3`.
+A config file is a Python program with a function `get_config()` that returns a Config, see
+`ldeq_jax.configs`. A command line changes its fields: `--config.optimizer.learning_rate=1e-3`.
 """
 
 import dataclasses
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
-import ml_collections
-
+from ldeq_jax import fields
 from ldeq_jax.data.augment import AugmentConfig
 from ldeq_jax.data.config import DataConfig
-from ldeq_jax.face.schema import KNOWN_SCHEMAS, Contour, LandmarkSchema
+from ldeq_jax.errors import UserError
+from ldeq_jax.face.schema import KNOWN_SCHEMAS, LandmarkSchema
 from ldeq_jax.model.ldeq import ModelConfig
 from ldeq_jax.model.losses import LossName
 from ldeq_jax.model.rwr import RwRConfig
 
-OptimizerName = Literal["adam", "adamw", "nadam", "radam"]
+OptimizerName = Literal["adam", "adamw"]
 Decay = Literal["cosine", "step", "none"]
-Clip = Literal["value", "norm", "none"]
+Clipping = Literal["value", "norm", "none"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,11 +27,11 @@ class OptimizerConfig:
     """Optimiser, learning-rate schedule, clipping and weight average.
 
     Attributes:
-        name: "adam", "adamw", "nadam" or "radam".
+        name: "adam" or "adamw".
         learning_rate: peak learning rate.
         warmup_steps: steps of linear rise; the first step has rate 0.
-        decay: "cosine" to 0 over the rest of the run, "step" (times `decay_factor` from each of the
-            steps `decay_at` on) or "none".
+        decay: "cosine" to 0 over the rest of the run, "step" (times `decay_factor` at each of the
+            steps `decay_at`) or "none".
         decay_at: steps at which "step" decays, counted from the start of the run.
         decay_factor: what it multiplies by.
         b1: decay of the first moment.
@@ -42,6 +40,9 @@ class OptimizerConfig:
         clip: "value" (each element), "norm" (whole gradient) or "none".
         clip_at: the threshold.
         ema_decay: decay of the weight average that is evaluated and exported; 0 keeps none.
+
+    Raises:
+        UserError: a field is outside its range.
     """
 
     name: OptimizerName = "adam"
@@ -53,22 +54,22 @@ class OptimizerConfig:
     b1: float = 0.9
     b2: float = 0.999
     weight_decay: float = 0.0
-    clip: Clip = "value"
+    clip: Clipping = "value"
     clip_at: float = 1.0
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        for field, kind in (("name", OptimizerName), ("decay", Decay), ("clip", Clip)):
+        for field, kind in (("name", OptimizerName), ("decay", Decay), ("clip", Clipping)):
             if getattr(self, field) not in get_args(kind):
-                raise ValueError(
+                raise UserError(
                     f"{field} must be one of {get_args(kind)}, not {getattr(self, field)!r}"
                 )
         if self.weight_decay and self.name != "adamw":
-            raise ValueError(f"weight_decay needs adamw; {self.name} has none")
+            raise UserError(f"weight_decay needs adamw; {self.name} has no weight decay")
         if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
+            raise UserError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
         if self.warmup_steps < 0 or self.clip_at <= 0:
-            raise ValueError("warmup_steps must be 0 or more, and clip_at above 0")
+            raise UserError("warmup_steps must be 0 or more, and clip_at above 0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,25 +78,28 @@ class TrainConfig:
 
     Attributes:
         num_steps: optimiser steps.
-        loss: "l1", "l2", "smooth_l1" or "wing", on normalised coordinates.
+        loss: "l1" or "l2", on normalised coordinates.
         min_budget: each step draws its solver budget uniformly from min_budget, ...,
-            forward.max_steps, so that the map learns to improve a state of any age; 0 always uses
-            the largest.
+            forward.max_steps, so that the map learns to improve states of early and late
+            iterations; 0 always uses the largest budget.
         jacobian_weight: weight of the squared Frobenius norm of df/dz per state element.
-        spread_weight: weight of what the heatmaps' spread exceeds `spread_target` by, mean over
-            landmarks, in normalised coordinates. The loss of the coordinates alone lets heatmaps be
+        spread_weight: weight of the mean excess of the heatmaps' spread over `spread_target`, in
+            normalised coordinates. The loss of the coordinates alone lets heatmaps be
             broad or have several peaks, which then cannot be moved with a face on video.
         spread_target: spread that costs nothing, in normalised coordinates.
-        shard_params: whether the devices divide parameters, their average and the optimiser's
-            state among them, which takes less memory of each and more talk between them; if not,
-            each has all of it. The results are the same but for rounding.
-        start_from: directory of a model whose weights the run starts from; "" starts from random
-            ones.
+        shard_params: whether parameters, their average and the optimiser's state are divided among
+            the devices, which takes less memory of each and more communication; if not, each device
+            holds all of them. The results are the same but for rounding.
+        start_from: a model whose weights the run starts from, by its name ("faces-68") or its
+            folder; "" starts from random ones.
         seed: of the initial weights and of all randomness of a step.
         log_every: steps between lines of the log.
         eval_every: steps between validations.
         checkpoint_every: steps between checkpoints.
-        keep: number of latest checkpoints kept; the best is kept besides.
+        keep: number of latest checkpoints kept; the best model is kept in addition.
+
+    Raises:
+        UserError: a field is outside its range.
     """
 
     num_steps: int = 1000
@@ -114,15 +118,15 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.loss not in get_args(LossName):
-            raise ValueError(f"loss must be one of {get_args(LossName)}, not {self.loss!r}")
+            raise UserError(f"loss must be one of {get_args(LossName)}, not {self.loss!r}")
         for field in ("num_steps", "log_every", "eval_every", "checkpoint_every", "keep"):
             if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+                raise UserError(f"{field} must be at least 1, not {getattr(self, field)}")
         if self.min_budget < 0:
-            raise ValueError(f"min_budget must be 0 or more, not {self.min_budget}")
+            raise UserError(f"min_budget must be 0 or more, not {self.min_budget}")
         for field in ("jacobian_weight", "spread_weight", "spread_target"):
             if getattr(self, field) < 0:
-                raise ValueError(f"{field} must be 0 or more, not {getattr(self, field)}")
+                raise UserError(f"{field} must be 0 or more, not {getattr(self, field)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,7 +139,7 @@ class Config:
         augment: how training faces are varied.
         optimizer: optimiser and schedule.
         train: length, loss, intervals.
-        rwr: how the trained model is used on video, unless it is told otherwise.
+        rwr: how the trained model is used on video by default.
     """
 
     model: ModelConfig = ModelConfig(num_landmarks=0)
@@ -149,108 +153,68 @@ class Config:
         """This config with the number of landmarks and the schema filled in.
 
         Raises:
-            ValueError: the model is set to another number of landmarks.
+            UserError: the model is set to another number of landmarks.
         """
         if self.model.num_landmarks not in (0, schema.num_landmarks):
-            raise ValueError(
+            raise UserError(
                 f"model.num_landmarks is {self.model.num_landmarks}, but {schema.name} has "
                 f"{schema.num_landmarks}; 0 takes the number from the schema"
             )
         model = dataclasses.replace(self.model, num_landmarks=schema.num_landmarks)
-        # A schema of one's own is kept whole: no name leads to it, and its file may move.
+        # A schema that is not known by name is stored whole: its file may move.
         known = schema in KNOWN_SCHEMAS
         data = dataclasses.replace(self.data, schema=schema.name if known else schema)
         return dataclasses.replace(self, model=model, data=data)
 
+    def with_values(self, values: Mapping[str, Any]) -> "Config":
+        """This config with other values in some fields, all set at the same time.
 
-def default_config() -> ml_collections.ConfigDict:
-    """The defaults as a ConfigDict, for config files; it refuses values of another type."""
-    return to_config_dict(Config())
+        Args:
+            values: by dotted names: {"train.num_steps": 400, "optimizer.decay": "cosine"}.
 
+        Raises:
+            UserError: an unknown field, or a value of another type or outside its range; the
+                message names the field and what it could be.
+        """
+        return fields.replace(self, values, "config")
 
-def to_config_dict(config: Config) -> ml_collections.ConfigDict:
-    """A Config as a ConfigDict."""
-    return ml_collections.ConfigDict(to_mapping(config))
+    def with_options(self, options: Iterable[str]) -> "Config":
+        """This config with what a command line sets: "train.num_steps=400".
+
+        Raises:
+            UserError: as from `with_values`, or there is no value.
+        """
+        values = {}
+        for option in options:
+            name, equals, text = option.partition("=")
+            kind = fields.field_type(Config, name, "config")
+            if not equals:
+                raise UserError(f"config.{name} needs a value: --config.{name}=VALUE")
+            values[name] = fields.parse(kind, text, f"config.{name}")
+        return self.with_values(values)
 
 
 def to_mapping(config: Config) -> dict[str, Any]:
-    """A Config as nested dicts that JSON can hold."""
+    """A Config as nested dicts that JSON can hold.
+
+    Raises:
+        UserError: a solver's method is an object, which JSON cannot hold.
+    """
+    for name in ("forward", "backward"):
+        method = getattr(config.model, name).method
+        if not isinstance(method, str):
+            raise UserError(
+                f"config.model.{name}.method is an object ({type(method).__name__}); a config that "
+                "is stored needs the name of a method"
+            )
     return dataclasses.asdict(config)
 
 
 def from_mapping(values: Mapping[str, Any]) -> Config:
-    """A Config of nested mappings, such as a ConfigDict or parsed JSON; the rest gets its defaults.
+    """A Config of nested mappings, such as parsed JSON; absent fields get their defaults.
 
     Raises:
-        ValueError: an unknown field, or a value of another type or outside its range; the message
+        UserError: an unknown field, or a value of another type or outside its range; the message
             names the field and what it could be.
     """
-    return _convert(Config, values, "config")
-
-
-def check_field(path: str) -> None:
-    """Refuses a path such as "optimizer.learning_rate" that leads to no field of a Config.
-
-    Raises:
-        ValueError: no such field; the message names those there are.
-    """
-    kind, parent = Config, "config"
-    for name in path.split("."):
-        kind = _field_types(kind, parent, [name])[name]
-        parent += f".{name}"
-
-
-def _field_types(kind, path: str, names: Iterable[str]):
-    """The types of a dataclass's fields, after a look whether it has all `names`."""
-    hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
-    for name in names:
-        if name not in hints:
-            raise ValueError(f"{path} has no field {name!r}; it has {', '.join(hints) or 'none'}")
-    return hints
-
-
-def _member(kinds, value, is_nested):
-    """The type of a union that a value is meant to be of: the first, if it fits none."""
-    for kind in kinds:
-        if dataclasses.is_dataclass(kind):
-            fits = is_nested
-        elif typing.get_origin(kind) is tuple:
-            fits = isinstance(value, list | tuple)
-        else:
-            fits = type(value) is kind
-        if fits:
-            return kind
-    return kinds[0]
-
-
-def _convert(kind, value, path):
-    """A value from a mapping, as its field's type wants it."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    is_nested = isinstance(value, Mapping | ml_collections.ConfigDict)
-    if origin is types.UnionType:
-        if value is None and types.NoneType in arguments:
-            return None
-        kind = _member(arguments, value, is_nested)
-        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and is_nested:
-        hints = _field_types(kind, path, value)
-        fields = {name: _convert(hints[name], value[name], f"{path}.{name}") for name in value}
-        try:
-            return kind(**fields)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: {error}") from error
-    if origin is typing.Literal:
-        if value not in arguments:
-            raise ValueError(f"{path} must be one of {arguments}, not {value!r}")
-        return value
-    if isinstance(value, list | tuple):  # JSON turns tuples into lists
-        if kind is Contour:
-            return Contour(tuple(value[0]), value[1])
-        if origin is tuple:
-            return tuple(_convert(arguments[0], v, f"{path}[{i}]") for i, v in enumerate(value))
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        name = "mapping" if dataclasses.is_dataclass(kind) else getattr(kind, "__name__", kind)
-        raise ValueError(f"{path} must be of type {name}, not {value!r}")
-    return value
+    return fields.convert(Config, values, "config")

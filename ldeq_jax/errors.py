@@ -25,6 +25,10 @@ class UserFileExistsError(UserError, FileExistsError):
     """A file or folder that would be replaced."""
 
 
+class UserWriteError(UserError, OSError):
+    """A file or folder that cannot be written where the user wants it."""
+
+
 def show_in_one_line() -> None:
     """From now on, an exception that the user can fix ends the process with one line on stderr.
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ldeq_jax import zoo
 from ldeq_jax.config import Config, OptimizerConfig, TrainConfig, to_mapping
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.mesh import make_mesh, replicated
@@ -112,7 +113,7 @@ def test_the_model_is_the_best_average_as_numpy(finished, state):
 
 
 def test_an_exported_model_is_read_like_a_run(state, tmp_path):
-    export_model(tmp_path / "model", at(8, state), CONFIG, {"nme": 3.0})
+    export_model(tmp_path / "model", 8, state.variables(), CONFIG, {"nme": 3.0})
     config, variables, step = load_model(tmp_path / "model")
     assert (config, step) == (CONFIG, 8)
     assert_same(variables["params"], jax.device_get(state.ema))
@@ -136,7 +137,7 @@ def test_the_latest_and_the_best_are_kept(state, tmp_path):
 def test_of_two_best_models_the_better_counts(state, tmp_path):
     """As a kill leaves them, between the writing of one and the removal of the other."""
     for step, nme in ((1, 2.0), (7, 3.0)):
-        export_model(tmp_path / str(step), at(step, state), CONFIG, {"nme": nme})
+        export_model(tmp_path / str(step), step, state.variables(), CONFIG, {"nme": nme})
         shutil.copytree(tmp_path / str(step) / str(step), tmp_path / "run" / "best" / str(step))
     assert load_model(tmp_path / "run")[2] == 1
 
@@ -177,7 +178,7 @@ def test_a_model_whose_weights_are_not_finite_is_refused(state, tmp_path):
     params = jax.tree.map(np.array, state.params)
     jax.tree.leaves(params)[0].flat[0] = np.nan
     state = state.replace(params=params, ema=params)
-    export_model(tmp_path / "model", state, CONFIG, {"nme": 1.0})
+    export_model(tmp_path / "model", 3, state.variables(), CONFIG, {"nme": 1.0})
     with pytest.raises(ValueError, match="not all finite"):
         load_model(tmp_path / "model")
 
@@ -219,13 +220,13 @@ def test_a_damaged_state_is_named_and_the_one_before_it_helps(run, state, part, 
 
 def test_a_run_does_not_go_on_with_another_config(run):
     other = changed("model", base_width=16)
-    other = dataclasses.replace(other, train=dataclasses.replace(CONFIG.train, loss="wing"))
+    other = dataclasses.replace(other, train=dataclasses.replace(CONFIG.train, loss="l2"))
     for folder in ("checkpoints", "best"):  # the best model alone tells as well
         with pytest.raises(ValueError) as error:
             Checkpoints(run, other)
         assert f"{folder}/" in str(error.value)
         assert "config.model.base_width: 8 then, 16 now" in str(error.value)
-        assert "config.train.loss: 'l1' then, 'wing' now" in str(error.value)
+        assert "config.train.loss: 'l1' then, 'l2' now" in str(error.value)
         assert "groups" not in str(error.value)
         shutil.rmtree(run / folder)
 
@@ -236,6 +237,17 @@ def test_what_does_not_touch_the_weights_may_change(run, state):
     video = RwRConfig(penalty=3.0)
     with Checkpoints(run, dataclasses.replace(other, train=train, rwr=video)) as saved:
         assert saved.restore(state).step == 6
+
+
+def test_a_run_from_before_a_field_goes_on_with_its_default(run, state):
+    for file in run.glob("*/*/about/metadata"):
+        about = json.loads(file.read_text())
+        del about["config"]["model"]["remat"], about["config"]["train"]["spread_target"]
+        file.write_text(json.dumps(about))
+    with Checkpoints(run, CONFIG) as saved:
+        assert saved.restore(state).step == 6
+    with pytest.raises(ValueError, match="config.model.remat: False then, True now"):
+        Checkpoints(run, changed("model", remat=True))
 
 
 def lengthened(num_steps, **optimizer):
@@ -316,7 +328,7 @@ def test_a_folder_that_would_be_taken_for_another_is_refused(state, tmp_path, na
     for use in (
         lambda: Checkpoints(folder, CONFIG),
         lambda: load_model(folder),
-        lambda: export_model(folder, state, CONFIG, {"nme": 3.0}),
+        lambda: export_model(folder, 3, state.variables(), CONFIG, {"nme": 3.0}),
         lambda: only_run_in(folder).__enter__(),
     ):
         with pytest.raises(ValueError, match=f"cannot be kept in a path with {odd}: rename"):
@@ -374,7 +386,7 @@ assert "ldeq_jax" not in sys.modules
 
 def test_orbax_alone_reads_an_exported_model_on_one_device(finished, state, tmp_path):
     """The best model of a run and an exported one, both written where there are two devices."""
-    export_model(tmp_path / "model", at(8, state), CONFIG, {"nme": 3.0})
+    export_model(tmp_path / "model", 8, state.variables(), CONFIG, {"nme": 3.0})
     expected, _ = jax.tree.flatten_with_path(jax.device_get(at(8, state).variables()))
     folder, copy = tmp_path / "model" / "8" / "weights", tmp_path / "copy.npz"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
@@ -388,10 +400,10 @@ def test_orbax_alone_reads_an_exported_model_on_one_device(finished, state, tmp_
         assert "Sharding" not in "".join(f.read_text() for f in weights.glob("_sharding"))
 
 
-@pytest.mark.parametrize("name", ["ibug_300w_small", "ibug_300w_video"])
+@pytest.mark.parametrize("name", list(zoo.MODELS))
 def test_the_lines_of_the_model_cards_read_their_weights(name):
     """In a process with one device, from the root of the repository, as the cards say."""
-    card = (ROOT / "checkpoints" / name / "README.md").read_text(encoding="utf-8")
+    card = (zoo.find(name) / "README.md").read_text(encoding="utf-8")
     (lines,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     code = lines + "\nimport jax\nassert jax.device_count() == 1\n"
     code += "print(sum(leaf.size for leaf in jax.tree.leaves(weights['params'])))"
@@ -404,10 +416,10 @@ def test_the_lines_of_the_model_cards_read_their_weights(name):
         capture_output=True,
         text=True,
     )
-    _, variables, _ = load_model(ROOT / "checkpoints" / name)
+    _, variables, _ = load_model(name)
     assert int(told.stdout) == sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    size = sum(f.stat().st_size for f in (ROOT / "checkpoints").rglob("*") if f.is_file())
-    assert size < 8e6
+    size = sum(f.stat().st_size for f in zoo.find(name).rglob("*") if f.is_file())
+    assert size == pytest.approx(1e6 * zoo.MODELS[name].megabytes, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ldeq_jax.data.augment import AugmentConfig, augment_face, random_motion, va
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.data.faces import LandmarkBatch, eval_batches, train_iterator
 from ldeq_jax.data.sources import FaceSource
-from ldeq_jax.face import geometry
+from ldeq_jax.face import crops, geometry
 from ldeq_jax.face.schema import IBUG_68, LandmarkSchema
 
 HEIGHT, WIDTH, SIZE = 220, 240, 64
@@ -172,7 +172,7 @@ def test_the_default_config_is_found(data_dir, tmp_path):
 
 
 def test_a_data_set_not_built_tells_how(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"datasets/build.py wflw/precropped --manual_dir"):
+    with pytest.raises(FileNotFoundError, match=r"ldeq build wflw/precropped --manual_dir"):
         FaceSource("wflw/precropped", "train", str(tmp_path))
 
 
@@ -247,7 +247,7 @@ def test_points_follow_pixels(motions):
     config = AugmentConfig(**NOTHING | {f"{motion}_probability": 1.0 for motion in motions})
     for seed in range(6):
         landmarks, box = face(seed)
-        plain = geometry.crop_from_box(box, SIZE)
+        plain = crops.crop_from_box(box, SIZE)
         crop, points, varied = augment_face(
             picture(seed),
             landmarks,
@@ -269,7 +269,7 @@ def test_mirroring_is_exact_and_its_own_inverse():
     assert mirrored
     np.testing.assert_array_equal(motion @ motion, np.eye(3))
     landmarks, box = face(0)
-    plain = geometry.crop_from_box(box, SIZE)
+    plain = crops.crop_from_box(box, SIZE)
     fields = {"rng": np.random.default_rng(0), "schema": IBUG_68, "size": SIZE}
     crop, points, _ = augment_face(picture(0), landmarks, plain, config=config, **fields)
     unchanged, before, _ = augment_face(picture(0), landmarks, plain, config=STILL, **fields)

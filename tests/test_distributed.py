@@ -18,13 +18,12 @@ import pytest
 import sample_faces
 from test_training import CONFIG_FILE, MODEL, OPTIMIZER, QUICKLY, ROOT, TRAIN, make_batch, read_log
 
-from ldeq_jax import hosts
-from ldeq_jax.config import from_mapping
+from ldeq_jax import configs, hosts
 from ldeq_jax.face.schema import IBUG_68
 from ldeq_jax.mesh import make_mesh, to_devices
-from ldeq_jax.training import step as training
 from ldeq_jax.training.checkpoints import Checkpoints
 from ldeq_jax.training.state import create_state, state_shardings
+from ldeq_jax.training.step import make_train_step
 from ldeq_jax.weights import load_model
 
 STEPS = 16
@@ -109,12 +108,9 @@ def train_job(place, number, workdir, *options, steps=STEPS, **job):
 
 
 def read_config(place, **changes):
-    scope = {}
-    exec((place / "config.py").read_text(), scope)
-    values = scope["get_config"]()
     changes = {"data.data_dir": str(place / "data"), "train.num_steps": STEPS} | changes
-    values.update_from_flattened_dict(changes)
-    return from_mapping(values).for_schema(IBUG_68)
+    config = configs.load(str(place / "config.py"))
+    return config.with_values(changes).for_schema(IBUG_68)
 
 
 def assert_same_log(left, right, steps):
@@ -173,7 +169,7 @@ def test_divided_parameters_are_trained_like_whole_ones():
     for shard_params in (False, True):
         config = dataclasses.replace(TRAIN, shard_params=shard_params)
         state = create_state(MODEL, OPTIMIZER, config, mesh)
-        step = training.make_train_step(MODEL, OPTIMIZER, config, IBUG_68.eye_corners, mesh)
+        step = make_train_step(MODEL, OPTIMIZER, config, IBUG_68.eye_corners, mesh)
         batch = to_devices(mesh, make_batch())
         step = step.lower(state, batch).compile(compiler_options=QUICKLY)
         state, measured = step(state, batch)
@@ -199,9 +195,9 @@ def test_arrays_without_an_axis_that_the_devices_divide_stay_whole():
 
 
 def test_one_host_gathers_what_it_has():
-    assert hosts.gathered({"a": 1}) == [{"a": 1}] and hosts.is_first()
+    assert hosts.gather({"a": 1}) == [{"a": 1}] and hosts.is_first()
     assert not jax.distributed.is_initialized()
-    with pytest.raises(KeyError), hosts.ending_soon():
+    with pytest.raises(KeyError), hosts.exit_soon_on_error():
         raise KeyError
 
 
@@ -272,7 +268,7 @@ def test_a_killed_host_ends_the_others_and_any_number_goes_on(
 
     codes, outs, errors = train_job(place, then, workdir).finish()
     assert codes == (0,) * then, errors
-    assert "going on after step " in outs[0]
+    assert "continuing after step " in outs[0]
     assert_same_log(workdir, alone, list(range(1, STEPS + 1)))
 
 
@@ -285,7 +281,7 @@ def test_one_host_s_checkpoint_goes_on_on_four(place, alone):
     assert list(job.finish())[0] == (-signal.SIGKILL,)
     job = train_job(place, 4, workdir, "--config.train.shard_params=True")
     codes, outs, errors = job.finish()
-    assert codes == (0,) * 4 and "going on after step " in outs[0], errors
+    assert codes == (0,) * 4 and "continuing after step " in outs[0], errors
     assert_same_log(workdir, alone, list(range(1, STEPS + 1)))
 
 
@@ -319,7 +315,7 @@ def test_a_stopped_host_stops_all_and_the_same_command_goes_on(place, alone, tol
     assert f"stopped by SIGTERM after step {step}, saved" in outs[0]
     assert (workdir / "checkpoints" / str(step)).is_dir()
     codes, outs, errors = train_job(place, 2, workdir).finish()
-    assert codes == (0, 0) and f"going on after step {step}" in outs[0], errors
+    assert codes == (0, 0) and f"continuing after step {step}" in outs[0], errors
     assert_same_log(workdir, alone, list(range(1, STEPS + 1)))
 
 

@@ -10,21 +10,32 @@ import build
 import cv2
 import pytest
 
-from ldeq_jax.config import check_field
+from ldeq_jax import configs, fields
+from ldeq_jax.config import Config
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = "benchmarks|checkpoints|configs|datasets|docs|examples|ldeq_jax|tests"
+FOLDERS = "benchmarks|datasets|docs|examples|ldeq_jax|tests"
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
     *sorted(path for name in FOLDERS.split("|") for path in (ROOT / name).rglob("*.md")),
 ]
-COMMANDS = ["train.py", "evaluate.py", "predict.py", "ldeq_jax/cli/convert.py"]
+COMMANDS = [
+    "ldeq_jax/cli/train.py",
+    "ldeq_jax/cli/evaluate.py",
+    "ldeq_jax/cli/predict.py",
+    "ldeq_jax/cli/convert.py",
+]
 COMMANDS += ["datasets/build.py", "datasets/sample_faces.py"]
 COMMANDS += [f"benchmarks/{path.name}" for path in sorted((ROOT / "benchmarks").glob("*.py"))]
+SAME_AS = {
+    ("python", "train.py"): "ldeq_jax/cli/train.py",
+    ("ldeq", "build"): "datasets/build.py",
+    ("python", "evaluate.py"): "ldeq_jax/cli/evaluate.py",
+}
 # Texts with commands: the pages, and what a config or a command says of itself.
 TEXTS = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in PAGES} | {
     name: ast.get_docstring(ast.parse((ROOT / name).read_text("utf-8"))) or ""
-    for name in [*COMMANDS, *(f"configs/{path.name}" for path in (ROOT / "configs").glob("*.py"))]
+    for name in [*COMMANDS, *(f"ldeq_jax/configs/{name}.py" for name in configs.names())]
 }
 FLAGS_OF_OTHERS = {
     "--worker",  # of the ssh command of a TPU's cloud
@@ -52,10 +63,12 @@ def flags_of(name):
         function = getattr(node.func, "attr", getattr(node.func, "id", ""))
         texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
         texts = [text for text in texts if isinstance(text, str)]
-        if (function.startswith("DEFINE_") or function == "define_path") and texts:
+        if function.startswith("DEFINE_") and texts:
             flags.add(f"--{texts[0]}")
             if function == "DEFINE_bool":
                 flags.add(f"--no{texts[0]}")
+        elif function == "add_host_options":
+            flags |= flags_of("ldeq_jax/cli/options.py")
         elif function in ("add_argument", "add"):
             flags |= {text for text in texts if text.startswith("--")}
     return flags
@@ -67,7 +80,7 @@ FLAGS = {name: flags_of(name) for name in COMMANDS}
 def commands(text):
     """Words of each command that a text shows: on a line of its own, or between backticks."""
     text = re.sub(r"\\\\?\n\s*", " ", text)
-    start = r"(?:srun |JAX_\w+=\S+ )*(?:python|make|pytest|pip)"
+    start = r"(?:srun |JAX_\w+=\S+ )*(?:python|ldeq|make|pytest|pip)"
     shown = re.findall(rf"^\s*({start} .*)$", text, re.M) + re.findall(rf"`({start} [^`]*)`", text)
     for line in shown:
         for part in re.split(r"&&|;", re.sub(r"\s#.*", "", line).rstrip("& ")):
@@ -85,10 +98,14 @@ def problems_of(words):
         return [f"no target {word}" for word in words[1:] if word not in targets]
     if words[0] in ("pip", "pytest"):
         return []
-    name = words[1]
-    arguments = words[2:]
+    if words[:3] == ["ldeq", "build", "sample_faces"]:
+        words = ["python", "datasets/sample_faces.py", *words[3:]]
+    name, arguments = words[1], words[2:]
     if name == "-m":
         name, arguments = f"{words[2].replace('.', '/')}.py", words[3:]
+    if f"ldeq_jax/cli/{name}.py" in FLAGS and words[0] == "ldeq":
+        name = f"ldeq_jax/cli/{name}.py"
+    name = SAME_AS.get((words[0], name), name)
     if name not in FLAGS:
         return [f"no command {name}"]
     problems = []
@@ -96,9 +113,11 @@ def problems_of(words):
         flag, _, value = word.partition("=")
         if flag.startswith("--config."):
             try:
-                check_field(flag.removeprefix("--config."))
-            except (AttributeError, ValueError) as error:
+                fields.field_type(Config, flag.removeprefix("--config."), "config")
+            except ValueError as error:
                 problems.append(str(error))
+        elif flag == "--config" and value not in configs.names() and value.islower():
+            problems.append(f"no config {value}")
         elif flag.startswith("--") and flag not in FLAGS[name] | {"--help"}:
             problems.append(f"{name} has no flag {flag}")
         if flag == "--dataset" or (name == "datasets/build.py" and word == arguments[0]):
@@ -124,13 +143,14 @@ def test_commands_exist_with_their_flags(name):
 
 def test_wrong_commands_are_found():
     text = (
-        "    python train.py --config=configs/tiny.py --config.data.no=1 \\\n        --wrokdir=x\n"
-        "see `make nothing`, or\n\n    JAX_PLATFORMS=cpu python predict.py --box=1 & wait\n"
+        "    python train.py --config=tyni --config.data.no=1 \\\n        --wrokdir=x\n"
+        "see `make nothing`, or\n\n    JAX_PLATFORMS=cpu ldeq predict --box=1 & wait\n"
         "    python datasets/build.py wflw/none --manual_dir=x  # and so on\n"
-        "    python -m ldeq_jax.none\n    python evaluate.py --dataset=none --budgets=0"
+        "    python -m ldeq_jax.none\n    python evaluate.py --dataset=none --budgets=0\n"
+        "    ldeq train --config=tiny --config.data.no=1\n    ldeq none\n"
     )
     found = [problems_of(words) for words in commands(text)]
-    assert [len(problems) for problems in found] == [2, 0, 1, 1, 1, 1]
+    assert [len(problems) for problems in found] == [3, 0, 1, 1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -190,7 +210,7 @@ BLOCKS = [
 @pytest.fixture
 def in_a_folder(tmp_path, monkeypatch):
     """A working folder with what the repository ships, and a clip of two frames."""
-    for name in ("checkpoints", "configs", "examples"):
+    for name in ("ldeq_jax", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
     source = cv2.VideoCapture(str(ROOT / "examples/wflw_v/videos/intel_head_pose_male.mp4"))
     frames = [source.read()[1] for _ in range(2)]

@@ -13,20 +13,26 @@ import signal
 import types
 
 import cv2
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from absl import app, flags
+from absl import flags
 from test_data import ToyFaces
 from test_inference import CONFIG, MODEL, random_state
 from test_video_evaluation import FEW, SCHEMA, ToyClips
 
-from ldeq_jax import weights
+from ldeq_jax import errors, weights
+from ldeq_jax.cli import evaluate as cli
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.data.sources import FaceSource, VideoSource
-from ldeq_jax.evaluation import compare as video_comparison
-from ldeq_jax.evaluation import videos as video_evaluation
-from ldeq_jax.face import geometry, metrics
+from ldeq_jax.errors import UserError
+from ldeq_jax.evaluation import evaluate, face_results, faces, labels
+from ldeq_jax.evaluation import scores as scoring
+from ldeq_jax.evaluation.settings import recurrence_grid
+from ldeq_jax.evaluation.videos import VideoOptions
+from ldeq_jax.face import geometry, metrics, video_metrics
+from ldeq_jax.face.crops import crop_from_landmarks
 from ldeq_jax.face.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema
 from ldeq_jax.inference import pictures as inference
 from ldeq_jax.media import files
@@ -59,16 +65,26 @@ def script(name, *arguments):
 
 
 def call(name, *arguments):
+    if name == "evaluate":
+        assert cli.main([*map(str, arguments)]) == 0
+        return
     with script(name, *arguments) as module:
         module.main(module.argv)
 
 
 def complaint(name, *arguments):
-    """The one message with which a script ends."""
-    with pytest.raises(SystemExit) as ended:
+    """The one line with which a command ends."""
+    try:
         call(name, *arguments)
-    assert isinstance(ended.value.code, str), "sys.exit prints text and returns 1"
-    return ended.value.code
+    except SystemExit as ended:
+        assert isinstance(ended.code, str), "sys.exit prints text and returns 1"
+        return ended.code
+    except Exception as error:
+        line = errors.one_line(error)
+        if line is None:
+            raise
+        return f"{name}.py: {line}"
+    pytest.fail("nothing was wrong")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +109,7 @@ def config(data_dir):
 def model(config, tmp_path_factory):
     """Directory of a model that has learnt nothing."""
     folder = tmp_path_factory.mktemp("model") / "released"
-    weights.export_model(folder, random_state(config.model), config, {"nme": 1.0})
+    weights.export_model(folder, 3, random_state(config.model).variables(), config, {"nme": 1.0})
     return folder
 
 
@@ -123,12 +139,12 @@ def test_sigterm_ends_an_evaluation_with_its_own_code(monkeypatch, tmp_path, cap
 
 
 def test_the_numbers_are_those_of_the_faces_in_picture_pixels(evaluated, model, data_dir):
-    predictor = inference.Predictor.from_checkpoint(model)
+    predictor = inference.Predictor.load(model)
     source = FaceSource("toy_faces", "test", data_dir)
     expected = []
     for index in range(len(source)):
         item = source[index]
-        crop = geometry.crop_from_landmarks(item["landmarks"], SIZE, 1.3)
+        crop = crop_from_landmarks(item["landmarks"], SIZE, 1.3)
         seen = predictor(geometry.warp(item["image"], crop, SIZE)[None]).landmarks[0]
         found = geometry.transform_points(geometry.inverse(crop), SIZE * np.asarray(seen))
         distance = np.linalg.norm(found - item["landmarks"], axis=-1).mean()
@@ -236,8 +252,8 @@ def test_the_precision_can_be_another_than_in_training(evaluated, model, tmp_pat
 
 @pytest.mark.parametrize("crop", ["box", "landmarks", "none"])
 def test_exact_landmarks_have_no_error_in_any_crop(config, monkeypatch, crop):
-    faces = dataclasses.replace(config.data, crop=crop, crop_scale=0.7, batch_size=4)
-    predictor = inference.Predictor(dataclasses.replace(config, data=faces), {})
+    data = dataclasses.replace(config.data, crop=crop, crop_scale=0.7, batch_size=4)
+    predictor = inference.Predictor(dataclasses.replace(config, data=data), {})
 
     def perfect(self, batches, total, budget):
         kept = [(b.landmarks + off, b.frame_from_crop, b.index) for b in batches]
@@ -246,15 +262,14 @@ def test_exact_landmarks_have_no_error_in_any_crop(config, monkeypatch, crop):
         return {key: np.concatenate(value)[:7] for key, value in result}
 
     source = FaceSource("toy_faces", "test", config.data.data_dir)
-    labels = [source.annotation(index) for index in range(7)]
+    annotations = [source.annotation(index) for index in range(7)]
     monkeypatch.setattr(inference.Predictor, "batches", perfect)
-    with script("evaluate") as evaluate:
-        off = np.zeros(2)
-        found = evaluate.run(predictor, labels, IBUG_68, budget=1, progress=False)
-        np.testing.assert_allclose(found["nme"], 0, atol=1e-5)
-        off = np.array([1.0, 0.0])  # the whole width of the crop
-        found = evaluate.run(predictor, labels, IBUG_68, budget=1, progress=False)
-    for label, nme in zip(labels, found["nme"], strict=True):
+    off = np.zeros(2)
+    found = faces.measure(predictor, annotations, IBUG_68, budget=1, progress=False)
+    np.testing.assert_allclose(found["nme"], 0, atol=1e-5)
+    off = np.array([1.0, 0.0])  # the whole width of the crop
+    found = faces.measure(predictor, annotations, IBUG_68, budget=1, progress=False)
+    for label, nme in zip(annotations, found["nme"], strict=True):
         extent = np.ptp(label["landmarks"], axis=0).max()
         side = 240 if crop == "none" else 0.7 * extent
         eyes = np.linalg.norm(label["landmarks"][36] - label["landmarks"][45])
@@ -269,11 +284,10 @@ def test_a_face_without_landmarks_is_a_failure():
         "converged": np.array([True, False, False, True]),
         "diverged": np.zeros(4, bool),
     }
-    with script("evaluate") as evaluate:
-        row = evaluate.summary(result, np.ones(4, bool))
-        assert row["fr10"] == 50 and np.isnan(row["nme"])
-        assert 0 < row["auc10"] < 0.5 and row["converged"] == 50
-        assert evaluate.summary(result, np.array([True, False, False, True]))["nme"] == 3
+    row = face_results.summary(result, np.ones(4, bool))
+    assert row["fr10"] == 50 and np.isnan(row["nme"])
+    assert 0 < row["auc10"] < 0.5 and row["converged"] == 50
+    assert face_results.summary(result, np.array([True, False, False, True]))["nme"] == 3
 
 
 # Videos ---------------------------------------------------------------------------------------
@@ -295,7 +309,7 @@ def video_model(clips, tmp_path_factory):
     model = dataclasses.replace(MODEL, num_landmarks=7)
     folder = tmp_path_factory.mktemp("video_model") / "released"
     config = dataclasses.replace(CONFIG, model=model, data=clips)
-    weights.export_model(folder, random_state(model), config, {"nme": 1.0})
+    weights.export_model(folder, 3, random_state(model).variables(), config, {"nme": 1.0})
     return folder
 
 
@@ -306,13 +320,13 @@ def compared(video_model, tmp_path_factory):
     options = ["--tuning_split=tuning", "--aligns=none", "--penalties=1,2", "--slack=5"]
     options += ["--budgets=2,0", "--chunk_frames=8", "--show=films/r"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(video_evaluation, "FILTERS", FEW)
+        patch.setattr(scoring, "FILTERS", FEW)
         call("evaluate", f"--checkpoint={video_model}", f"--output={output}", *options)
     return output
 
 
 def test_the_frames_alone_are_those_of_the_predictor(compared, video_model, clips):
-    predictor = inference.Predictor.from_checkpoint(video_model)
+    predictor = inference.Predictor.load(video_model)
     source = VideoSource("toy_clips", "test", clips.data_dir)
     with (compared / "videos.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["method"] == "each frame alone"]
@@ -320,14 +334,14 @@ def test_the_frames_alone_are_those_of_the_predictor(compared, video_model, clip
     row = next(row for row in rows if row["name"] == "s")
     video = source.annotation(int(row["index"]))
     boxes, frames = video["boxes"].reshape(-1, 2, 2), source.frames(int(row["index"]))
-    crops = np.stack([geometry.crop_from_landmarks(box, SIZE, 1.3) for box in boxes])
+    crops = np.stack([crop_from_landmarks(box, SIZE, 1.3) for box in boxes])
     images = [geometry.warp(*pair, SIZE) for pair in zip(frames, crops, strict=True)]
     seen = SIZE * np.asarray(predictor(np.stack(images)).landmarks)
     found = geometry.transform_points(geometry.inverse(crops), seen)
     pair = found[None], video["landmarks"][None], video["mask"][None]
-    nme = metrics.video_nme(*pair, eye_corners=(0, 1))[0]
+    nme = video_metrics.video_nme(*pair, eye_corners=(0, 1))[0]
     assert float(row["nme"]) == pytest.approx(100 * nme, rel=1e-4)
-    assert float(row["nmf"]) == pytest.approx(metrics.nmf(*pair)[0], rel=1e-3)
+    assert float(row["nmf"]) == pytest.approx(video_metrics.nmf(*pair)[0], rel=1e-3)
     assert row["frames"] == "8" and row["easy"] == "1" and row["hard"] == "1"
 
 
@@ -341,9 +355,9 @@ def test_videos_are_compared_as_the_flags_say(compared, video_model):
     assert record["slack"] == 0.05 and record["left_out"]
     assert (record["checkpoint"], record["step"]) == (str(video_model), 3)
     assert (record["dataset"], record["schema"]) == ("toy_clips", "own_7")
-    assert (record["split"], record["tuning_split"]) == ("toy_clips:test", "toy_clips:tuning")
+    assert (record["split"], record["tuning_split"]) == ("test", "tuning")
     assert record["crop"] == {"rule": "extent", "scale": 1.3}
-    assert record["solver"]["max_steps"] == 4 and record["command"].startswith("python ")
+    assert record["solver"]["max_steps"] == 4 and record["command"].startswith("ldeq evaluate ")
     written = {str(path.relative_to(compared)) for path in compared.rglob("*.*")}
     tables = {"metrics.json", "table.md", "settings.csv", "videos.csv", "trade_off.png"}
     assert written == tables | {"flicker/films_r.png"}
@@ -352,22 +366,27 @@ def test_videos_are_compared_as_the_flags_say(compared, video_model):
 
 def test_what_is_wanted_of_videos_is_passed_on(video_model, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(video_comparison, "evaluate", lambda *args: seen.append(args))
+    monkeypatch.setattr(evaluate, "evaluate", lambda *args, **named: seen.append((args, named)))
     options = ["--tuning_split=tuning", "--follows=.5", "--penalties=1", "--weighting=spread"]
     options += ["--overlays", "--remove_offset", "--chunk_frames=8", "--show=s,u", "--tol=0"]
+    options += ["--slack=5", "--points=p.json", "--split=test[1:]", "--crop_scale=2"]
     call("evaluate", f"--checkpoint={video_model}", f"--output={tmp_path}", *options)
-    [(config, variables, schema, labels, tuning, comparison, about, output)] = seen
-    assert config.model.forward.tol == about["solver"]["tol"] == 0 and "params" in variables
-    assert (schema, labels.schema, labels.points, tuning) == (SCHEMA, SCHEMA, None, "tuning")
-    grid = video_evaluation.recurrence_grid([0, 1], [1], [0.5], ["none", "crop", "face"], SPREAD)
-    assert comparison == video_evaluation.Comparison(
-        recurrences=grid,
+    [((config, variables, output), named)] = seen
+    assert config.model.forward.tol == 0 and "params" in variables
+    assert (config.data.eval_split, config.data.crop_scale) == ("test[1:]", 2.0)
+    assert config.data.schema == SCHEMA and config.rwr.weighting == "spread"
+    assert config.data.batch_size % jax.device_count() == 0
+    assert named["videos"] == VideoOptions(
+        recurrences=recurrence_grid([0, 1], [1], [0.5], ["none", "crop", "face"], SPREAD),
+        tuning_split="tuning",
+        slack=0.05,
+        points="p.json",
         remove_offset=True,
         shown=["s", "u"],
         overlays=True,
         chunk_frames=8,
     )
-    assert output == tmp_path
+    assert (output, named["overwrite"]) == (str(tmp_path), False)
 
 
 @pytest.mark.parametrize(
@@ -396,7 +415,9 @@ def test_mistakes_with_videos_are_told_before_anything_is_computed(
 
 def test_videos_of_other_landmarks_need_points(clips, config, tmp_path):
     other = dataclasses.replace(config, data=dataclasses.replace(clips, schema="ibug_68"))
-    weights.export_model(tmp_path / "model", random_state(config.model), other, {"nme": 1.0})
+    weights.export_model(
+        tmp_path / "model", 3, random_state(config.model).variables(), other, {"nme": 1.0}
+    )
     options = [f"--checkpoint={tmp_path / 'model'}", f"--output={tmp_path}"]
     found = complaint("evaluate", *options, "--tuning_split=tuning")
     assert "predicts the landmarks ibug_68" in found and "labelled with own_7" in found
@@ -404,27 +425,26 @@ def test_videos_of_other_landmarks_need_points(clips, config, tmp_path):
 
 def test_points_name_a_labelled_landmark_for_each_predicted(tmp_path):
     path = tmp_path / "points.json"
-    with script("evaluate") as evaluate:
-        path.write_text('{"36": 27, "0": 67}')
-        assert evaluate.read_points(path, IBUG_68, FGNET_68) == {36: 27, 0: 67}
-        for text, message in {
-            "[1, 2": "must hold JSON such as",
-            "[1, 2]": "must hold JSON such as",
-            '{"nose": 3}': "must hold JSON such as .*'nose'",
-            '{"68": 3}': "ibug_68 has landmarks 0 to 67, no 68",
-            '{"-1": 3}': "ibug_68 has landmarks 0 to 67, no -1",
-            '{"3": 98}': "wflw_98 has landmarks 0 to 97, no 98",
-            '{"3": 1.0}': "wflw_98 has landmarks 0 to 97, no 1.0",
-            '{"3": true}': "wflw_98 has landmarks 0 to 97, no True",
-            '{"3": 7, "4": 7}': "one labelled landmark or more, each for one",
-            '{"3": 7, "03": 8}': "one labelled landmark or more, each for one",
-            "{}": "one labelled landmark or more",
-        }.items():
-            path.write_text(text)
-            with pytest.raises(ValueError, match=f"points.json.*{message}"):
-                evaluate.read_points(path, IBUG_68, WFLW_98)
-        with pytest.raises(OSError, match="missing.json"):
-            evaluate.read_points(tmp_path / "missing.json", IBUG_68, WFLW_98)
+    path.write_text('{"36": 27, "0": 67}')
+    assert labels.read_points(path, IBUG_68, FGNET_68) == {36: 27, 0: 67}
+    for text, message in {
+        "[1, 2": "must hold JSON such as",
+        "[1, 2]": "must hold JSON such as",
+        '{"nose": 3}': "must hold JSON such as .*'nose'",
+        '{"68": 3}': "ibug_68 has landmarks 0 to 67, no 68",
+        '{"-1": 3}': "ibug_68 has landmarks 0 to 67, no -1",
+        '{"3": 98}': "wflw_98 has landmarks 0 to 97, no 98",
+        '{"3": 1.0}': "wflw_98 has landmarks 0 to 97, no 1.0",
+        '{"3": true}': "wflw_98 has landmarks 0 to 97, no True",
+        '{"3": 7, "4": 7}': "one labelled landmark or more, each for one",
+        '{"3": 7, "03": 8}': "one labelled landmark or more, each for one",
+        "{}": "one labelled landmark or more",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"points.json.*{message}"):
+            labels.read_points(path, IBUG_68, WFLW_98)
+    with pytest.raises(OSError, match="missing.json"):
+        labels.read_points(tmp_path / "missing.json", IBUG_68, WFLW_98)
 
 
 # Mistakes -------------------------------------------------------------------------------------
@@ -455,7 +475,9 @@ def test_a_damaged_model_is_named(model, tmp_path):
 
 def test_landmarks_that_mean_something_else_are_refused(config, tmp_path):
     other = dataclasses.replace(config, data=dataclasses.replace(config.data, schema="fgnet_68"))
-    weights.export_model(tmp_path / "model", random_state(config.model), other, {"nme": 1.0})
+    weights.export_model(
+        tmp_path / "model", 3, random_state(config.model).variables(), other, {"nme": 1.0}
+    )
     found = complaint("evaluate", f"--checkpoint={tmp_path / 'model'}", f"--output={tmp_path}")
     assert "predicts the landmarks fgnet_68" in found and "labelled with ibug_68" in found
 
@@ -476,30 +498,42 @@ OWN = LandmarkSchema(
         (dataclasses.replace(FGNET_68, name="ibug_68"), "ibug_68", "other mirror images"),
     ],
 )
-def test_a_name_alone_makes_no_schema(config, labelled, named, message):
+def test_a_name_alone_makes_no_schema(labelled, named, message):
     source = types.SimpleNamespace(schema=named, num_landmarks=68, where="toy:test")
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, schema=labelled))
-    with script("evaluate", "--checkpoint=m", "--output=o") as evaluate:
-        if message is None:
-            evaluate.check_schema(config, source)
-        else:
-            with pytest.raises(ValueError, match=message):
-                evaluate.check_schema(config, source)
+    if message is None:
+        labels.check_schema(labelled, source)
+    else:
+        with pytest.raises(UserError, match=message):
+            labels.check_schema(labelled, source)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--budgets=1,two"], "--budgets .* 'two'"),
-        (["--budgets=-1"], "--budgets .* '-1'"),
-        (["something"], "not understood: something"),
-        (["--penalties=1,two"], "--penalties needs numbers such as 0.25,.* 'two'"),
-        (["--follows=1;2"], "--follows needs numbers such as .* '1;2'"),
+        (["--budgets=1,two"], "--budgets: needs whole numbers .* 'two'"),
+        (["--budgets=-1"], "--budgets: needs whole numbers .* '-1'"),
+        (["something"], "unrecognized arguments: something"),
+        (["--penalties=1,two"], "--penalties: needs numbers such as 0.5,.* 'two'"),
+        (["--follows=1;2"], "--follows: needs numbers such as .* '1;2'"),
+        (["--max_steps=0"], "--max_steps: must be a whole number of 1 or more, not '0'"),
+        (["--slack=-1"], "--slack: must be a number of 0 or more, not '-1'"),
+        (["--slack=x"], "--slack: must be a number of 0 or more, not 'x'"),
+        (["--check=b"], "unrecognized arguments: --check=b"),
     ],
 )
-def test_a_command_line_without_sense_is_a_usage_error(options, message):
-    with pytest.raises(app.UsageError, match=message):
-        call("evaluate", *options)
+def test_a_command_line_without_sense_is_a_usage_error(options, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        call("evaluate", "--checkpoint=a", "--output=b", *options)
+    assert ended.value.code == 2
+    assert re.search(f"ldeq evaluate: error: .*{message}", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("missing", ["checkpoint", "output"])
+def test_what_is_needed_is_named(missing, capsys):
+    given = {"checkpoint": "--checkpoint=a", "output": "--output=b"}
+    with pytest.raises(SystemExit):
+        call("evaluate", *(flag for name, flag in given.items() if name != missing))
+    assert f"required: --{missing}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "table.md", "faces.png", "budgets.png"])

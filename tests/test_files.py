@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ldeq_jax.errors import UserFileExistsError
 from ldeq_jax.media import files
 
 TEXT = "Zoë 1\nÅsa 2\n"
@@ -62,9 +63,9 @@ def test_places_that_cannot_be_written_are_named_at_once(tmp_path, overwrite):
     (tmp_path / "file.txt").touch()
     (tmp_path / "a.png").mkdir()
     below = tmp_path / "file.txt" / "x" / "a.png"
-    with pytest.raises(NotADirectoryError, match=r"file\.txt is a file, so .*x/a\.json cannot"):
+    with pytest.raises(UserFileExistsError, match=r"file\.txt is a file, so .*x/a\.json cannot"):
         files.check_outputs([below.with_suffix(".json"), below], overwrite)
-    with pytest.raises(IsADirectoryError, match=r"a\.png is a folder"):
+    with pytest.raises(UserFileExistsError, match=r"a\.png is a folder"):
         files.check_outputs([tmp_path / "a.json", tmp_path / "a.png"], overwrite)
     files.check_outputs([tmp_path / "new" / "folder" / "a.png"], overwrite)
 

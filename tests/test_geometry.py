@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ldeq_jax.face import geometry
+from ldeq_jax.face.crops import crop_from_box, crop_from_landmarks, crop_whole
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "goldens" / "crop.npz")
 
@@ -19,11 +20,11 @@ def ramp(height, width):
 
 def test_box_rule_matches_the_released_crops():
     for box, expected in zip(GOLDEN["boxes"], GOLDEN["crop_from_frame"], strict=True):
-        np.testing.assert_allclose(geometry.crop_from_box(box, 256)[:2], expected, atol=1e-9)
+        np.testing.assert_allclose(crop_from_box(box, 256)[:2], expected, atol=1e-9)
 
 
 def test_points_match_the_released_ones_both_ways():
-    matrices = np.stack([geometry.crop_from_box(box, 256) for box in GOLDEN["boxes"]])
+    matrices = np.stack([crop_from_box(box, 256) for box in GOLDEN["boxes"]])
     frame, crop = GOLDEN["points_frame"], GOLDEN["points_crop"]
     np.testing.assert_allclose(geometry.transform_points(matrices, frame), crop, atol=1e-9)
     back = geometry.transform_points(geometry.inverse(matrices), crop)
@@ -32,30 +33,28 @@ def test_points_match_the_released_ones_both_ways():
 
 def test_halves_of_a_pixel_round_up():
     whole, half = [11, 21, 61, 91], [10.5, 20.5, 60.5, 90.5]
-    np.testing.assert_array_equal(
-        geometry.crop_from_box(half, 256), geometry.crop_from_box(whole, 256)
-    )
+    np.testing.assert_array_equal(crop_from_box(half, 256), crop_from_box(whole, 256))
 
 
 @pytest.mark.parametrize("size", [64, 128])
 def test_the_box_crop_scales_with_its_size(size):
     box = GOLDEN["boxes"][0]
-    scaled = np.diag([size / 256, size / 256, 1]) @ geometry.crop_from_box(box, 256)
-    np.testing.assert_allclose(geometry.crop_from_box(box, size), scaled, atol=1e-9)
+    scaled = np.diag([size / 256, size / 256, 1]) @ crop_from_box(box, 256)
+    np.testing.assert_allclose(crop_from_box(box, size), scaled, atol=1e-9)
 
 
 def test_landmark_crop_is_centred_and_square():
     points = np.array([[10.0, 40.0], [50.0, 20.0], [45.0, 22.0]])
-    matrix = geometry.crop_from_landmarks(points, 128, scale=2.0)
+    matrix = crop_from_landmarks(points, 128, scale=2.0)
     moved = geometry.transform_points(matrix, points)
     np.testing.assert_allclose((moved.min(axis=0) + moved.max(axis=0)) / 2, [64, 64])
     np.testing.assert_allclose(np.ptp(moved, axis=0), [64, 32])  # 40 and 20 of a side of 80
 
 
 def test_whole_picture():
-    np.testing.assert_array_equal(geometry.crop_whole(256, 256, 256), np.eye(3))
-    np.testing.assert_array_equal(geometry.crop_whole(256, 256, 128), np.diag([0.5, 0.5, 1]))
-    corners = geometry.transform_points(geometry.crop_whole(200, 100, 50), [[0, 0], [200, 100]])
+    np.testing.assert_array_equal(crop_whole(256, 256, 256), np.eye(3))
+    np.testing.assert_array_equal(crop_whole(256, 256, 128), np.diag([0.5, 0.5, 1]))
+    corners = geometry.transform_points(crop_whole(200, 100, 50), [[0, 0], [200, 100]])
     np.testing.assert_allclose(corners, [[0, 12.5], [50, 37.5]])
 
 
@@ -192,12 +191,12 @@ def test_a_larger_crop_holds_the_smaller(step):
 
 
 def test_a_crop_of_far_more_than_the_frame_takes_no_memory():
-    crop = geometry.warp(noise(), geometry.crop_from_box([0, 0, 1e9, 1e9], 24), 24)
+    crop = geometry.warp(noise(), crop_from_box([0, 0, 1e9, 1e9], 24), 24)
     assert crop.max() < 1e-6
 
 
 def test_a_crop_beyond_the_frame_is_black():
-    matrix = geometry.crop_from_box([5000, 5000, 5900, 5900], 32)
+    matrix = crop_from_box([5000, 5000, 5900, 5900], 32)
     assert not geometry.warp(np.full((50, 60, 3), 200, np.uint8), matrix, 32).any()
 
 
@@ -216,20 +215,20 @@ def test_the_frame_is_left_as_it_was():
 )
 def test_bad_boxes_are_refused(box):
     with pytest.raises(ValueError, match="box"):
-        geometry.crop_from_box(box, 256)
+        crop_from_box(box, 256)
 
 
 def test_bad_landmarks_sizes_and_matrices_are_refused():
     with pytest.raises(ValueError, match="one point"):
-        geometry.crop_from_landmarks(np.ones((5, 2)), 256)
+        crop_from_landmarks(np.ones((5, 2)), 256)
     with pytest.raises(ValueError, match="finite"):
-        geometry.crop_from_landmarks([[0, 1], [np.nan, 3]], 256)
+        crop_from_landmarks([[0, 1], [np.nan, 3]], 256)
     with pytest.raises(ValueError, match="size must be positive"):
-        geometry.crop_from_box([0, 0, 9, 9], 0)
+        crop_from_box([0, 0, 9, 9], 0)
     with pytest.raises(ValueError, match="scale must be positive"):
-        geometry.crop_from_box([0, 0, 9, 9], 64, scale=-1)
+        crop_from_box([0, 0, 9, 9], 64, scale=-1)
     with pytest.raises(ValueError, match="width must be positive"):
-        geometry.crop_whole(0, 5, 64)
+        crop_whole(0, 5, 64)
     with pytest.raises(ValueError, match="invertible"):
         geometry.inverse(np.zeros((3, 3)))
     with pytest.raises(ValueError, match="invertible"):

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import sample_faces
 import tensorflow_datasets as tfds
-from moving_faces import camera, clip, light, occluder, paths, sensor, setting
+from moving_faces import camera, clip, difficulty, light, occluder, paths, sensor
 from moving_faces.moving_faces import SEED, MovingFaces
 from PIL import Image
 
-EASY, HARD = setting.EASY, setting.HARD
-SIZE, FRAMES = setting.FRAME_SIZE, setting.NUM_FRAMES
+EASY, HARD = difficulty.EASY, difficulty.HARD
+SIZE, FRAMES = difficulty.FRAME_SIZE, difficulty.NUM_FRAMES
 TIMES = np.arange(FRAMES)
 FINE = np.arange(0, FRAMES - 1, 1 / 16)
 CALM = dataclasses.replace(HARD, gain=0, colour=0, gamma=0, shade=0, occluders=(1.0,))
@@ -332,7 +332,7 @@ def test_compression_keeps_frames_colours_and_time():
     np.testing.assert_allclose(sensor.jpeg(frames[3], 50), frames[3], atol=12)
     stream = io.BytesIO(data)
     capture = cv2.VideoCapture(stream, cv2.CAP_FFMPEG, [])
-    assert capture.get(cv2.CAP_PROP_FPS) == setting.FPS
+    assert capture.get(cv2.CAP_PROP_FPS) == difficulty.FPS
     capture.release()
 
 
@@ -451,8 +451,8 @@ def test_builder_films_the_faces_that_names_choose(tmp_path, capsys, stills, two
     assert run("moving_faces/hard", stills, tmp_path) == 0
     out = capsys.readouterr().out
     assert "train             2 of 4 videos, 120 frames" in out
-    assert "2 clips a split are enough" in out
-    path = "moving_faces/hard/1.0.0"
+    assert "at most 2 clips per split" in out
+    path = "moving_faces/hard/1.1.0"
     info = tfds.builder_from_directory(tmp_path / path).info
     assert info.metadata["schema"] == "ibug_68" and info.metadata["source"] == "ibug_300w/1.0.0"
     assert info.metadata["attribute_names"] == ["easy", "hard", "occluded"]
@@ -479,7 +479,7 @@ def test_builder_films_the_faces_that_names_choose(tmp_path, capsys, stills, two
         np.testing.assert_array_equal(example["boxes"], expected.boxes.astype(np.float32))
         assert example["video"] == sensor.compress(expected.frames)
         assert example["mask"].all() and example["mask"].shape == (FRAMES,)
-        assert example["fps"] == setting.FPS
+        assert example["fps"] == difficulty.FPS
         assert example["attributes"].tolist() == [False, True, expected.occluded.any()]
     same = read(tmp_path, path, "test_common"), read(tmp_path, path, "test_lfpw")
     (one,), (other,) = (split.values() for split in same)
@@ -501,7 +501,7 @@ def test_schema_and_number_of_landmarks_are_those_of_the_stills(tmp_path):
     assert run("wflw/precropped", tmp_path / "in", tmp_path) == 0
     stills = tmp_path / "wflw/precropped/1.0.0"
     assert run("moving_faces/easy", stills, tmp_path, "--max_examples_per_split=1") == 0
-    path = "moving_faces/easy/1.0.0"
+    path = "moving_faces/easy/1.1.0"
     metadata = tfds.builder_from_directory(tmp_path / path).info.metadata
     assert metadata["schema"] == "wflw_98"
     (example,) = read(tmp_path, path, "train").values()
@@ -511,7 +511,7 @@ def test_schema_and_number_of_landmarks_are_those_of_the_stills(tmp_path):
 
 @pytest.mark.parametrize(
     ("low", "high", "side", "kind"),
-    [(0.2, 1.02, 128, "face not wholly in the picture"), (0.2, 0.8, 48, "face too small")],
+    [(0.2, 1.02, 128, "face not completely in the picture"), (0.2, 0.8, 48, "face too small")],
 )
 def test_stills_that_cannot_be_filmed_are_named(tmp_path, capsys, low, high, side, kind):
     points = rng().uniform(low, high, (98, 2))
@@ -527,10 +527,10 @@ def test_stills_that_cannot_be_filmed_are_named(tmp_path, capsys, low, high, sid
 def test_what_is_no_data_set_of_stills_is_explained(tmp_path, capsys, stills):
     assert run("moving_faces/easy", stills.parent, tmp_path) == 1
     out = capsys.readouterr().out
-    assert f"{stills.parent}: not a data set that build.py wrote: try {stills}\n" in out
+    assert f"{stills.parent}: not a data set that ldeq build wrote: try {stills}\n" in out
     example = build.HERE.parent / "examples/wflw_v"
     assert run("moving_faces/easy", example, tmp_path) == 1
     assert "build the stills first" in capsys.readouterr().out
     assert run("wflw_v", example, tmp_path) == 0
-    assert run("moving_faces/easy", tmp_path / "wflw_v/wflw_98/1.0.0", tmp_path) == 1
+    assert run("moving_faces/easy", tmp_path / "wflw_v/wflw_98/1.1.0", tmp_path) == 1
     assert "not a data set of labelled stills: it has no image" in capsys.readouterr().out

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from ldeq_jax.deq.diagnostics import jacobian_penalty, spectral_radius
-from ldeq_jax.deq.solver import SolverConfig, _solve_systems, fixed_point
+from ldeq_jax.deq.equilibrium import fixed_point
+from ldeq_jax.deq.methods import _solve_systems
+from ldeq_jax.deq.solver import SolverConfig
 
 METHODS = ("picard", "anderson", "broyden")
 pytestmark = pytest.mark.usefixtures("x64")
@@ -624,7 +626,7 @@ def test_batches_without_rows_or_numbers(method):
 def test_states_that_are_no_real_arrays_are_refused():
     half = lambda _, z: 0.5 * z  # noqa: E731
     for wrong, error, words in (
-        ([1.0, 2.0], TypeError, "one array"),
+        ([1.0, 2.0], TypeError, "must be an array"),
         (jnp.float64(1.0), ValueError, "scalar"),
         (jnp.ones((2, 3), complex), TypeError, "complex"),
     ):

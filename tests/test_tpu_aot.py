@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import tpu_aot
-from ldeq_jax.mesh import divided, make_mesh, replicated
+from ldeq_jax.mesh import batch_sharding, make_mesh, replicated
 
 
 def test_cost_of_open_and_nested_loops_is_that_of_their_steps():
@@ -52,7 +52,7 @@ def test_collectives_are_counted_with_their_bytes():
         y = jax.lax.while_loop(lambda y: jnp.any(y < 9), lambda y: y + 1, y)
         return jnp.sum(x, axis=0), y
 
-    shardings = divided(mesh)
+    shardings = batch_sharding(mesh)
     function = jax.jit(program, in_shardings=shardings, out_shardings=(replicated(mesh), shardings))
     shapes = jax.ShapeDtypeStruct((4, 3, 5), jnp.float32), jax.ShapeDtypeStruct((4,), jnp.int32)
     found = tpu_aot.collectives(function.lower(*shapes).compile().as_text())

@@ -16,7 +16,7 @@ from problems import Problem
 WIDTH, HEIGHT, FRAMES = 64, 48, 8
 SIZE = (WIDTH, HEIGHT)
 EXAMPLE = build.HERE.parent / "examples/wflw_v"
-DEFAULT = "wflw_v/wflw_98/1.0.0"
+DEFAULT = "wflw_v/wflw_98/1.1.0"
 
 
 def write_video(path, frames=FRAMES, fps=12.5, seed=0):
@@ -103,7 +103,7 @@ def test_round_trip(tmp_path):
 def test_other_layouts_carry_their_schema(tmp_path, config, landmarks):
     labels = write_layout(tmp_path / "in", easy=("a",), hard=(), landmarks=landmarks)
     assert run(tmp_path / "in", tmp_path, name=f"wflw_v/{config}") == 0
-    path = f"wflw_v/{config}/1.0.0"
+    path = f"wflw_v/{config}/1.1.0"
     assert tfds.builder_from_directory(tmp_path / path).info.metadata["schema"] == config
     np.testing.assert_array_equal(read(tmp_path, "easy", path)["a"]["landmarks"], labels["a"][0])
     folder = epath.Path(tmp_path / "wflw_v")
@@ -116,6 +116,11 @@ def test_metadata(tmp_path):
     metadata = tfds.builder_from_directory(tmp_path / DEFAULT).info.metadata
     assert metadata["schema"] == "wflw_98"
     assert metadata["attribute_names"] == ["easy", "hard"]
+    stored = {split: read(tmp_path, split) for split in ("easy", "hard")}
+    assert metadata["videos"] == {
+        split: [[name, len(video["mask"])] for name, video in videos.items()]
+        for split, videos in stored.items()
+    }
 
 
 def test_missing_videos_are_counted_and_the_coverage_told(tmp_path, capsys):
@@ -187,8 +192,8 @@ MASK = "wrong shape of mask"
 @pytest.mark.parametrize(
     ("file", "harm", "kind", "detail"),
     [
-        ("videos/a.mp4", garbage, "unreadable video", "fetch it again"),
-        ("videos/a.mp4", empty, "unreadable video", "is empty; fetch it again"),
+        ("videos/a.mp4", garbage, "unreadable video", "download it again"),
+        ("videos/a.mp4", empty, "unreadable video", "is empty; download it again"),
         ("videos/a.mp4", cut, "unreadable video", "not fully downloaded"),
         ("videos/a.mp4", without_frames, "unreadable video", "no frame that can be decoded"),
         ("landmarks/a.npy", change(lambda a: a[:-1]), LENGTHS, "videos 8, landmarks 7, bboxes 8"),
@@ -250,7 +255,7 @@ def test_what_the_header_says_of_the_number_of_frames_does_not_count(tmp_path, c
     lie(monkeypatch, cv2.CAP_PROP_FRAME_COUNT, FRAMES)
     assert run(tmp_path / "in", tmp_path) == 0
     err = capsys.readouterr().err
-    assert "videos 5, landmarks 8, bboxes 8; fetch" in err and err.count("left out") == 1
+    assert "videos 5, landmarks 8, bboxes 8; download" in err and err.count("left out") == 1
 
 
 def damage(path, t):
@@ -282,7 +287,7 @@ def test_pixels_that_are_not_square_are_told_of(tmp_path, capsys):
         change(lambda a: a[:5])(tmp_path / "in" / path)
     assert run(tmp_path / "in", tmp_path) == 0
     out = capsys.readouterr().out
-    assert "1 warning: pixels are not square, labels are taken to be in pixels as stored" in out
+    assert "1 warning: pixels are not square; labels are read as pixels of the stored frames" in out
     assert "5 of them count" in out
     assert videos.read_video(wide).size == (48, 72) and videos.read_video(wide).aspect == 2
 
@@ -402,7 +407,7 @@ def test_an_id_listed_twice_is_kept_once(tmp_path, capsys):
     path.write_text("a\n\n  b  \na\r\n")
     assert run(tmp_path / "in", tmp_path) == 0
     out, err = capsys.readouterr()
-    assert f"{path}:4: twice in one list: a stands at {path}:1 already" in err
+    assert f"{path}:4: twice in one list: a is already in {path}:1" in err
     assert "2 of 3 videos, 17 frames" in out and "1 left out: twice in one list" in out
     assert splits(tmp_path)["easy"] == 2
 
@@ -434,7 +439,7 @@ def test_without_a_list_nothing_is_built(tmp_path, capsys):
     assert run(tmp_path / "in", tmp_path / "out") == 1
     out, err = capsys.readouterr()
     assert "easy is not built" in out and "hard is not built" in out
-    assert "easy_video_IDs.txt, hard_video_IDs.txt    one ID a line" in err
+    assert "easy_video_IDs.txt, hard_video_IDs.txt    one ID per line" in err
     assert [f.name for f in (tmp_path / "out").iterdir()] == [".building.lock"]
 
 
@@ -444,9 +449,7 @@ def test_a_build_can_stop_early(tmp_path, capsys):
     assert run(tmp_path / "in", tmp_path, "--max_examples_per_split=1") == 0
     out = capsys.readouterr().out
     assert "easy       1 of 3 videos, 9 frames, 9 of them count\n" in out
-    assert (
-        "1 left out: unreadable video" in out and "not looked further than 1 kept in a split" in out
-    )
+    assert "1 left out: unreadable video" in out and "stopped after 1 kept per split" in out
     assert splits(tmp_path) == {"easy": 1, "hard": 1} and set(read(tmp_path, "easy")) == {"b"}
     assert run(tmp_path / "in", tmp_path, "--overwrite") == 0
     assert splits(tmp_path) == {"easy": 2, "hard": 1}

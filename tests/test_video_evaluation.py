@@ -1,9 +1,12 @@
 """Comparisons on video: what counts, what is chosen and what is written, of tracks made up here."""
 
+import collections
+import copy
 import csv
 import dataclasses
 import json
 import re
+import types
 
 import cv2
 import numpy as np
@@ -14,14 +17,24 @@ from test_videos import POINTS, ToyVideos, clip
 
 from ldeq_jax.config import Config
 from ldeq_jax.data.config import DataConfig
+from ldeq_jax.data.sources import VideoSource
 from ldeq_jax.data.videos import video_chunks
-from ldeq_jax.evaluation import compare as video_comparison
-from ldeq_jax.evaluation import videos as video_evaluation
-from ldeq_jax.evaluation.videos import ALONE, LAGS, Comparison, Labels, Scores, Setting, Split
-from ldeq_jax.face import metrics
+from ldeq_jax.evaluation import evaluate as evaluation
+from ldeq_jax.evaluation import scores as scoring
+from ldeq_jax.evaluation import video_results, videos
+from ldeq_jax.evaluation.choice import choose
+from ldeq_jax.evaluation.faces import FaceOptions
+from ldeq_jax.evaluation.labels import Labels
+from ldeq_jax.evaluation.measured import Measured, Split
+from ldeq_jax.evaluation.scores import LAGS, Scores
+from ldeq_jax.evaluation.settings import ALONE, Setting, recurrence_grid
+from ldeq_jax.evaluation.video_results import VideoResults
+from ldeq_jax.evaluation.videos import VideoOptions
+from ldeq_jax.face import video_metrics
 from ldeq_jax.face.filters import FILTERS, smooth
+from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.face.schema import LandmarkSchema
-from ldeq_jax.inference.videos import Track
+from ldeq_jax.inference.videos import FrameInfo
 from ldeq_jax.model.rwr import RwRConfig
 
 SCHEMA = LandmarkSchema(
@@ -101,15 +114,28 @@ def config(data):
 
 @pytest.fixture(scope="module")
 def splits(data):
-    return {name: Split.read(data, name) for name in LENGTHS}
+    return {name: split_of(data, name) for name in LENGTHS}
 
 
-RECURRENCES = {
-    "RwR": {f"penalty {p}": RwRConfig(penalty=p, align="none") for p in (1, 3)},
-    "drifting": {"much, very": RwRConfig(penalty=9)},
-}
+def split_of(data, name):
+    return Split(VideoSource(data.name, name, data.data_dir), SCHEMA.eye_corners)
+
+
+def with_video(split, index, video):
+    """The split with another annotation of one of its videos."""
+    source = copy.copy(split.source)
+    source._annotations = {index: video}
+    return Split(source, SCHEMA.eye_corners)
+
+
 STEADY, WORSE, DRIFTING = Setting("RwR", "penalty 3"), Setting("RwR", "penalty 1"), "drifting"
-COMPARISON = Comparison(recurrences=RECURRENCES)
+RECURRENCES = {
+    WORSE: RwRConfig(penalty=1, align="none"),
+    STEADY: RwRConfig(penalty=3, align="none"),
+    Setting(DRIFTING, "much, very"): RwRConfig(penalty=9),
+}
+OPTIONS = VideoOptions(recurrences=RECURRENCES)
+measure_split = videos.measure
 FEW = tuple(dataclasses.replace(kind, grid=kind.grid[3:5]) for kind in FILTERS[::2])  # quicker
 
 
@@ -129,11 +155,11 @@ class Fake:
         split = variables
         assert config.data.name == "toy_clips" and batches.desc == split.source.where
         batches.close()
-        for index in reversed(range(len(split.videos))):
+        for index in reversed(range(len(split))):
             yield index, {s: self.track(split, index, s) for s in methods}
 
     def track(self, split, index, setting):
-        video = split.videos[index]
+        video, _ = split.video(index)
         name, length = video["name"], len(video["mask"])
         known = np.isfinite(video["boxes"]).all(axis=1)
         points, _, _ = annotation(name, length)
@@ -147,30 +173,30 @@ class Fake:
         if setting == WORSE:
             evaluations[1:] += known[1:]
         ends = np.full((3, POINTS, 2), np.nan)
-        return Track(
-            np.concatenate([points, ends]),
-            None,
-            np.append(evaluations, [0, 0, 0]),
-            None,
-            None,
+        points = np.concatenate([points, ends])
+        return Landmarks(
+            points=points,
+            spread=points[..., 0],
+            ok=np.isfinite(points).all(axis=(1, 2)),
+            info=FrameInfo(np.append(evaluations, [0, 0, 0]), None, None),
         )
 
 
-def measured(monkeypatch, config, split, fake=None, comparison=COMPARISON, **labels):
-    monkeypatch.setattr(video_evaluation, "run_methods", fake or Fake())
-    monkeypatch.setattr(video_evaluation, "FILTERS", FEW)
+def measured(monkeypatch, config, split, fake=None, options=OPTIONS, **labels):
+    monkeypatch.setattr(videos, "run_methods", fake or Fake())
+    monkeypatch.setattr(scoring, "FILTERS", FEW)
     labels = Labels(**({"schema": SCHEMA} | labels))
-    return video_evaluation.measure(config, split, split, comparison, labels)
+    return videos.measure(config, split, split, options, labels)
 
 
 def expected_scores(split, index, points):
-    video = split.videos[index]
+    video = split.video(index)[0]
     pair = points[None], np.float64(video["landmarks"])[None], video["mask"][None]
     return (
-        metrics.video_nme(*pair, eye_corners=(0, 1))[0],
-        metrics.video_nme(*pair)[0],
-        metrics.nmf(*pair)[0],
-        metrics.nad(*pair, LAGS)[0],
+        video_metrics.video_nme(*pair, eye_corners=(0, 1))[0],
+        video_metrics.video_nme(*pair)[0],
+        video_metrics.nmf(*pair)[0],
+        video_metrics.nad(*pair, LAGS)[0],
     )
 
 
@@ -180,14 +206,14 @@ def expected_scores(split, index, points):
 def test_each_setting_is_scored_on_each_video(monkeypatch, config, splits):
     split, fake = splits["test"], Fake()
     found = measured(monkeypatch, config, split, fake)
-    names = [split.names[index] for index in found.indices]
+    names = [split.source.names[index] for index in found.indices]
     assert set(names) == {"films/r", "s", "u", "x"} and sorted(found.left_out) == ["t", "v"]
     kinds = [(kind, p) for kind in FEW for p in kind.grid]
     assert len(kinds) == 6 and len(found.scores) == 4 + 6
     for row, index in enumerate(found.indices):
-        length = len(split.videos[index]["mask"])
-        alone = fake.track(split, index, ALONE).landmarks[:length]
-        tracks = {s: fake.track(split, index, s).landmarks[:length] for s in fake.noise}
+        length = len(split.video(index)[0]["mask"])
+        alone = fake.track(split, index, ALONE).points[:length]
+        tracks = {s: fake.track(split, index, s).points[:length] for s in fake.noise}
         known = alone[np.isfinite(alone).all(axis=(1, 2))][0]
         size = np.sqrt(np.ptp(known, axis=0).prod())
         for kind, parameters in kinds:
@@ -199,14 +225,16 @@ def test_each_setting_is_scored_on_each_video(monkeypatch, config, splits):
             scores = found.scores[setting]
             for field, value in zip(scores, expected_scores(split, index, points), strict=False):
                 np.testing.assert_allclose(field[row], value, rtol=1e-9)
-        target, mask = split.videos[index]["landmarks"][None], split.videos[index]["mask"][None]
-        np.testing.assert_array_equal(found.jitter[row], metrics.label_jitter(target, mask)[0])
+        target, mask = split.video(index)[0]["landmarks"][None], split.video(index)[0]["mask"][None]
+        np.testing.assert_array_equal(
+            found.jitter[row], video_metrics.label_jitter(target, mask)[0]
+        )
     assert found.mean_jitter == pytest.approx(found.jitter.mean())
 
 
 def test_evaluations_are_those_of_frames_with_a_face(monkeypatch, config, splits):
     found = measured(monkeypatch, config, splits["test"])
-    row = [splits["test"].names[index] for index in found.indices].index("u")
+    row = [splits["test"].source.names[index] for index in found.indices].index("u")
     evaluations = {s: scores.num_evaluations[row] for s, scores in found.scores.items()}
     assert evaluations[ALONE] == 6 and evaluations[STEADY] == 1
     assert evaluations[WORSE] == pytest.approx((1 + 8 * 2) / 9)
@@ -215,8 +243,8 @@ def test_evaluations_are_those_of_frames_with_a_face(monkeypatch, config, splits
 
 def test_only_the_videos_to_be_shown_are_kept(monkeypatch, config, splits):
     assert measured(monkeypatch, config, splits["test"]).tracks == {}
-    comparison = dataclasses.replace(COMPARISON, shown=["t", "elsewhere"])
-    tracks = measured(monkeypatch, config, splits["test"], comparison=comparison).tracks
+    options = dataclasses.replace(OPTIONS, shown=["t", "elsewhere"])
+    tracks = measured(monkeypatch, config, splits["test"], options=options).tracks
     assert list(tracks) == ["t"]
     assert tracks["t"][STEADY].shape == (10, POINTS, 2)
 
@@ -225,8 +253,8 @@ def test_only_the_videos_to_be_shown_are_kept(monkeypatch, config, splits):
 def test_the_number_of_chunks_is_known(data, splits, batch_size, frames):
     data = dataclasses.replace(data, batch_size=batch_size)
     for name in ("hopeless", "tuning+hopeless"):
-        split = Split.read(data, name)
-        chunks = video_chunks(data, name, 8, chunk_frames=frames)
+        split = split_of(data, name)
+        chunks = video_chunks(split.source, data, 8, chunk_frames=frames)
         assert split.num_chunks(batch_size, frames) == sum(1 for _ in chunks)
 
 
@@ -238,8 +266,8 @@ def test_the_bar_knows_its_end(monkeypatch, config, splits):
             totals.append(batches.total)
             yield from super().__call__(config, variables, methods, batches, clocks)
 
-    comparison = dataclasses.replace(COMPARISON, chunk_frames=5)
-    measured(monkeypatch, config, splits["tuning"], Watching(), comparison)
+    options = dataclasses.replace(OPTIONS, chunk_frames=5)
+    measured(monkeypatch, config, splits["tuning"], Watching(), options)
     assert totals == [8]  # the longest of one group: 36 frames
 
 
@@ -266,7 +294,7 @@ def test_a_method_that_leaves_a_frame_out_has_no_means(monkeypatch, config, spli
 
 
 def record(found, settings=None):
-    rows = video_evaluation.record(found, settings)
+    rows = video_results.setting_rows(found, settings)
     return [{key: value for key, value in row.items() if "second" not in key} for row in rows]
 
 
@@ -286,10 +314,10 @@ def test_means_are_over_the_videos_that_count(monkeypatch, config, splits):
 @pytest.mark.parametrize("face", ["point", "line", "eyes"])
 def test_a_frame_whose_labels_have_no_size_is_left_out(monkeypatch, config, splits, face):
     split = splits["test"]
-    at = split.names.index("s")
-    flat, unlabelled = (dict(split.videos[at], landmarks=[], mask=[]) for _ in range(2))
+    at = split.source.names.index("s")
+    flat, unlabelled = (dict(split.video(at)[0]) for _ in range(2))
     for video in (flat, unlabelled):
-        video.update({name: split.videos[at][name].copy() for name in ("landmarks", "mask")})
+        video.update({name: video[name].copy() for name in ("landmarks", "mask")})
     if face == "eyes":
         flat["landmarks"][5, 0] = flat["landmarks"][5, 1]
     else:
@@ -304,25 +332,24 @@ def test_a_frame_whose_labels_have_no_size_is_left_out(monkeypatch, config, spli
         measured(
             monkeypatch,
             config,
-            split._replace(videos=[*split.videos[:at], video, *split.videos[at + 1 :]]),
+            with_video(split, at, video),
             Fake(spoil=spoil),
-            comparison=dataclasses.replace(COMPARISON, remove_offset=True),
+            options=dataclasses.replace(OPTIONS, remove_offset=True),
         )
         for video in (flat, unlabelled)
     )
     assert (found.frames_left_out, expected.frames_left_out) == ({"s": 1}, {})
     np.testing.assert_equal(found.scores, expected.scores)
     np.testing.assert_array_equal(found.labels.offset, expected.labels.offset)
-    np.testing.assert_array_equal(found.split.videos[at]["mask"], unlabelled["mask"])
+    np.testing.assert_array_equal(found.split.video(at)[0]["mask"], unlabelled["mask"])
 
 
 def test_a_video_of_labels_without_a_size_is_left_out_by_its_name(monkeypatch, config, splits):
     split = splits["test"]
-    videos = [
-        dict(v, landmarks=np.ones_like(v["landmarks"])) if v["name"] == "s" else v
-        for v in split.videos
-    ]
-    found = measured(monkeypatch, config, split._replace(videos=videos))
+    at = split.source.names.index("s")
+    video, _ = split.video(at)
+    video = dict(video, landmarks=np.ones_like(video["landmarks"]))
+    found = measured(monkeypatch, config, with_video(split, at, video))
     assert sorted(found.left_out) == ["s", "t", "v"] and found.frames_left_out == {"s": 8}
 
 
@@ -335,18 +362,18 @@ def test_subsets_are_of_attributes_that_some_have(monkeypatch, config, splits):
     found = measured(monkeypatch, config, splits["test"])
     subsets = found.subsets()
     assert list(subsets) == ["easy"], "all are hard"
-    easy = [splits["test"].names[index] in EASY for index in found.indices]
+    easy = [splits["test"].source.names[index] in EASY for index in found.indices]
     assert sum(easy) == 2
     part = subsets["easy"]
     assert part.indices.tolist() == found.indices[easy].tolist()
     assert part.jitter.tolist() == found.jitter[easy].tolist()
     np.testing.assert_array_equal(part.scores[WORSE].nad, found.scores[WORSE].nad[easy])
     assert part.subsets() == {}
-    rows = video_evaluation.subset_table(found, [ALONE, STEADY]).splitlines()
+    rows = video_results.subset_table(found, [ALONE, STEADY]).splitlines()
     assert [cell.strip() for cell in rows[0].split("|")[3:5]] == ["NME (%), 2 easy", "NMF, easy"]
     assert f" {100 * part.scores[STEADY].nme.mean():.3f} |" in rows[3]
     assert f" {part.scores[STEADY].nmf.mean():.1f} " in rows[3]
-    assert video_evaluation.subset_table(part, [ALONE]) == ""
+    assert video_results.subset_table(part, [ALONE]) == ""
 
 
 # Labels of another scheme.
@@ -358,39 +385,39 @@ def test_points_are_compared_with_those_they_are_named_with(monkeypatch, config,
     class Other(Fake):
         def track(self, split, index, setting):
             track = super().track(split, index, setting)
-            moved = np.full((len(track.landmarks), 9, 2), 7.0)  # what is not compared
-            moved[:, [8, 2, 3, 5]] = track.landmarks[:, order]
-            return track._replace(landmarks=moved)
+            moved = np.full((len(track.points), 9, 2), 7.0)  # what is not compared
+            moved[:, [8, 2, 3, 5]] = track.points[:, order]
+            return dataclasses.replace(track, points=moved, spread=moved[..., 0])
 
     points = dict(zip([8, 2, 3, 5], order, strict=True))
     found = measured(monkeypatch, config, split, Other(), points=points)
     fake = Fake()
     for row, index in enumerate(found.indices):
-        video = split.videos[index]
+        video = split.video(index)[0]
         length = len(video["mask"])
         for setting in fake.noise:
-            track = fake.track(split, index, setting).landmarks[None, :length]
+            track = fake.track(split, index, setting).points[None, :length]
             pair = track, np.float64(video["landmarks"])[None], video["mask"][None]
-            expected = metrics.nmf(*pair, landmarks=order)[0]
+            expected = video_metrics.nmf(*pair, landmarks=order)[0]
             np.testing.assert_allclose(found.scores[setting].nmf[row], expected, rtol=1e-9)
-            expected = metrics.video_nme(*pair, eye_corners=(0, 1), landmarks=order)[0]
+            expected = video_metrics.video_nme(*pair, eye_corners=(0, 1), landmarks=order)[0]
             np.testing.assert_allclose(found.scores[setting].nme[row], expected, rtol=1e-9)
 
 
 def test_an_offset_is_measured_once_and_taken_off_everything(monkeypatch, config, splits):
-    comparison = dataclasses.replace(COMPARISON, remove_offset=True)
+    options = dataclasses.replace(OPTIONS, remove_offset=True)
     shift = np.random.default_rng(0).normal(0, 3, (POINTS, 2))
     noise = dict.fromkeys(Fake().noise, 0.0)
 
     class Sized(Fake):
         def track(self, split, index, setting):
-            track, target = super().track(split, index, setting), split.videos[index]["landmarks"]
+            track, target = super().track(split, index, setting), split.video(index)[0]["landmarks"]
             size = np.sqrt(np.ptp(np.float64(target), axis=1).prod(axis=-1))
             size[~np.isfinite(size)] = 1
-            track.landmarks[: len(size)] += shift / 30 * size[:, None, None]
+            track.points[: len(size)] += shift / 30 * size[:, None, None]
             return track
 
-    found = measured(monkeypatch, config, splits["tuning"], Sized(noise=noise), comparison)
+    found = measured(monkeypatch, config, splits["tuning"], Sized(noise=noise), options)
     np.testing.assert_allclose(found.labels.offset, shift / 30, atol=1e-6)
     for setting in noise:
         np.testing.assert_allclose(found.scores[setting].nme, 0, atol=1e-6)
@@ -400,22 +427,22 @@ def test_an_offset_is_measured_once_and_taken_off_everything(monkeypatch, config
         config,
         splits["test"],
         Sized(noise=noise, constant=2.0),
-        comparison,
+        options,
         offset=found.labels.offset,
     )
     assert later.labels.offset is found.labels.offset
-    video = splits["test"].videos[later.indices[0]]
+    video = splits["test"].video(later.indices[0])[0]
     target = np.float64(video["landmarks"])
-    expected = metrics.video_nme(target[None] + 2, target[None], video["mask"][None])[0]
+    expected = video_metrics.video_nme(target[None] + 2, target[None], video["mask"][None])[0]
     np.testing.assert_allclose(later.scores[STEADY].nme_face[0], expected, rtol=1e-5)
     raw = measured(monkeypatch, config, splits["tuning"], Sized(noise=noise))
     assert raw.labels.offset is None and raw.scores[ALONE].nme.min() > 0.01
 
 
 def test_frames_without_landmarks_have_no_part_in_the_offset(monkeypatch, config, splits):
-    comparison = dataclasses.replace(COMPARISON, remove_offset=True)
+    options = dataclasses.replace(OPTIONS, remove_offset=True)
     fake = Fake(noise=dict.fromkeys(Fake().noise, 0.0), constant=3.0)
-    found = measured(monkeypatch, config, splits["test"], fake, comparison)
+    found = measured(monkeypatch, config, splits["test"], fake, options)
     np.testing.assert_allclose(found.labels.offset, 3 / 35.5, rtol=0.03)
 
 
@@ -450,7 +477,7 @@ EXAMPLE = {
 
 
 def test_the_steadiest_setting_that_keeps_the_error_is_chosen():
-    choice = video_evaluation.choose(made_up(EXAMPLE), 0)
+    choice = choose(made_up(EXAMPLE), 0)
     assert choice.settings == [
         ALONE,
         Setting("exponential", "weight 0.9"),
@@ -466,16 +493,15 @@ def test_the_steadiest_setting_that_keeps_the_error_is_chosen():
 
 def test_slack_admits_more_and_without_a_limit_flicker_alone_decides():
     scores = made_up(EXAMPLE)
-    choice = video_evaluation.choose(scores, 0.011)
+    choice = choose(scores, 0.011)
     assert choice.best_causal_filter == Setting("kalman", "noise_ratio 1") in choice.settings
     assert Setting("exponential", "weight 0.9") in choice.settings
-    choice = video_evaluation.choose(scores, np.inf)
-    assert choice.above == set() and choice.best_causal_filter == Setting(
-        "exponential", "weight 0.2"
-    )
+    choice = choose(scores, np.inf)
+    assert choice.above == set()
+    assert choice.best_causal_filter == Setting("exponential", "weight 0.2")
     assert Setting("gaussian", "sigma 1") in choice.settings
     perfect = {s: (0 if s == ALONE else nme, nmf) for s, (nme, nmf) in EXAMPLE.items()}
-    assert video_evaluation.choose(made_up(perfect), np.inf).settings == choice.settings
+    assert choose(made_up(perfect), np.inf).settings == choice.settings
 
 
 def test_a_filter_that_loses_accuracy_is_not_the_best():
@@ -483,41 +509,41 @@ def test_a_filter_that_loses_accuracy_is_not_the_best():
         Setting("kalman", "noise_ratio 9"): (4.2, 5),
         Setting("kalman", "noise_ratio 1"): (4.3, 4),
     }
-    choice = video_evaluation.choose(made_up(example), 0)
+    choice = choose(made_up(example), 0)
     assert Setting("kalman", "noise_ratio 9") in choice.above
     assert choice.best_causal_filter == Setting("exponential", "weight 0.9")
 
 
 def test_without_recurrence_there_is_none_to_choose():
     filters = {s: v for s, v in EXAMPLE.items() if "RwR" not in s.method}
-    assert video_evaluation.choose(made_up(filters), 0).recurrence is None
+    assert choose(made_up(filters), 0).recurrence is None
 
 
 def test_a_grid_has_a_family_for_each_way_to_move_the_state():
-    grid = video_evaluation.recurrence_grid(
+    grid = recurrence_grid(
         [0, 1],
         [0.5, 2.0],
         [1.0, 0.8],
         ["none", "crop", "face"],
         RwRConfig(weighting="spread", first_budget=2),
     )
-    assert {family: len(members) for family, members in grid.items()} == {
+    assert collections.Counter(setting.method for setting in grid) == {
         "RwR, early stopping": 2,
         "RwR": 4,
         "RwR, state moved by crop": 4,
         "RwR, state moved by face": 8,
     }
-    settings = {m for members in grid.values() for m in map(str, members.values())}
-    assert len(settings) == 18
-    chosen = grid["RwR, state moved by face"]["penalty 0.5, budget 1, follow 0.8"]
+    assert len(set(map(str, grid.values()))) == 18
+    chosen = grid[Setting("RwR, state moved by face", "penalty 0.5, budget 1, follow 0.8")]
     assert chosen == RwRConfig(
         budget=1, first_budget=2, penalty=0.5, follow=0.8, align="face", weighting="spread"
     )
-    assert {setting.follow for setting in grid["RwR, state moved by crop"].values()} == {1.0}
-    stop = grid["RwR, early stopping"]["budget 1"]
+    crop = [grid[setting] for setting in grid if setting.method == "RwR, state moved by crop"]
+    assert {recurrence.follow for recurrence in crop} == {1.0}
+    stop = grid[Setting("RwR, early stopping", "budget 1")]
     assert (stop.budget, stop.penalty, stop.align) == (1, 0.0, "none")
     with pytest.raises(ValueError, match="follow must be in"):
-        video_evaluation.recurrence_grid([0], [1.0], [2.0], ["face"], RwRConfig())
+        recurrence_grid([0], [1.0], [2.0], ["face"], RwRConfig())
 
 
 # Tables.
@@ -525,16 +551,17 @@ def test_a_grid_has_a_family_for_each_way_to_move_the_state():
 
 def of(scores, jitter=3.0, names=("one", "two")):
     """Scores as if they had been measured."""
-    source = type("Source", (), {"where": "toy:test", "attribute_names": []})
-    videos = [{"name": name, "attributes": [], "mask": np.ones(4, bool)} for name in names]
+    source = types.SimpleNamespace(where="toy:test", attribute_names=[], names=list(names))
     count = len(scores[ALONE].nme)
-    return video_evaluation.Measured(
-        split=Split("test", source, videos),
+    return Measured(
+        split=Split(source, SCHEMA.eye_corners),
         indices=np.arange(count),
         labels=Labels(schema=SCHEMA),
         scores=scores,
         frames_per_second={ALONE: 60.4, Setting("RwR", "penalty 1"): np.nan},
         jitter=np.full(count, jitter),
+        attributes=np.zeros((count, 0), bool),
+        num_frames=np.full(count, 4),
         tracks={},
         frames_left_out={},
     )
@@ -547,8 +574,8 @@ def cells(text):
 
 def test_a_table_holds_the_means_and_the_change_against_the_best_filter():
     scores = made_up({s: (nme / 100, nmf) for s, (nme, nmf) in EXAMPLE.items()})
-    choice = video_evaluation.choose(scores, 0)
-    rows = cells(video_evaluation.table(of(scores, jitter=40.0), choice))
+    choice = choose(scores, 0)
+    rows = cells(video_results.choice_table(of(scores, jitter=40.0), choice))
     assert list(rows) == [s.method + "*" * (s.method == "gaussian") for s in choice.settings]
     row = rows["RwR"]
     assert (row["setting"], row["NME (%)"], row["NMF"]) == ("penalty 1", "3.000", "50.0")
@@ -561,11 +588,11 @@ def test_a_table_holds_the_means_and_the_change_against_the_best_filter():
 def test_one_video_has_no_interval_and_a_failure_no_number():
     one = made_up({s: v for s, v in EXAMPLE.items() if np.isfinite(v).all()})
     one = {s: Scores(*(field[:1] for field in scores)) for s, scores in one.items()}
-    choice = video_evaluation.choose(one, 0)
-    rows = cells(video_evaluation.table(of(one, jitter=np.nan), choice))
+    choice = choose(one, 0)
+    rows = cells(video_results.choice_table(of(one, jitter=np.nan), choice))
     assert rows["RwR"]["against kalman (%)"] == "-37.5" and rows["RwR"]["above jitter"] == "nan"
     one[choice.recurrence] = Scores(*(np.nan * field for field in one[choice.recurrence]))
-    row = cells(video_evaluation.table(of(one), choice))["RwR"]
+    row = cells(video_results.choice_table(of(one), choice))["RwR"]
     assert (row["NMF"], row["against kalman (%)"], row["evaluations"]) == ("nan", "", "nan")
 
 
@@ -576,16 +603,22 @@ def evaluate(monkeypatch, config, output, fake=None, tuning="tuning", split="tes
     fake = fake or Fake()
     data = dataclasses.replace(config.data, eval_split=split)
 
-    def measure(config, variables, split, comparison, labels):
-        return video_evaluation.measure(config, split, split, comparison, labels)
+    def measure(config, variables, split, options, labels):
+        return measure_split(config, split, split, options, labels)
 
-    monkeypatch.setattr(video_evaluation, "run_methods", fake)
-    monkeypatch.setattr(video_evaluation, "FILTERS", FEW)
-    monkeypatch.setattr(video_comparison, "measure", measure)
-    comparison = dataclasses.replace(COMPARISON, **changes)
-    labels, about = Labels(schema=SCHEMA), {"checkpoint": "none", "step": 3}
-    config = dataclasses.replace(config, data=data)
-    video_comparison.evaluate(config, {}, SCHEMA, labels, tuning, comparison, about, output)
+    monkeypatch.setattr(videos, "run_methods", fake)
+    monkeypatch.setattr(scoring, "FILTERS", FEW)
+    monkeypatch.setattr(videos, "measure", measure)
+    options = dataclasses.replace(OPTIONS, tuning_split=tuning, **changes)
+    evaluation.evaluate(
+        dataclasses.replace(config, data=data),
+        {},
+        output,
+        faces=FaceOptions(),
+        videos=options,
+        about={"checkpoint": "none", "step": 3},
+        overwrite=True,
+    )
     return json.loads((output / "metrics.json").read_text())
 
 
@@ -612,7 +645,7 @@ def test_everything_is_written(written):
 
 def test_the_record_tells_what_was_found_and_how(written):
     record = json.loads((written / "metrics.json").read_text())
-    assert (record["split"], record["tuning_split"]) == ("toy_clips:test", "toy_clips:tuning")
+    assert (record["split"], record["tuning_split"]) == ("test", "tuning")
     assert sorted(record["left_out"]) == ["t", "v"] and record["tuning_left_out"] == []
     assert (record["checkpoint"], record["step"], record["slack"]) == ("none", 3, 0)
     chosen = {row["method"]: row for row in record["chosen"]}
@@ -637,7 +670,7 @@ def test_tables_and_lines_agree_with_the_record(written, splits):
     assert {line["name"]: line["frames"] for line in ours}["u"] == "9"
     for line in ours:
         index = int(line["index"])
-        points = Fake().track(splits["test"], index, STEADY).landmarks[:-3]
+        points = Fake().track(splits["test"], index, STEADY).points[:-3]
         nme, face, nmf, _ = expected_scores(splits["test"], index, points)
         found = [float(line[key]) for key in ("nme", "nme_face", "nmf")]
         np.testing.assert_allclose(found, [100 * nme, 100 * face, nmf], atol=1e-4)
@@ -664,15 +697,20 @@ def test_tables_and_lines_agree_with_the_record(written, splits):
     assert "**Only 4 videos:** intervals over fewer than 20 " in text
 
 
+def results(tuning, reported, choice):
+    found = {"tuning": tuning, "reported": reported, "choice": choice}
+    return VideoResults(**found, slack=0, schema=SCHEMA, overlays=False)
+
+
 def test_tables_tell_what_was_left_out_and_warn_of_few_videos():
     scores = made_up({s: (nme / 100, nmf) for s, (nme, nmf) in EXAMPLE.items()})
-    choice, two = video_evaluation.choose(scores, 0), of(scores)
-    text = video_comparison.tables(two, two._replace(frames_left_out={"b/c": 3}), choice, 0)
+    choice, two = choose(scores, 0), of(scores)
+    text = results(two, two._replace(frames_left_out={"b/c": 3}), choice).tables()
     assert "(3 frames left out whose labels have no size: b/c (3)); settings" in text
     assert text.count("**Only 2 videos:**") == 1 and text.count("left out") == 1
     many = {s: Scores(*(np.repeat(f, 10, axis=0) for f in kept)) for s, kept in scores.items()}
     many = of(many, names=[*"abcdefghijklmnopqrst"])
-    assert "**Only" not in video_comparison.tables(many, many, choice, 0)
+    assert "**Only" not in results(many, many, choice).tables()
 
 
 def test_what_was_there_is_replaced_and_nothing_else(monkeypatch, config, tmp_path):

@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from ldeq_jax.media import video
-from ldeq_jax.media.video import VideoReader, constant_rate, write_video
+from ldeq_jax.errors import UserError
+from ldeq_jax.media import writer
+from ldeq_jax.media.video import VideoReader
+from ldeq_jax.media.writer import Pace, constant_rate, open_writer, write_video
 
 ROOT = pathlib.Path(__file__).parents[1]
 DRAWN = ROOT / "tests" / "videos"
@@ -177,6 +179,125 @@ def test_frames_can_come_from_elsewhere():
             VideoReader(lambda found=nothing: iter(found), name="a.gif")
 
 
+# Cameras, and how often a file is decoded.
+
+
+class Camera:
+    """A capture of a camera: a frame at each read, until it is unplugged."""
+
+    def __init__(self, frames, said=None):
+        self.frames, self.said, self.now = list(frames), said or {}, None
+        self.released = False
+
+    def isOpened(self):
+        return bool(self.frames)
+
+    def get(self, key):
+        return self.said.get(key, -1.0)
+
+    def grab(self):
+        self.now = self.frames.pop(0) if self.frames else None
+        return self.now is not None
+
+    def retrieve(self):
+        return True, np.ascontiguousarray(self.now[..., ::-1])
+
+    def release(self):
+        self.released = True
+
+
+@pytest.fixture
+def camera(monkeypatch):
+    """Puts a camera in the place of number 3."""
+
+    def put(frames, **said):
+        made = Camera(frames, **said)
+        monkeypatch.setattr(cv2, "VideoCapture", lambda *args: {(3,): made}[args])
+        return made
+
+    return put
+
+
+def test_a_camera_is_read_as_a_file_is_but_once(camera):
+    made = camera([numbered(1)[0], None, *numbered(5)[1:]], said={cv2.CAP_PROP_FPS: 15.0})
+    reader = VideoReader("camera:3")
+    assert (reader.width, reader.height, reader.fps, reader.live) == (*SIZE, 15, True)
+    assert reader.header_frames == reader.listed_frames == 0
+    with pytest.raises(ValueError, match="camera:3 is a camera: it has no end"):
+        reader.times()
+    stream = reader.frames()
+    first = next(stream)
+    assert len(made.frames) == 5, "no frame is taken before it is asked for"
+    frames = [first, *stream]
+    assert [number(image) for image, _ in frames] == [0, 1, 2, 3, 4]
+    times = [time for _, time in frames]
+    assert times[0] == 0 and (np.diff(times) > 0).all() and times[-1] < 10
+    assert made.released
+    with pytest.raises(ValueError, match="camera:3 is a camera: its frames can be read once"):
+        next(reader.frames())
+
+
+def test_a_camera_that_cannot_be_read_is_named(camera):
+    camera([])
+    with pytest.raises(UserError, match="camera:3 cannot be opened: check that the camera is"):
+        VideoReader("camera:3")
+    dead = camera([None] * 9)
+    with pytest.raises(UserError, match="camera:3 has no frame .* the camera sends none"):
+        VideoReader("camera:3")
+    assert dead.released and len(dead.frames) > 3
+
+
+def test_a_file_may_have_the_name_of_a_camera(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    film(pathlib.Path("a.mp4")).rename("camera:3")
+    for source in ("./camera:3", pathlib.Path("camera:3")):
+        assert not VideoReader(source).live
+
+
+@pytest.fixture
+def captures(monkeypatch):
+    """All captures that are opened, with the number of frames that each decodes."""
+    made, real = [], cv2.VideoCapture
+
+    class Counting:
+        def __init__(self, *args):
+            self.capture, self.decoded, self.released = real(*args), 0, False
+            made.append(self)
+
+        def __getattr__(self, name):
+            return getattr(self.capture, name)
+
+        def grab(self):
+            done = self.capture.grab()
+            self.decoded += done
+            return done
+
+        def release(self):
+            self.released = True
+            self.capture.release()
+
+    monkeypatch.setattr(cv2, "VideoCapture", Counting)
+    return made
+
+
+def test_a_file_is_opened_and_decoded_once_for_one_reading(tmp_path, captures):
+    reader = VideoReader(film(tmp_path / "a.mp4"))
+    assert numbers(reader) == list(range(12))
+    assert [capture.decoded for capture in captures] == [12] and captures[0].released
+    assert numbers(reader) == list(range(12))
+    assert [capture.decoded for capture in captures] == [12, 12]
+
+
+def test_what_is_not_read_is_closed(tmp_path, captures):
+    path = film(tmp_path / "a.mp4")
+    for leave in (VideoReader.close, VideoReader.times, lambda reader: next(reader.frames())):
+        reader = VideoReader(path)
+        leave(reader)
+        assert all(capture.released for capture in captures)
+        reader.close()
+        assert numbers(reader) == list(range(12))
+
+
 # Times.
 
 
@@ -275,7 +396,8 @@ def test_files_of_any_name_are_read_and_written(tmp_path):
     """In a process of its own, as some names crashed it."""
     code = """
 import os, numpy as np
-from ldeq_jax.media.video import VideoReader, write_video
+from ldeq_jax.media.video import VideoReader
+from ldeq_jax.media.writer import write_video
 pictures = [np.full((48, 64, 3), 20 * t, np.uint8) for t in range(3)]
 for name in (b"caf\\xe9", b"12:30:05", b"-x", b"a%03d", b"a#b?c", b"file:a"):
     for path in (name + b".mp4", name + b"/" + name + b".mp4"):
@@ -339,6 +461,19 @@ def test_after_an_error_the_former_file_is_still_there(tmp_path):
         write_video(path, numbered(1), float("nan"))
 
 
+def test_a_writer_holds_nothing_and_leaves_nothing_after_an_error(tmp_path):
+    path = tmp_path / "a.mp4"
+    with pytest.raises(RuntimeError), open_writer(path, 25, codec="mp4v") as file:
+        file.write(numbered(1)[0])
+        raise RuntimeError
+    assert not os.listdir(tmp_path)
+    with open_writer(path, 25, codec="mp4v") as file:
+        for picture in numbered(3):
+            file.write(picture)
+        assert file.count == 3 and not path.exists()
+    assert numbers(VideoReader(path)) == [0, 1, 2] and os.listdir(tmp_path) == ["a.mp4"]
+
+
 # A constant rate for any times.
 
 
@@ -390,9 +525,30 @@ def test_a_pause_is_at_most_a_minute_and_times_must_grow():
             constant_rate(wrong, 25)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_while_frames_arrive_they_are_shown_as_if_all_times_were_known(seed):
+    rng = np.random.default_rng(seed)
+    steps = [[0.04], [0.04, 0.08, 0.6], [0.04, 0.0401], [0.033, 0.04], [0.08], [0.04, 90.0]]
+    times = 3 + np.cumsum(rng.choice(steps[seed % 6], 60))
+    pace, shown = Pace(25.0), []
+    for time in times:
+        shown.append(pace.add(time))
+    shown.append(pace.end())
+    rate, known = constant_rate(times, 25.0)
+    kept = None not in shown
+    quick = np.diff(np.round((times - times[0]) * 25)).min() < 1
+    assert kept == (not quick and np.median(np.diff(times)) * 25 <= 1.5)
+    assert not kept or (pace.rate, shown[0], shown[1:]) == (rate, 0, known.tolist())
+
+
+def test_one_frame_is_shown_once():
+    pace = Pace(25.0)
+    assert (pace.add(7.0), pace.end()) == (0, 1)
+
+
 def test_rates_fit_the_time_base_of_mpeg_4():
     for fps in itertools.chain(np.geomspace(0.001, 5000, 999), (65.5351, 655.351)):
-        rate = video._writable(fps)
+        rate = writer._writable(fps)
         base = next(10**d for d in range(5) if abs(round(rate * 10**d) / 10**d - rate) < 1e-9)
         assert round(rate * base) <= 65535
         if 0.5 < fps < 1000:

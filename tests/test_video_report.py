@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from ldeq_jax.face.schema import Contour, LandmarkSchema
-from ldeq_jax.report import draw, plots
-from ldeq_jax.report import overlay as video_report
-from ldeq_jax.report.plots import Curve
+from ldeq_jax.report import draw, overlay, video_plots
+from ldeq_jax.report.video_plots import Curve
 
 # Two eyes, joined by a line, and a nose that no contour touches.
 SCHEMA = LandmarkSchema(
@@ -55,8 +54,8 @@ def axes_of(figure_maker, monkeypatch, path):
         kept.append(made(*args))
         return kept[-1]
 
-    made = plots.subplots
-    monkeypatch.setattr(plots, "subplots", subplots)
+    made = video_plots.subplots
+    monkeypatch.setattr(video_plots, "subplots", subplots)
     figure_maker(path)
     assert cv2.imread(str(path)).std() > 0
     return kept[0][1][0, 0]
@@ -69,7 +68,7 @@ def axes_of(figure_maker, monkeypatch, path):
 @pytest.mark.parametrize("size", [(61, 71), (60, 70), (500, 333)])
 def test_each_method_has_the_frame_once_below_its_name(count, size):
     names = ["Frame by frame", "RwR", "a name much too long for the width of a narrow panel"]
-    picture = video_report.side_by_side(
+    picture = overlay.side_by_side(
         plain(*size), {name: NAN for name in names[:count]}, SCHEMA, height=100
     )
     scale = -(-100 // size[0])
@@ -97,7 +96,7 @@ def test_each_method_has_the_frame_once_below_its_name(count, size):
 
 def test_captions_have_one_size():
     def ink(*names):
-        picture = video_report.side_by_side(plain(), dict.fromkeys(names, NAN), SCHEMA)
+        picture = overlay.side_by_side(plain(), dict.fromkeys(names, NAN), SCHEMA)
         width = 8 * 71
         return extent(
             (picture[:, :width] < 160).all(axis=-1) & (picture[:, :width] != PLAIN).any(-1)
@@ -107,7 +106,7 @@ def test_captions_have_one_size():
     alone, beside = ink("W"), ink("W", wide)
     assert beside[1] - beside[0] < 0.7 * (alone[1] - alone[0])
     with pytest.raises(ValueError, match="no method"):
-        video_report.side_by_side(plain(), {}, SCHEMA)
+        overlay.side_by_side(plain(), {}, SCHEMA)
 
 
 @pytest.mark.parametrize("window", [None, (20, 22, 50, 45), (-9, 22, 50, 900)])
@@ -118,9 +117,9 @@ def test_points_are_drawn_where_their_pixels_went(window, who):
     alone = NAN.copy()
     alone[2] = POINTS[2]
     bare, drawn = (
-        video_report.side_by_side(frame, {"m": NAN}, SCHEMA, target=points, window=window)
+        overlay.side_by_side(frame, {"m": NAN}, SCHEMA, target=points, window=window)
         if who == "target"
-        else video_report.side_by_side(frame, {"m": points}, SCHEMA, window=window)
+        else overlay.side_by_side(frame, {"m": points}, SCHEMA, window=window)
         for points in (NAN, alone)
     )
     rows, columns = np.nonzero((bare != drawn).any(axis=-1))
@@ -136,7 +135,7 @@ def test_each_method_gets_its_own_points_and_all_the_reference():
     first[2], second[2] = POINTS[2], POINTS[2] - [10, 0]
     target = NAN.copy()
     target[2] = POINTS[2] + [0, 15]
-    picture = video_report.side_by_side(
+    picture = overlay.side_by_side(
         plain(60, 70), {"first": first, "second": second}, SCHEMA, target=target
     )
     scale, top = 8, len(picture) - 8 * 60
@@ -149,7 +148,7 @@ def test_each_method_gets_its_own_points_and_all_the_reference():
 
 def test_lines_are_as_thick_however_large_the_face():
     def thickness(points):
-        picture = video_report.side_by_side(plain(400, 600), {"m": points}, SCHEMA)
+        picture = overlay.side_by_side(plain(400, 600), {"m": points}, SCHEMA)
         middle = round(points[:2, 0].mean() + 0.5)  # scale 2: the pixel right of the middle
         return (picture[:, 2 * middle] != PLAIN).any(-1) & (picture[:, 2 * middle] != 255).any(-1)
 
@@ -164,16 +163,16 @@ def test_lines_are_as_thick_however_large_the_face():
 
 def test_a_window_outside_the_frame_is_refused():
     with pytest.raises(ValueError, match=r"window \(80, 0, 90, 20\) lies outside .* 71 x 61"):
-        video_report.side_by_side(plain(), {"m": POINTS}, SCHEMA, window=(80, 0, 90, 20))
+        overlay.side_by_side(plain(), {"m": POINTS}, SCHEMA, window=(80, 0, 90, 20))
 
 
 def test_the_window_holds_every_landmark_with_room_around_it():
     tracks = [moving(21), moving(5) - [2, 0]]
     tracks[0][3], tracks[1][2, 1] = np.nan, np.inf
-    assert video_report.face_window(tracks, 0) == (24, 28, 53, 39)
+    assert overlay.face_window(tracks, 0) == (24, 28, 53, 39)
     # 28 and 10 pixels between the outermost centres, a quarter of each added on each side
-    assert video_report.face_window(tracks, 0.5) == (17, 25, 60, 42)
-    assert video_report.face_window([NAN]) is None
+    assert overlay.face_window(tracks, 0.5) == (17, 25, 60, 42)
+    assert overlay.face_window([NAN]) is None
 
 
 # Whole clips.
@@ -184,24 +183,22 @@ def test_a_video_decodes_to_the_pictures_of_its_frames(tmp_path):
     target = clip + [0, 4]
     predictions = {"one": clip, "two": clip[::-1]}
     frames = [plain() + np.uint8(10 * t) for t in range(7)]
-    video_report.write_overlay(
+    overlay.write_overlay(
         path, iter(frames), predictions, SCHEMA, 12.5, target=target, codec="mp4v"
     )
     decoded, fps = read(path)
     assert len(decoded) == 7 and fps == pytest.approx(12.5)
     assert decoded.shape[1] % 2 == 0 and decoded.shape[2] % 2 == 0
     assert [p.name for p in path.parent.iterdir()] == ["clip.mp4"]
-    window = video_report.face_window([clip, target])
+    window = overlay.face_window([clip, target])
     for t, frame in enumerate(decoded):
         drawn = {name: track[t] for name, track in predictions.items()}
-        picture = video_report.side_by_side(
-            frames[t], drawn, SCHEMA, target=target[t], window=window
-        )
+        picture = overlay.side_by_side(frames[t], drawn, SCHEMA, target=target[t], window=window)
         difference = np.abs(frame.astype(int) - picture)
         coloured = np.ptp(picture, axis=-1) > 60
         assert difference.mean() < 4 and difference[coloured].mean() < 30
     still = tmp_path / "still.png"
-    video_report.write_still(still, iter(frames), predictions, SCHEMA, 6, target=target)
+    overlay.write_still(still, iter(frames), predictions, SCHEMA, 6, target=target)
     np.testing.assert_array_equal(cv2.imread(str(still))[..., ::-1], picture)
 
 
@@ -209,11 +206,11 @@ def test_a_frame_that_cannot_be_decoded_shows_the_one_before_or_grey(tmp_path):
     frames = [None, None, plain() + np.uint8(50), None, plain()]
     path, still = tmp_path / "a.mp4", tmp_path / "a.png"
     arguments = {"m": moving(5) * np.nan}, SCHEMA
-    video_report.write_overlay(path, iter(frames), *arguments, 25, margin=None, codec="mp4v")
+    overlay.write_overlay(path, iter(frames), *arguments, 25, margin=None, codec="mp4v")
     shown = read(path)[0][:, -9, 9, 0].astype(int)
     np.testing.assert_allclose(shown, [128, 128, 140, 140, 90], atol=4)
     for index, grey in ((1, 128), (3, 140)):
-        video_report.write_still(still, iter(frames), *arguments, index, margin=None)
+        overlay.write_still(still, iter(frames), *arguments, index, margin=None)
         assert cv2.imread(str(still))[-9, 9, 2] == grey
 
 
@@ -221,16 +218,16 @@ def test_times_are_kept(tmp_path):
     path, frames = tmp_path / "a.mp4", [plain() + np.uint8(20 * t) for t in range(3)]
     times = [5.0, 5.1, 5.4]
     options = {"times": times, "margin": None, "codec": "mp4v"}
-    video_report.write_overlay(path, iter(frames), {"m": moving(3)}, SCHEMA, 10, **options)
+    overlay.write_overlay(path, iter(frames), {"m": moving(3)}, SCHEMA, 10, **options)
     decoded, fps = read(path)
     assert fps == 10
     np.testing.assert_allclose(decoded[:, -9, 9, 0], [90, 110, 110, 110, 130, 130], atol=4)
     with pytest.raises(ValueError, match="3 times for landmarks of 2"):
-        video_report.write_overlay(path, frames[:2], {"m": moving(2)}, SCHEMA, 10, times=times)
+        overlay.write_overlay(path, frames[:2], {"m": moving(2)}, SCHEMA, 10, times=times)
 
 
 def test_the_usual_codec_is_written_and_read_again(tmp_path):
-    video_report.write_overlay(
+    overlay.write_overlay(
         tmp_path / "clip.mp4", [plain(440, 60)] * 3, {"m": moving(3)}, SCHEMA, 30, margin=None
     )
     decoded, fps = read(tmp_path / "clip.mp4")
@@ -241,14 +238,14 @@ def test_the_usual_codec_is_written_and_read_again(tmp_path):
 def test_frames_without_landmarks_stay_as_they_are(tmp_path):
     clip = moving(4)
     clip[1:3] = np.nan
-    video_report.write_overlay(
+    overlay.write_overlay(
         tmp_path / "a.mp4", [plain()] * 4, {"m": clip}, SCHEMA, 25, margin=None, codec="mp4v"
     )
     decoded, _ = read(tmp_path / "a.mp4")
     faces = decoded[:, -8 * 61 :, : 8 * 71]
     blue = (faces.max(axis=-1).astype(int) - faces.min(axis=-1) > 60).sum(axis=(1, 2))
     assert (blue[[0, 3]] > 100).all() and (blue[[1, 2]] == 0).all()
-    video_report.write_overlay(
+    overlay.write_overlay(
         tmp_path / "b.mp4", [plain()] * 4, {"m": clip * np.nan}, SCHEMA, 25, codec="mp4v"
     )
     assert len(read(tmp_path / "b.mp4")[0]) == 4
@@ -272,7 +269,7 @@ def test_frames_are_held_one_at_a_time(tmp_path):
             yield plain(440, 60)
 
     track = moving(5).view(Track)
-    video_report.write_overlay(
+    overlay.write_overlay(
         tmp_path / "a.mp4", frames(), {"m": track}, SCHEMA, 25, margin=None, codec="mp4v"
     )
     assert asked == made == 5
@@ -286,23 +283,23 @@ def test_a_clip_of_another_length_leaves_no_file(tmp_path, frames, said):
     path.write_text("older")
     arguments = [plain(440, 60)] * frames, {"m": moving(3)}, SCHEMA, 25
     with pytest.raises(ValueError, match=f"landmarks of 3 frames {said}"):
-        video_report.write_overlay(path, *arguments, codec="mp4v")
+        overlay.write_overlay(path, *arguments, codec="mp4v")
     assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"] and path.read_text() == "older"
 
 
 def test_clips_that_make_no_sense_are_refused(tmp_path):
     path, one = tmp_path / "clip.mp4", [plain()]
     with pytest.raises(ValueError, match=r"same frames.*'a': 1, 'b': 2"):
-        video_report.write_overlay(path, one, {"a": moving(1), "b": moving(2)}, SCHEMA, 25)
+        overlay.write_overlay(path, one, {"a": moving(1), "b": moving(2)}, SCHEMA, 25)
     with pytest.raises(ValueError, match=r"same frames.*'a': 1, 'target': 2"):
-        video_report.write_overlay(path, one, {"a": moving(1)}, SCHEMA, 25, target=moving(2))
+        overlay.write_overlay(path, one, {"a": moving(1)}, SCHEMA, 25, target=moving(2))
     with pytest.raises(ValueError, match="same frames, one at least"):
-        video_report.write_overlay(path, one, {}, SCHEMA, 25)
+        overlay.write_overlay(path, one, {}, SCHEMA, 25)
     with pytest.raises(ValueError, match="fps must be greater than 0, got 0"):
-        video_report.write_overlay(path, one, {"a": moving(1)}, SCHEMA, 0)
+        overlay.write_overlay(path, one, {"a": moving(1)}, SCHEMA, 0)
     for index in (-1, 1, 2):
         with pytest.raises(ValueError, match=f"no frame {index} in a clip of 2"):
-            video_report.write_still(path, one, {"a": moving(2)}, SCHEMA, index)
+            overlay.write_still(path, one, {"a": moving(2)}, SCHEMA, index)
     assert not list(tmp_path.iterdir())
 
 
@@ -310,14 +307,14 @@ def test_clips_that_make_no_sense_are_refused(tmp_path):
 def test_what_cannot_be_written_is_named_with_the_fix(tmp_path, name, codec):
     path = tmp_path / name
     with pytest.raises(OSError, match=f"{name}: use a name ending in .mp4 .* codec mp4v"):
-        video_report.write_overlay(path, [plain()], {"m": moving(1)}, SCHEMA, 25, codec=codec)
+        overlay.write_overlay(path, [plain()], {"m": moving(1)}, SCHEMA, 25, codec=codec)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_file_for_a_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OSError, match=r"file"):
-        video_report.write_overlay(
+        overlay.write_overlay(
             tmp_path / "file" / "clip.mp4", [plain()], {"m": moving(1)}, SCHEMA, 25
         )
 
@@ -325,7 +322,7 @@ def test_a_file_for_a_folder_is_named(tmp_path):
 def test_frames_that_do_not_arrive_are_missed(tmp_path):
     frames = [plain(440, 60), plain(440, 80), plain(440, 60)]
     with pytest.raises(OSError, match=r"clip\.mp4: only 2 of 3 frames"):
-        video_report.write_overlay(
+        overlay.write_overlay(
             tmp_path / "clip.mp4", frames, {"m": moving(3)}, SCHEMA, 25, margin=None, codec="mp4v"
         )
     assert not list(tmp_path.iterdir())
@@ -344,7 +341,7 @@ def test_the_axes_end_not_far_beyond_the_reference(tmp_path, monkeypatch):
 
     def axes(**marks):
         def make(path):
-            plots.trade_off_plot(curves, path, **marks)
+            video_plots.trade_off_plot(curves, path, **marks)
 
         return axes_of(make, monkeypatch, tmp_path / "plot.png")
 
@@ -370,7 +367,7 @@ def test_recurrence_and_foresight_can_be_told_apart(tmp_path, monkeypatch):
         "ours": Curve(points, recurrence=True),
     }
     axes = axes_of(
-        lambda path: plots.trade_off_plot(curves, path), monkeypatch, tmp_path / "plot.png"
+        lambda path: video_plots.trade_off_plot(curves, path), monkeypatch, tmp_path / "plot.png"
     )
     lines = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
     assert list(lines) == ["ours", "filter", "cloud", "smoother", "needs later frames"]
@@ -386,7 +383,7 @@ def test_of_a_cloud_only_what_nothing_beats_is_joined(tmp_path, monkeypatch):
     cloud = [(4.1, 60), (4.0, 80), (4.0, 90), (5.0, 60), (4.5, np.nan), (4.1, 60), (3.0, 99)]
     curves = {"cloud": Curve(cloud, joined=False), "line": Curve(cloud)}
     axes = axes_of(
-        lambda path: plots.trade_off_plot(curves, path, chosen={"line": (4.0, 80)}),
+        lambda path: video_plots.trade_off_plot(curves, path, chosen={"line": (4.0, 80)}),
         monkeypatch,
         tmp_path / "plot.png",
     )
@@ -419,7 +416,7 @@ def test_of_a_cloud_only_what_nothing_beats_is_joined(tmp_path, monkeypatch):
 def test_any_curves_can_be_plotted(tmp_path, curves, reference, floor):
     path = tmp_path / "plot.png"
     chosen = {name: (np.nan, 4.0) for name in list(curves)[:1]}
-    plots.trade_off_plot(curves, path, reference=reference, chosen=chosen, floor=floor)
+    video_plots.trade_off_plot(curves, path, reference=reference, chosen=chosen, floor=floor)
     picture = cv2.imread(str(path))
     assert picture.std() > 0 and min(picture.shape[:2]) > 300
 
@@ -428,7 +425,7 @@ def test_flicker_stands_at_its_time_and_gaps_stay_empty(tmp_path, monkeypatch):
     values = [np.nan, 3, 4, np.nan, 5, np.nan]
     series = {"a": values, "none": [np.nan] * 3, "empty": []}
     axes = axes_of(
-        lambda path: plots.flicker_plot(series, path, 4.0, "clip"),
+        lambda path: video_plots.flicker_plot(series, path, 4.0, "clip"),
         monkeypatch,
         tmp_path / "plot.png",
     )
@@ -438,13 +435,13 @@ def test_flicker_stands_at_its_time_and_gaps_stay_empty(tmp_path, monkeypatch):
     np.testing.assert_array_equal(alone.get_xydata(), [[1.0, 5.0]])
     assert alone.get_marker() == "." and axes.get_title(loc="right") == "clip"
     assert axes.get_ylim()[0] == 0
-    plots.flicker_plot({}, tmp_path / "empty.png", 25.0)
+    video_plots.flicker_plot({}, tmp_path / "empty.png", 25.0)
     assert cv2.imread(str(tmp_path / "empty.png")).std() > 0
 
 
 def test_plots_for_a_missing_folder_are_refused(tmp_path):
     path = tmp_path / "missing" / "plot.png"
     with pytest.raises(OSError, match="missing"):
-        plots.trade_off_plot({"one": Curve([(4.0, 100)])}, path)
+        video_plots.trade_off_plot({"one": Curve([(4.0, 100)])}, path)
     with pytest.raises(OSError, match="missing"):
-        plots.flicker_plot({"one": [1.0]}, path, 25.0)
+        video_plots.flicker_plot({"one": [1.0]}, path, 25.0)

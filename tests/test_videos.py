@@ -1,8 +1,10 @@
 """Videos from disk to chunks: each frame once and in order, however they are batched and cut."""
 
+import collections
 import itertools
 import json
 import re
+import shutil
 import threading
 import time
 
@@ -10,11 +12,13 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from videos import VideoBuilder
 
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.data.sources import FaceSource, VideoSource
 from ldeq_jax.data.videos import VideoBatch, video_chunks
-from ldeq_jax.face import geometry
+from ldeq_jax.errors import UserError
+from ldeq_jax.face import crops, geometry
 
 HEIGHT, WIDTH, SIZE, POINTS = 72, 96, 32, 7
 LENGTHS = {"a": 5, "b": 12, "c": 9, "d": 1, "e": 12, "f": 7, "g": 3}
@@ -46,7 +50,7 @@ def labels(name, length):
     return landmarks, boxes.astype(np.float32)
 
 
-class ToyVideos(tfds.core.GeneratorBasedBuilder):
+class ToyVideos(VideoBuilder):
     """Such clips in the layout that the real builders write."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -97,10 +101,18 @@ class ToyVideos(tfds.core.GeneratorBasedBuilder):
             yield name, {field: example[field] for field in self.FEATURES}
 
 
-class ToyStills(ToyVideos):
+class ToyStills(tfds.core.GeneratorBasedBuilder):
     """No videos."""
 
+    VERSION = tfds.core.Version("1.0.0")
     FEATURES = {"name": tfds.features.Text()}
+    _info = ToyVideos._info
+
+    def _split_generators(self, dl_manager):
+        return {"test": iter([("a", {"name": "a"})])}
+
+    def _generate_examples(self):
+        """Not used."""
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +128,31 @@ def data_dir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def source(data_dir):
     return VideoSource("toy_videos", "test", str(data_dir))
+
+
+@pytest.fixture(scope="module")
+def older_dir(data_dir, tmp_path_factory):
+    """The same videos as they were built before the metadata listed them."""
+    folder = shutil.copytree(data_dir, tmp_path_factory.mktemp("older") / "tfds")
+    (file,) = folder.glob("toy_videos/*/metadata.json")
+    about = json.loads(file.read_text())
+    assert about.pop("videos")
+    file.write_text(json.dumps(about))
+    return folder
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """How often each video is loaded, by its name, and how many videos are decoded."""
+    counts, example = collections.Counter(), VideoSource._example
+
+    def counting(self, index):
+        found = example(self, index)
+        counts[found["name"].decode()] += 1
+        return found
+
+    monkeypatch.setattr(VideoSource, "_example", counting)
+    return counts
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +173,11 @@ def settings(data_dir, **fields):
     return DataConfig(name="toy_videos", data_dir=str(data_dir), **({"batch_size": 3} | fields))
 
 
+def chunks_of(config, split, image_size=SIZE, **options):
+    source = VideoSource(config.name, split, config.data_dir)
+    return video_chunks(source, config, image_size, **options)
+
+
 def expected(source, films, index, crop_of):
     """Image, frame_from_crop, mask and reset of each frame of a video; crop_of may give None."""
     video = source.annotation(index)
@@ -153,7 +195,7 @@ def expected(source, films, index, crop_of):
 
 def by_box(frame, box, landmarks):
     usable = np.isfinite(box).all() and (box[2:] > box[:2]).all()
-    return geometry.crop_from_box(box, SIZE) if usable else None
+    return crops.crop_from_box(box, SIZE) if usable else None
 
 
 def assert_holds(chunks, source, films, crop_of, chunk_frames):
@@ -229,6 +271,44 @@ def test_several_videos_are_read_side_by_side(source, films):
         np.testing.assert_array_equal(frame, films[source.annotation(index)["name"]][0])
 
 
+PARTS = ["test", "test[2:5]", "cut+test[:2]+test[6:]", "short+test[-1:]"]
+
+
+@pytest.mark.parametrize("split", PARTS)
+def test_names_and_lengths_are_known_without_loading_a_video(data_dir, loaded, split):
+    source = VideoSource("toy_videos", split, str(data_dir))
+    names, lengths = source.names, source.lengths
+    assert len(names) == len(lengths) == len(source) and not loaded
+    found = [source.annotation(index) for index in range(len(source))]
+    assert names == [video["name"] for video in found]
+    assert lengths.tolist() == [len(video["mask"]) for video in found]
+
+
+@pytest.mark.parametrize("split", PARTS)
+def test_older_data_sets_are_read_once_for_them(data_dir, older_dir, loaded, split):
+    source, older = (VideoSource("toy_videos", split, str(f)) for f in (data_dir, older_dir))
+    assert older.names == source.names and older.lengths.tolist() == source.lengths.tolist()
+    for index in range(len(older)):
+        older.annotation(index)
+    assert loaded == dict.fromkeys(source.names, 1)
+
+
+def test_a_list_that_does_not_fit_the_videos_is_refused(data_dir, tmp_path):
+    folder = shutil.copytree(data_dir, tmp_path / "tfds")
+    (file,) = folder.glob("toy_videos/*/metadata.json")
+    about = json.loads(file.read_text())
+    listed = about["videos"]["test"]
+    for wrong in (listed[1:], None, [1] * 7, {"a": 1}):
+        file.write_text(json.dumps(about | {"videos": about["videos"] | {"test": wrong}}))
+        with pytest.raises(UserError, match="does not list the videos of .*test: build it again"):
+            VideoSource("toy_videos", "test", str(folder))
+    longer = [[name, length + (name == "c")] for name, length in listed]
+    file.write_text(json.dumps(about | {"videos": about["videos"] | {"test": longer}}))
+    source = VideoSource("toy_videos", "test", str(folder))
+    with pytest.raises(UserError, match="differ in .*'mask': 9, 'metadata': 10"):
+        source.annotation(source.names.index("c"))
+
+
 @pytest.mark.parametrize(
     ("split", "message"),
     [
@@ -245,21 +325,21 @@ def test_bad_videos_are_named(data_dir, split, message):
         list(VideoSource("toy_videos", split, str(data_dir)).frames(0))
     for _ in range(2):
         with pytest.raises(ValueError, match=message):
-            list(video_chunks(settings(data_dir), split, SIZE, chunk_frames=3))
+            list(chunks_of(settings(data_dir), split, chunk_frames=3))
 
 
 def test_a_frame_that_cannot_be_decoded_is_a_lost_face(data_dir):
     frames = list(VideoSource("toy_videos", "damaged", str(data_dir)).frames(0))
     assert [frame is None for frame in frames] == [t == 2 for t in range(6)]
     config = settings(data_dir, crop="none", batch_size=1)
-    (chunk,) = video_chunks(config, "damaged", SIZE, chunk_frames=6)
+    (chunk,) = chunks_of(config, "damaged", chunk_frames=6)
     assert chunk.mask[0].tolist() == [t != 2 for t in range(6)]
     assert chunk.reset[0].tolist() == [t in (0, 3) for t in range(6)]
     assert not chunk.image[0, 2].any() and chunk.image[0, 3].any()
 
 
 def test_an_error_does_not_turn_into_an_end(data_dir):
-    chunks = iter(video_chunks(settings(data_dir), "short", SIZE, chunk_frames=5))
+    chunks = iter(chunks_of(settings(data_dir), "short", chunk_frames=5))
     assert next(chunks).mask[0].all()
     for _ in range(2):
         with pytest.raises(ValueError, match="only 6 of 8"):
@@ -279,7 +359,7 @@ def test_stills_are_no_videos_and_videos_no_stills(data_dir):
 
 
 def test_a_chunk_is_what_it_promises(data_dir):
-    chunk = next(iter(video_chunks(settings(data_dir), "test", SIZE, chunk_frames=5)))
+    chunk = next(iter(chunks_of(settings(data_dir), "test", chunk_frames=5)))
     assert isinstance(chunk, VideoBatch)
     shapes = [(array.dtype.name, array.shape) for array in chunk[:5]]
     assert shapes == [
@@ -299,13 +379,21 @@ def test_every_frame_comes_once_however_it_is_cut(
     data_dir, source, films, batch_size, chunk_frames
 ):
     config = settings(data_dir, batch_size=batch_size)
-    chunks = list(video_chunks(config, "test", SIZE, chunk_frames=chunk_frames))
+    chunks = list(chunks_of(config, "test", chunk_frames=chunk_frames))
     assert_holds(chunks, source, films, by_box, chunk_frames)
     assert {chunk.image.shape[:2] for chunk in chunks} == {(batch_size, chunk_frames)}
 
 
+def test_each_video_is_loaded_once_for_its_frames_and_its_annotation(data_dir, loaded):
+    source = VideoSource("toy_videos", "test", str(data_dir))
+    for chunk in video_chunks(source, settings(data_dir), SIZE, chunk_frames=4):
+        for index in chunk.index[chunk.index >= 0]:
+            assert source.annotation(int(index))["name"] == source.names[index]
+    assert loaded == dict.fromkeys(LENGTHS, 1)
+
+
 def test_videos_come_longest_first_and_are_padded_little(data_dir, source):
-    chunks = list(video_chunks(settings(data_dir), "test", SIZE, chunk_frames=4))
+    chunks = list(chunks_of(settings(data_dir), "test", chunk_frames=4))
     groups = {chunk.group: chunk.index for chunk in chunks}
     order = [int(index) for group in sorted(groups) for index in groups[group]]
     names = [source.annotation(index)["name"] for index in order[:7]]
@@ -316,7 +404,7 @@ def test_videos_come_longest_first_and_are_padded_little(data_dir, source):
 
 
 def test_lost_faces_are_masked_and_followed_by_a_reset(data_dir, source):
-    chunks = list(video_chunks(settings(data_dir, batch_size=7), "test", SIZE, chunk_frames=2))
+    chunks = list(chunks_of(settings(data_dir, batch_size=7), "test", chunk_frames=2))
     mask, reset = (
         np.concatenate([getattr(chunk, field) for chunk in chunks], axis=1)
         for field in ("mask", "reset")
@@ -333,16 +421,16 @@ def test_lost_faces_are_masked_and_followed_by_a_reset(data_dir, source):
 def test_each_rule_crops_by_what_it_says(data_dir, source, films, crop):
     def crop_of(frame, box, landmarks):
         if crop == "none":
-            return geometry.crop_whole(WIDTH, HEIGHT, SIZE)
+            return crops.crop_whole(WIDTH, HEIGHT, SIZE)
         if crop == "box":
             usable = np.isfinite(box).all() and (box[2:] > box[:2]).all()
-            return geometry.crop_from_box(box, SIZE, 1.5) if usable else None
+            return crops.crop_from_box(box, SIZE, 1.5) if usable else None
         points = box.reshape(2, 2) if crop == "extent" else landmarks
         usable = np.isfinite(points).all() and np.ptp(points, axis=0).any()
-        return geometry.crop_from_landmarks(points, SIZE, 1.5) if usable else None
+        return crops.crop_from_landmarks(points, SIZE, 1.5) if usable else None
 
     config = settings(data_dir, crop=crop, crop_scale=1.5)
-    chunks = list(video_chunks(config, "test", SIZE, chunk_frames=6))
+    chunks = list(chunks_of(config, "test", chunk_frames=6))
     assert_holds(chunks, source, films, crop_of, 6)
     shown = sum(int(chunk.mask.sum()) for chunk in chunks)
     lost = {"box": 4, "extent": 4, "landmarks": 5, "none": 0}
@@ -352,7 +440,7 @@ def test_each_rule_crops_by_what_it_says(data_dir, source, films, crop):
 def test_shards_partition_the_batches(data_dir):
     def load(**shard):
         config = settings(data_dir, batch_size=4)
-        return list(video_chunks(config, "test", SIZE, chunk_frames=5, **shard))
+        return list(chunks_of(config, "test", chunk_frames=5, **shard))
 
     parts = zip(*(load(shard_index=s, shard_count=2) for s in range(2)), strict=True)
     woven = []
@@ -370,7 +458,7 @@ def test_more_shards_than_videos_still_yield_equal_chunks(data_dir):
     for shard in range(4):
         config = settings(data_dir, batch_size=4)
         shards = {"shard_index": shard, "shard_count": 4}
-        chunks = list(video_chunks(config, "test[:2]", SIZE, chunk_frames=4, **shards))
+        chunks = list(chunks_of(config, "test[:2]", chunk_frames=4, **shards))
         counts.append((len(chunks), max(chunk.index[0] for chunk in chunks) >= 0))
     assert len({count for count, _ in counts}) == 1
     assert [real for _, real in counts] == [True, True, False, False]
@@ -378,7 +466,7 @@ def test_more_shards_than_videos_still_yield_equal_chunks(data_dir):
 
 def test_workers_change_the_turn_alone(data_dir):
     def load(**fields):
-        return list(video_chunks(settings(data_dir, **fields), "test", SIZE, chunk_frames=4))
+        return list(chunks_of(settings(data_dir, **fields), "test", chunk_frames=4))
 
     plain = load(batch_size=2)
     assert_same(load(batch_size=2, num_workers=1), plain)
@@ -392,19 +480,18 @@ def test_workers_change_the_turn_alone(data_dir):
 @pytest.mark.slow
 def test_a_worker_without_a_group_does_no_harm(data_dir):
     plain, other = (
-        list(video_chunks(settings(data_dir, batch_size=7, num_workers=n), "test", SIZE))
-        for n in (0, 2)
+        list(chunks_of(settings(data_dir, batch_size=7, num_workers=n), "test")) for n in (0, 2)
     )
     assert_same(other, plain)
 
 
 def test_each_loop_starts_anew_and_finds_the_same(data_dir):
-    chunks = video_chunks(settings(data_dir), "test", SIZE, chunk_frames=4)
+    chunks = chunks_of(settings(data_dir), "test", chunk_frames=4)
     assert_same(list(chunks), list(chunks))
 
 
 def test_resuming_changes_nothing(data_dir):
-    chunks = video_chunks(settings(data_dir), "test", SIZE, chunk_frames=4)
+    chunks = chunks_of(settings(data_dir), "test", chunk_frames=4)
     whole = list(chunks)
     for taken in (0, 1, 3, 5, len(whole)):
         iterator = iter(chunks)
@@ -426,7 +513,7 @@ def test_no_more_is_decoded_than_a_few_chunks_ahead(data_dir, monkeypatch):
 
     monkeypatch.setattr(VideoSource, "frames", counted)
     config, before = settings(data_dir, batch_size=2), set(threading.enumerate())
-    iterator = iter(video_chunks(config, "test", SIZE, chunk_frames=2))
+    iterator = iter(chunks_of(config, "test", chunk_frames=2))
     next(iterator)
     deadline = time.monotonic() + 5
     while len(decoded) < 12 and time.monotonic() < deadline:
@@ -442,8 +529,8 @@ def test_bad_settings_are_refused(data_dir):
     config = settings(data_dir)
     for wrong in ({"chunk_frames": 0}, {"image_size": 0}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be 1 or more"):
-            video_chunks(config, "test", **({"image_size": SIZE} | wrong))
+            chunks_of(config, "test", **wrong)
     with pytest.raises(ValueError, match="must divide"):
-        video_chunks(config, "test", SIZE, shard_count=2)
+        chunks_of(config, "test", shard_count=2)
     with pytest.raises(FileNotFoundError, match=r"build\.py wflw_v --manual_dir"):
-        video_chunks(DataConfig(name="wflw_v", data_dir=str(data_dir)), "easy", SIZE)
+        VideoSource("wflw_v", "easy", str(data_dir))

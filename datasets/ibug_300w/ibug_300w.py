@@ -42,14 +42,15 @@ class Ibug300w(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
-From https://ibug.doc.ic.ac.uk/resources/300-W/ fetch AFW, HELEN, LFPW and, if you can, iBUG:
+From https://ibug.doc.ic.ac.uk/resources/300-W/ download AFW, HELEN, LFPW and, if possible, iBUG:
   afw/               NAME.jpg or NAME.png, each with NAME.pts
   helen/trainset/    the same
   helen/testset/     the same
   lfpw/trainset/     the same
   lfpw/testset/      the same
   ibug/              the same; optional: test_challenging and test_full need it
-A .pts file holds "n_points: 68" and, between braces, one landmark "x y" a line, counted from 1."""
+A .pts file holds "n_points: 68" and, between braces, one landmark "x y" per line,
+counted from 1."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         return face_info(
@@ -76,7 +77,7 @@ A .pts file holds "n_points: 68" and, between braces, one landmark "x y" a line,
         for split in splits:
             empty = [str(root / folder) for folder in SPLITS[split] if not faces[folder]]
             if 0 < len(empty) < len(SPLITS[split]):
-                self.report.note(f"{split} is built without {', '.join(empty)}: not there or empty")
+                self.report.note(f"{split} is built without {', '.join(empty)}: missing or empty")
         self._root = root
         return self.report.nonempty(
             {split: self._generate_examples(split, files) for split, files in splits.items()}
@@ -118,7 +119,7 @@ def read_points(path: Path) -> np.ndarray:
     lines = read_lines(path)
     braces = [i for i, (_, line) in enumerate(lines) if line.strip() in ("{", "}")]
     if len(braces) != 2:
-        raise Problem(path, "not a .pts file", "landmarks must stand between a line { and a line }")
+        raise Problem(path, "not a .pts file", "landmarks must be between a line { and a line }")
     rows = lines[braces[0] + 1 : braces[1]]
     points = []
     for number, line in rows:
@@ -137,10 +138,11 @@ def read_points(path: Path) -> np.ndarray:
 
 
 def _faces(folder: Path) -> list[_Face]:
-    """The faces of a folder, sorted by name; one that lacks its picture or landmarks as well.
+    """The faces of a folder, sorted by name, including those without picture or landmarks.
 
-    Partners are the files of one name but for the suffix, which may be in capitals. What has none
-    is put together with the only other such file whose name is the same but for case or form.
+    A picture and landmarks belong together if their names differ only in the suffix, in upper or
+    lower case. A file left over is paired with the only other one whose name differs only in case
+    or Unicode form.
     """
     if not folder.is_dir():
         return []

@@ -1,4 +1,4 @@
-"""The camera: where each point of a still appears at each time, and what an open shutter sees.
+"""The camera: where a point of a still appears at a given time, and motion blur.
 
 Matrices are 3x3, take homogeneous pixels, and are named `to_from`; the centre of the top-left pixel
 is (0, 0).
@@ -11,18 +11,18 @@ import dataclasses
 import cv2
 import numpy as np
 
+from moving_faces.difficulty import FRAME_SIZE, NUM_FRAMES, Difficulty
 from moving_faces.paths import Moves, Wander, random_moves, random_wander
-from moving_faces.setting import FRAME_SIZE, NUM_FRAMES, Setting
 
 LARGEST_FACE = 0.6  # larger side of a face on the canvas, in frames
-CANVAS_SIZE = 704  # holds what the frame can show of a face as small as 0.45 frames, turned, panned
-MARGIN = 4  # landmarks stay as far as this from the frame's border, pixels
+CANVAS_SIZE = 704  # enough for a face as small as 0.45 frames, rotated and panned
+MARGIN = 4  # least distance of landmarks from the frame's border, pixels
 MIDDLE = np.full(2, (FRAME_SIZE - 1) / 2)
 CANVAS_MIDDLE = np.full(2, (CANVAS_SIZE - 1) / 2)
 
 
 def canvas_from_still(landmarks: np.ndarray) -> np.ndarray:
-    """The matrix that puts a face in the middle of the canvas, as large as a clip can show it.
+    """The matrix that puts a face in the middle of the canvas, at the largest size in a clip.
 
     Args:
         landmarks: (K, 2) pixels of the still.
@@ -33,7 +33,7 @@ def canvas_from_still(landmarks: np.ndarray) -> np.ndarray:
 
 
 def paint_canvas(still: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The still on a canvas that goes on beyond its borders: mirrored, then blurred and darker.
+    """The still on a canvas that extends beyond its borders: mirrored, then blurred and darker.
 
     Args:
         still: (H, W, 3) uint8.
@@ -43,7 +43,7 @@ def paint_canvas(still: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         (CANVAS_SIZE, CANVAS_SIZE, 3) uint8.
     """
     zoom = np.sqrt(np.linalg.det(matrix[:2, :2]))
-    if zoom < 1:  # what a canvas pixel covers is averaged first, or fine texture would flicker
+    if zoom < 1:  # averages what a canvas pixel covers; otherwise fine texture would flicker
         still = cv2.GaussianBlur(still, (0, 0), 0.5 * np.sqrt(1 / zoom**2 - 1) + 1e-3)
     size = (CANVAS_SIZE, CANVAS_SIZE)
     border = cv2.BORDER_REFLECT_101
@@ -65,14 +65,14 @@ def paint_canvas(still: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """A camera that pans, zooms and turns about the face on the canvas.
+    """A camera that pans, zooms and rotates about the face on the canvas.
 
     Attributes:
         pan: moves of the face's centre from the middle of the frame, pixels, (x, y).
         turn: moves of the angle, radians.
         face: moves of the face's side, parts of the frame.
-        tremor: unrest of x, y (pixels) and angle (half degrees).
-        pan_scale: what pan and tremor are multiplied by, so that the face stays in the frame.
+        tremor: tremor of x, y (pixels) and angle (half degrees).
+        pan_scale: factor of pan and tremor that keeps the face in the frame.
     """
 
     pan: Moves
@@ -90,27 +90,29 @@ class Camera:
         return similarity(zoom, angle, CANVAS_MIDDLE, shift)
 
 
-def random_camera(rng: np.random.Generator, setting: Setting, landmarks: np.ndarray) -> Camera:
-    """A camera that keeps all landmarks in the frame all the time.
+def random_camera(
+    rng: np.random.Generator, difficulty: Difficulty, landmarks: np.ndarray
+) -> Camera:
+    """A camera that always keeps all landmarks in the frame.
 
     Args:
-        rng: the only source of chance.
-        setting: how far and how fast it moves.
+        rng: the only source of randomness.
+        difficulty: how far and how fast it moves.
         landmarks: (K, 2) canvas pixels.
     """
-    pan, turn = setting.pan * FRAME_SIZE, np.radians(setting.turn)
-    schedule = {"duration": setting.move, "rest": setting.rest}
+    pan, turn = difficulty.pan * FRAME_SIZE, np.radians(difficulty.turn)
+    schedule = {"duration": difficulty.move, "rest": difficulty.rest}
     camera = Camera(
         pan=random_moves(rng, NUM_FRAMES, -pan, pan, channels=2, **schedule),
         turn=random_moves(rng, NUM_FRAMES, -turn, turn, **schedule),
-        face=random_moves(rng, NUM_FRAMES, *setting.face, **schedule),
-        tremor=random_wander(rng, setting.tremor, period=(8, 50), channels=3),
+        face=random_moves(rng, NUM_FRAMES, *difficulty.face, **schedule),
+        tremor=random_wander(rng, difficulty.tremor, period=(8, 50), channels=3),
         pan_scale=0.0,
     )
     times = np.arange(-1, NUM_FRAMES, 0.25)
     still = transform_points(camera(times), landmarks)
     shift = camera.pan(times) + camera.tremor(times)[:, :2]
-    # A landmark that starts at `still` gets room - until the border it moves towards.
+    # `room`: distance from a landmark at `still` to the border that it moves towards.
     shift = np.broadcast_to(shift[:, None], still.shape)
     room = np.where(shift > 0, FRAME_SIZE - 1 - MARGIN - still, MARGIN - still)
     scales = np.divide(room, shift, out=np.ones_like(room), where=shift != 0)
@@ -118,12 +120,12 @@ def random_camera(rng: np.random.Generator, setting: Setting, landmarks: np.ndar
 
 
 def moments(frame: int, exposure: float, way: float) -> np.ndarray:
-    """(J,) times spread evenly over an exposure; one of them is the frame's own, the middle.
+    """(J,) times spread evenly over an exposure; the middle one is the frame's own.
 
     Args:
         frame: number of the frame.
         exposure: how long the shutter is open, in frames; half of it before the frame's time.
-        way: how far the picture moves meanwhile, pixels: there is a time for each.
+        way: how far the picture moves meanwhile, pixels; there is one time per pixel.
     """
     count = int(np.ceil(way)) | 1
     return frame + exposure * ((np.arange(count) + 0.5) / count - 0.5)
@@ -132,14 +134,14 @@ def moments(frame: int, exposure: float, way: float) -> np.ndarray:
 def open_shutter(
     canvas: np.ndarray, camera: Camera, frame: int, exposure: float, landmarks: np.ndarray
 ) -> np.ndarray:
-    """What falls on the sensor while the shutter is open: the mean over the moments.
+    """The light on the sensor while the shutter is open: the mean over the moments.
 
     Args:
         canvas: (H, W, 3) float32.
         camera: gives `frame_from_canvas` at any time.
         frame: number of the frame.
         exposure: how long the shutter is open, in frames.
-        landmarks: (K, 2) canvas pixels; the farther they move, the more moments are taken.
+        landmarks: (K, 2) canvas pixels; the farther they move, the more moments are used.
 
     Returns:
         (FRAME_SIZE, FRAME_SIZE, 3) float32.
@@ -168,7 +170,7 @@ def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 def similarity(
     zoom: np.ndarray | float, angle: np.ndarray | float, source: np.ndarray, target: np.ndarray
 ) -> np.ndarray:
-    """(..., 3, 3) zooms and turns about `source`, which goes to `target`."""
+    """(..., 3, 3) zoom and rotation about `source`, which is mapped to `target`."""
     zoom, angle, _ = np.broadcast_arrays(zoom, angle, target[..., 0])
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     linear = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)

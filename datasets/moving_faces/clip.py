@@ -1,4 +1,4 @@
-"""A clip: one still, filmed."""
+"""A clip: one still, seen by a moving camera through changing light and a noisy sensor."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from scipy import signal
 
 from moving_faces import camera as cam
 from moving_faces import sensor
+from moving_faces.difficulty import NUM_FRAMES, Difficulty
 from moving_faces.light import linear, random_light
 from moving_faces.occluder import cover, random_occluder
-from moving_faces.setting import NUM_FRAMES, Setting
 
 JITTER_CORRELATION = 0.8  # of a box's error from frame to frame
 
@@ -20,10 +20,10 @@ class Clip(NamedTuple):
     """T frames of one face.
 
     Attributes:
-        frames: (T, FRAME_SIZE, FRAME_SIZE, 3) uint8 RGB, not compressed as a video yet.
+        frames: (T, FRAME_SIZE, FRAME_SIZE, 3) uint8 RGB, before video compression.
         landmarks: (T, K, 2) frame pixels, exact, in the middle of each exposure.
         boxes: (T, 4) x1 y1 x2 y2 frame pixels, as a face tracker would give them.
-        occluded: (T, K) bool, True where something stands before a landmark.
+        occluded: (T, K) bool, True where an object is in front of a landmark.
     """
 
     frames: np.ndarray
@@ -33,31 +33,33 @@ class Clip(NamedTuple):
 
 
 def make_clip(
-    still: np.ndarray, landmarks: np.ndarray, setting: Setting, rng: np.random.Generator
+    still: np.ndarray, landmarks: np.ndarray, difficulty: Difficulty, rng: np.random.Generator
 ) -> Clip:
     """Films a still with a moving camera.
 
     Args:
         still: (H, W, 3) uint8 RGB.
         landmarks: (K, 2) pixels of the still.
-        setting: how hard the clip shall be.
-        rng: the only source of chance; the same state gives the same clip.
+        difficulty: how hard the clip is.
+        rng: the only source of randomness; the same state gives the same clip.
     """
-    # A stream for each part, so that a change of one leaves the others as they were.
+    # One random stream per part, so that changing one part does not change the others.
     for_camera, for_light, for_occluders, for_sensor, for_boxes = rng.spawn(5)
     canvas_from_still = cam.canvas_from_still(landmarks)
     canvas = linear(cam.paint_canvas(still, canvas_from_still))
     on_canvas = cam.transform_points(canvas_from_still, np.asarray(landmarks, np.float64))
-    camera = cam.random_camera(for_camera, setting, on_canvas)
+    camera = cam.random_camera(for_camera, difficulty, on_canvas)
     points = cam.transform_points(camera(np.arange(NUM_FRAMES)), on_canvas)
-    light = random_light(for_light, setting)
+    light = random_light(for_light, difficulty)
     face = face_of(points)
-    count = for_occluders.choice(len(setting.occluders), p=setting.occluders)
+    count = for_occluders.choice(len(difficulty.occluders), p=difficulty.occluders)
     occluders = [random_occluder(for_occluders, face) for _ in range(count)]
 
-    exposure = for_sensor.uniform(*setting.exposure)
-    photons = np.exp(for_sensor.uniform(*np.log(setting.photons)))
-    quality = setting.jpeg_quality and for_sensor.integers(*setting.jpeg_quality, endpoint=True)
+    exposure = for_sensor.uniform(*difficulty.exposure)
+    photons = np.exp(for_sensor.uniform(*np.log(difficulty.photons)))
+    quality = difficulty.jpeg_quality and for_sensor.integers(
+        *difficulty.jpeg_quality, endpoint=True
+    )
     frames, occluded = [], np.zeros(points.shape[:2], bool)
     for t in range(NUM_FRAMES):
         seen = cam.open_shutter(canvas, camera, t, exposure, on_canvas)
@@ -71,11 +73,11 @@ def make_clip(
             seen * light(t),
             for_sensor,
             photons=photons,
-            read_noise=setting.read_noise,
+            read_noise=difficulty.read_noise,
             tone=light.tone(t),
         )
         frames.append(sensor.jpeg(frame, quality) if quality else frame)
-    boxes = tracked_boxes(for_boxes, points, setting.box_jitter)
+    boxes = tracked_boxes(for_boxes, points, difficulty.box_jitter)
     return Clip(np.stack(frames), points, boxes, occluded)
 
 
@@ -86,21 +88,21 @@ def face_of(landmarks: np.ndarray) -> np.ndarray:
 
 
 def tracked_boxes(rng: np.random.Generator, landmarks: np.ndarray, jitter: float) -> np.ndarray:
-    """Boxes as a face tracker gives them: the landmark extent, with an error that lasts a while.
+    """Boxes as a face tracker gives them: the landmark extent with errors correlated in time.
 
-    Middle x, y and size each have an error of Gaussian distribution that follows an AR(1) process.
+    Centre x, y and size each have a Gaussian error that follows an AR(1) process.
 
     Args:
-        rng: the only source of chance.
+        rng: the only source of randomness.
         landmarks: (T, K, 2) frame pixels.
-        jitter: deviation of the errors in units of the face's side; of the size, relative.
+        jitter: standard deviation of the errors in units of the face's side; of the size, relative.
 
     Returns:
         (T, 4) x1 y1 x2 y2.
     """
     rho = JITTER_CORRELATION
     steps = rng.standard_normal((len(landmarks), 3))
-    steps[1:] *= np.sqrt(1 - rho**2)  # so that the first frame is like all others
+    steps[1:] *= np.sqrt(1 - rho**2)  # so that the first frame has the same distribution
     errors = jitter * signal.lfilter([1], [1, -rho], steps, axis=0)
     low, high = landmarks.min(axis=1), landmarks.max(axis=1)
     side = (high - low).max(axis=1, keepdims=True)

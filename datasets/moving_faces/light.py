@@ -1,7 +1,7 @@
 """The light: brightness, colour and a shadow that drift while a clip runs.
 
-Pictures are linear here: numbers are proportional to light, 1 is white. Eight-bit pixels are taken
-for their square roots, close to what cameras and screens do.
+Pictures are linear here: numbers are proportional to light, 1 is white. Eight-bit pixels are
+treated as the square roots of light, which is close to what cameras and screens do.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import dataclasses
 
 import numpy as np
 
+from moving_faces.difficulty import FRAME_SIZE, Difficulty
 from moving_faces.paths import Wander, random_wander
-from moving_faces.setting import FRAME_SIZE, Setting
 
 SHADOW_EDGE = 25.0  # softness of the shadow's edge, pixels
 
@@ -27,11 +27,11 @@ class Light:
 
     Attributes:
         gain: natural logarithm of the brightness.
-        colour: the same of the three channels.
-        gamma: the same of the tone curve's exponent.
-        shade: depth of the shadow, part of the light that it takes.
+        colour: the same for the three channels.
+        gamma: the same for the tone curve's exponent.
+        shade: depth of the shadow, the part of the light that it removes.
         direction: (2,) unit vector across the shadow's edge, pointing into the shadow.
-        edge: where the edge is along it, pixels from the middle of the frame.
+        edge: position of the edge along it, pixels from the middle of the frame.
     """
 
     gain: Wander
@@ -42,7 +42,7 @@ class Light:
     edge: Wander
 
     def __call__(self, time: float) -> np.ndarray:
-        """What the light at a time multiplies a linear frame by, (H, W, 3) or (3,) float32."""
+        """The factor of a linear frame at a time, (H, W, 3) or (3,) float32."""
         times = np.array([time], float)
         tint = np.exp(self.gain(times)[0] + self.colour(times)[0]).astype(np.float32)
         if not self.shade:
@@ -56,19 +56,19 @@ class Light:
         return (1 - shadow)[..., None] * tint
 
     def tone(self, time: float) -> float:
-        """Exponent of the tone curve at a time: 1 leaves pixels as they are."""
+        """Exponent of the tone curve at a time: 1 does not change pixels."""
         return float(np.exp(self.gamma(np.array([time], float))[0, 0]))
 
 
-def random_light(rng: np.random.Generator, setting: Setting) -> Light:
-    """Light that takes a second or more to change."""
+def random_light(rng: np.random.Generator, difficulty: Difficulty) -> Light:
+    """Light that changes over a second or more."""
     period = (30, 150)
     angle = rng.uniform(0, 2 * np.pi)
     return Light(
-        gain=random_wander(rng, setting.gain, period),
-        colour=random_wander(rng, setting.colour, period, channels=3),
-        gamma=random_wander(rng, setting.gamma, period),
-        shade=rng.uniform(0, setting.shade),
+        gain=random_wander(rng, difficulty.gain, period),
+        colour=random_wander(rng, difficulty.colour, period, channels=3),
+        gamma=random_wander(rng, difficulty.gamma, period),
+        shade=rng.uniform(0, difficulty.shade),
         direction=np.array([np.cos(angle), np.sin(angle)]),
         edge=random_wander(rng, 0.6 * FRAME_SIZE, period),
     )

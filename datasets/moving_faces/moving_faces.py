@@ -1,4 +1,4 @@
-"""TFDS builder of clips with exact landmarks, filmed from the stills of another data set."""
+"""TFDS builder of clips with exact landmarks, made from the stills of another data set."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 from problems import Problem, Report
-from videos import video_info
+from videos import VideoBuilder, video_info
 
 from ldeq_jax.media import pictures
 from moving_faces.clip import face_of, make_clip
+from moving_faces.difficulty import EASY, FPS, HARD, NUM_FRAMES, Difficulty
 from moving_faces.sensor import compress
-from moving_faces.setting import EASY, FPS, HARD, NUM_FRAMES, Setting
 
 ATTRIBUTES = ("easy", "hard", "occluded")
 SEED = 0
@@ -28,29 +28,32 @@ class MovingFacesConfig(tfds.core.BuilderConfig):
     """How the clips are made.
 
     Attributes:
-        setting: what the camera and the rest do.
-        clips: most clips a split.
+        difficulty: how camera, light, sensor and face tracker behave.
+        clips: most clips per split.
     """
 
-    setting: Setting = EASY
+    difficulty: Difficulty = EASY
     clips: int = 60
 
 
-class MovingFaces(tfds.core.GeneratorBasedBuilder):
-    """Clips filmed from stills; README.md describes how."""
+class MovingFaces(VideoBuilder):
+    """Clips made from stills; README.md describes how."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.1.0": "The metadata lists the names and lengths of the videos.",
+        "1.0.0": "First release.",
+    }
     BUILDER_CONFIGS = [
-        MovingFacesConfig(name="easy", description="Gentle motion, good light.", setting=EASY),
+        MovingFacesConfig(name="easy", description="Gentle motion, good light.", difficulty=EASY),
         MovingFacesConfig(
             name="hard",
-            description="Fast motion, blur, noise, changing light, things before the face.",
-            setting=HARD,
+            description="Fast motion, blur, noise, changing light, objects in front of the face.",
+            difficulty=HARD,
         ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
-Nothing to download: --manual_dir is a data set of stills that was built before, as
+Nothing to download: --manual_dir is a data set of stills that was built before, such as
   DATA/ibug_300w/1.0.0    or    DATA/wflw/official/1.0.0
 Each split of the stills gives a split of clips of the same name."""
 
@@ -82,7 +85,7 @@ Each split of the stills gives a split of clips of the same name."""
         }
         most = self.builder_config.clips
         if any(len(source) > most for source in faces.values()):
-            self.report.note(f"{most} clips a split are enough; which faces, their names decide")
+            self.report.note(f"at most {most} clips per split; the faces are chosen by their names")
         return self.report.nonempty(
             {split: self._generate_examples(split, source) for split, source in faces.items()}
         )
@@ -106,15 +109,15 @@ Each split of the stills gives a split of clips of the same name."""
             raise Problem(where, "unreadable picture", "build the stills again")
         size = still.shape[1::-1]
         if not ((landmarks >= -0.5) & (landmarks <= np.array(size) - 0.5)).all():
-            detail = "what a clip would show of it cannot be known"
-            raise Problem(where, "face not wholly in the picture", detail)
+            detail = "a clip would show parts that the picture lacks"
+            raise Problem(where, "face not completely in the picture", detail)
         side = face_of(landmarks[None])[0, 2]
         if side < SMALLEST_FACE:
             detail = f"{side:.0f} pixels, a clip needs {SMALLEST_FACE}"
             raise Problem(where, "face too small", detail)
-        setting = self.builder_config.setting
+        difficulty = self.builder_config.difficulty
         rng = np.random.default_rng([SEED, zlib.crc32(face["name"])])
-        clip = make_clip(still, landmarks, setting, rng)
+        clip = make_clip(still, landmarks, difficulty, rng)
         self.report.count(split, "frames", len(clip.frames))
         return name, {
             "video": compress(clip.frames),
@@ -122,7 +125,7 @@ Each split of the stills gives a split of clips of the same name."""
             "boxes": clip.boxes.astype(np.float32),
             "mask": np.ones(len(clip.frames), bool),
             "fps": FPS,
-            "attributes": np.array([setting is EASY, setting is HARD, clip.occluded.any()]),
+            "attributes": np.array([difficulty is EASY, difficulty is HARD, clip.occluded.any()]),
             "name": name,
         }
 
@@ -131,12 +134,12 @@ def _stills_in(folder: Path) -> tfds.core.DatasetBuilder:
     """The data set of stills that was built into a folder.
 
     Raises:
-        Problem: there is none, or it holds something else.
+        Problem: there is none, or the folder contains something else.
     """
     if not (folder / "dataset_info.json").is_file():
         below = sorted(folder.glob("**/dataset_info.json"))
         hint = f"try {below[-1].parent}" if below else "build the stills first"
-        raise Problem(folder, "not a data set that build.py wrote", hint)
+        raise Problem(folder, "not a data set that ldeq build wrote", hint)
     stills = tfds.builder_from_directory(folder)
     missing = {"image", "landmarks", "name"} - set(stills.info.features)
     if missing or "schema" not in (stills.info.metadata or {}):

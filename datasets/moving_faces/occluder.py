@@ -1,4 +1,4 @@
-"""Things that pass before the face: a hand, a bar, a card."""
+"""Objects that pass in front of the face: a hand, a bar, a card."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import cv2
 import numpy as np
 
 from moving_faces.camera import MIDDLE, moments, similarity, warp
+from moving_faces.difficulty import FRAME_SIZE, NUM_FRAMES
 from moving_faces.light import linear
 from moving_faces.paths import Moves, Wander, random_wander
-from moving_faces.setting import FRAME_SIZE, NUM_FRAMES
 
 SPRITE_SIZE = 384
 SPRITE_MIDDLE = np.full(2, (SPRITE_SIZE - 1) / 2)
-AWAY = (FRAME_SIZE + SPRITE_SIZE) / np.sqrt(2)  # so far from the middle, no corner is in the frame
+AWAY = (FRAME_SIZE + SPRITE_SIZE) / np.sqrt(2)  # from the middle: no corner is in the frame
 SKIN = np.array([[96, 62, 45], [150, 104, 78], [198, 148, 118], [226, 182, 152]])
 
 
 @dataclasses.dataclass(frozen=True)
 class Occluder:
-    """A flat thing that comes into the frame, stays a moment and goes.
+    """A flat object that enters the frame, stays for a moment and leaves.
 
     Attributes:
         sprite: (SPRITE_SIZE, SPRITE_SIZE, 4) float32, linear RGB multiplied by opacity, opacity.
         position: moves of its middle, frame pixels.
         angle: of the sprite, radians.
-        tremor: unrest of x and y, pixels.
+        tremor: tremor of x and y, pixels.
     """
 
     sprite: np.ndarray
@@ -45,7 +45,7 @@ class Occluder:
         ends = self.position(frame + exposure * np.array([-0.5, 0.5]))
         if np.linalg.norm(ends - MIDDLE, axis=1).min() > AWAY:
             return None
-        way = np.linalg.norm(ends[1] - ends[0]) / 2  # soft edges: every second pixel will do
+        way = np.linalg.norm(ends[1] - ends[0]) / 2  # edges are soft: every second pixel is enough
         matrices = self.frame_from_sprite(moments(frame, exposure, way))
         seen = sum(warp(self.sprite, matrix, cv2.BORDER_CONSTANT) for matrix in matrices)
         return seen / np.float32(len(matrices))
@@ -60,7 +60,7 @@ def random_occluder(rng: np.random.Generator, face: np.ndarray) -> Occluder:
     """An occluder that crosses the face once.
 
     Args:
-        rng: the only source of chance.
+        rng: the only source of randomness.
         face: (T, 3) middle x, y and side of the face in each frame, pixels.
     """
     arrival = rng.uniform(10, 0.8 * NUM_FRAMES)
@@ -69,7 +69,7 @@ def random_occluder(rng: np.random.Generator, face: np.ndarray) -> Occluder:
     sprite = _shaded(rng, draw(rng, side))
     target = np.array([x, y]) + rng.uniform(-0.3, 0.3, 2) * side
     entry, turn = rng.uniform(0, 2 * np.pi), rng.choice([0, np.pi]) + rng.normal(0, 0.5)
-    leave = entry if draw is _hand else entry + turn  # a hand goes back where its arm comes from
+    leave = entry if draw is _hand else entry + turn  # a hand leaves on the side of its arm
     outside = MIDDLE + AWAY * np.array([[np.cos(angle), np.sin(angle)] for angle in (entry, leave)])
     coming, staying, going = rng.uniform(12, 30), rng.uniform(0, 12), rng.uniform(12, 30)
     return Occluder(
@@ -79,7 +79,7 @@ def random_occluder(rng: np.random.Generator, face: np.ndarray) -> Occluder:
             durations=np.array([coming, going]),
             poses=np.stack([outside[0], target, outside[1]]),
         ),
-        angle=entry - np.pi / 2,  # a hand comes with its fingers first
+        angle=entry - np.pi / 2,  # a hand enters with its fingers first
         tremor=random_wander(rng, 2.0, period=(10, 40), channels=2),
     )
 

@@ -1,6 +1,6 @@
-"""Smooth random functions of time: moves with rests between them, and wandering without end.
+"""Smooth random functions of time: moves with rests between them, and endless slow wandering.
 
-Time is counted in frames and may be fractional, so that an exposure can be cut into parts.
+Time is in frames and may be fractional, so that an exposure can be divided into parts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Moves:
-    """Goes from pose to pose and rests in between, each time with the least jerk that will do.
+    """Minimum-jerk moves from pose to pose, with rests in between.
 
     The first and second derivatives are continuous; the third is at most
     `60 * step / duration**3` within a move, and the speed at most `1.875 * step / duration`.
@@ -43,7 +43,7 @@ class Wander:
 
     Attributes:
         amplitude: largest absolute value.
-        frequencies: (C, M) turns a frame.
+        frequencies: (C, M) cycles per frame.
         phases: (C, M) radians.
     """
 
@@ -69,7 +69,7 @@ def random_moves(
     """Moves between uniformly drawn poses that fill a clip.
 
     Args:
-        rng: the only source of chance.
+        rng: the only source of randomness.
         num_frames: length of the clip.
         low: lowest value of each channel.
         high: highest value.
@@ -77,7 +77,7 @@ def random_moves(
         rest: longest rest between two moves, frames.
         channels: C.
     """
-    # More moves than the clip can hold; the first may be under way when the clip begins.
+    # More moves than fit in the clip; the first may have started before the clip.
     count = int(num_frames / duration[0]) + 2
     durations = rng.uniform(*duration, count)
     rests = rng.uniform(0, rest, count)
@@ -88,6 +88,6 @@ def random_moves(
 def random_wander(
     rng: np.random.Generator, amplitude: float, period: tuple[float, float], channels: int = 1
 ) -> Wander:
-    """Three sines a channel with periods between the given ones, frames."""
+    """Three sines per channel with periods in the given range, frames."""
     frequencies = 1 / rng.uniform(*period, (channels, 3))
     return Wander(amplitude, frequencies, rng.uniform(0, 2 * np.pi, frequencies.shape))

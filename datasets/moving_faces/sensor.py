@@ -1,4 +1,4 @@
-"""The sensor and what follows it: noise, tone curve, compression."""
+"""The sensor and the steps after it: noise, tone curve, compression."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ldeq_jax.media.video import write_video
-from moving_faces.setting import FPS
+from ldeq_jax.media.writer import write_video
+from moving_faces.difficulty import FPS
 
 
 def record(
@@ -21,14 +21,14 @@ def record(
     read_noise: float,
     tone: float = 1.0,
 ) -> np.ndarray:
-    """Turns light into pixels, with noise that is drawn anew.
+    """Turns light into pixels, with independent noise.
 
     Args:
-        light: (H, W, 3) float32, 1 is white; what is brighter is cut off.
-        rng: the only source of chance.
-        photons: how many of them white is worth; infinity for no shot noise.
-        read_noise: deviation of the noise that is there in the dark as well, part of white.
-        tone: exponent of the tone curve, above the square root that pixels are anyway.
+        light: (H, W, 3) float32, 1 is white; brighter values are clipped.
+        rng: the only source of randomness.
+        photons: number of photons in white; infinity for no shot noise.
+        read_noise: standard deviation of the noise in the dark, part of white.
+        tone: exponent of the tone curve, applied besides the square root of all pixels.
 
     Returns:
         (H, W, 3) uint8.
@@ -39,7 +39,7 @@ def record(
 
 
 def jpeg(frame: np.ndarray, quality: int) -> np.ndarray:
-    """The (H, W, 3) uint8 frame after a passage through JPEG."""
+    """The (H, W, 3) uint8 frame after JPEG compression."""
     options = [cv2.IMWRITE_JPEG_QUALITY, int(quality)]
     _, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)
     return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
@@ -48,8 +48,8 @@ def jpeg(frame: np.ndarray, quality: int) -> np.ndarray:
 def compress(frames: Iterable[np.ndarray]) -> bytes:
     """An mp4 file (MPEG-4 part 2) of (H, W, 3) uint8 RGB frames.
 
-    It is the codec that OpenCV's packages can write on every system, with a bit rate of its own
-    choosing; the same frames give the same bytes.
+    OpenCV's packages can write this codec on every system; its bit rate cannot be set. The same
+    frames give the same bytes.
     """
     with tempfile.TemporaryDirectory() as folder:  # OpenCV writes to files only
         path = Path(folder) / "clip.mp4"

@@ -20,10 +20,10 @@ SAME_FACE_TOLERANCE = 0.01  # between the coordinates of one face in two lists
 
 @dataclasses.dataclass
 class WflwConfig(tfds.core.BuilderConfig):
-    """Where one layout keeps its files, below the manual folder.
+    """Where one layout has its files, below the manual folder.
 
     Attributes:
-        pictures: folder that the picture paths of the lists start from; {} is train or test.
+        pictures: folder to which the picture paths of the lists are relative; {} is train or test.
         full_list: list of all faces; {} is train or test.
         subset_list: list of the test faces with one attribute; {} is one of `SUBSETS`.
         picture_word: position of the picture path among the words of a line.
@@ -50,7 +50,7 @@ class _Line:
 
 @dataclasses.dataclass(frozen=True)
 class _Face:
-    """What a line says; box and attributes are empty where the list has none."""
+    """Contents of a line; box and attributes are empty where the list has none."""
 
     name: str
     picture: Path
@@ -86,14 +86,14 @@ class Wflw(tfds.core.GeneratorBasedBuilder):
 official, from https://wywu.github.io/projects/LAB/WFLW.html, both archives unpacked side by side:
   WFLW_images/EVENT/NAME.jpg
   WFLW_annotations/list_98pt_rect_attr_train_test/list_98pt_rect_attr_train.txt, ..._test.txt
-      one face a line: 196 coordinates, box x1 y1 x2 y2, six 0/1 attributes, EVENT/NAME.jpg
+      one face per line: 196 coordinates, box x1 y1 x2 y2, six 0/1 attributes, EVENT/NAME.jpg
   WFLW_annotations/list_98pt_test/list_98pt_test_largepose.txt, ..._expression.txt,
       ..._illumination.txt, ..._makeup.txt, ..._occlusion.txt, ..._blur.txt
-      one face a line: 196 coordinates, EVENT/NAME.jpg
+      one face per line: 196 coordinates, EVENT/NAME.jpg
 precropped, the crops of the HIH project:
   train/NAME, test/NAME
   train.txt, test.txt, test_largepose.txt, test_expression.txt and so on
-      one face a line: NAME, 196 coordinates from 0 to 1"""
+      one face per line: NAME, 196 coordinates from 0 to 1"""
 
     def _info(self) -> tfds.core.DatasetInfo:
         return face_info(
@@ -153,7 +153,7 @@ precropped, the crops of the HIH project:
         """Reads one line of the list of a split.
 
         Raises:
-            Problem: wrong number of values, or values that are no numbers or no 0/1 attributes.
+            Problem: wrong number of values, or a value that is not a number or not a 0/1 attribute.
         """
         official = self.builder_config.name == "official"
         full = split in ("train", "test")
@@ -187,7 +187,7 @@ precropped, the crops of the HIH project:
         )
 
     def _index(self, lines: list[_Line]) -> dict[Path, list[_Face]]:
-        """Faces of the test list by picture; broken lines are reported by the test split itself."""
+        """Faces of the test list by picture; the test split itself reports wrong lines."""
         faces = collections.defaultdict(list)
         for line in lines:
             try:
@@ -198,7 +198,7 @@ precropped, the crops of the HIH project:
         return faces
 
     def _in_test_list(self, face: _Face, line: _Line) -> _Face:
-        """The same face in the test list, which knows its name, box and attributes.
+        """The same face in the test list, which has its name, box and attributes.
 
         Raises:
             Problem: there is none.

@@ -10,17 +10,17 @@ import numpy as np
 import tensorflow_datasets as tfds
 from faces import read_lines
 from problems import Problem, Report
-from videos import check_labels, read_array, read_video, video_info
+from videos import VideoBuilder, check_labels, read_array, read_video, video_info
 
 from ldeq_jax.media import files
 
 SPLITS = ("easy", "hard")
-_NOT_SQUARE = "pixels are not square, labels are taken to be in pixels as stored"
+_NOT_SQUARE = "pixels are not square; labels are read as pixels of the stored frames"
 
 
 @dataclasses.dataclass
 class WflwVConfig(tfds.core.BuilderConfig):
-    """Which landmarks the files hold.
+    """Which landmarks the files contain.
 
     Attributes:
         num_landmarks: K. The config's name is the schema, the meaning of the landmarks.
@@ -33,18 +33,21 @@ class WflwVConfig(tfds.core.BuilderConfig):
 
 @dataclasses.dataclass(frozen=True)
 class _Listed:
-    """One line of a list: one video. `first` is the line that named it first."""
+    """One line of a list: one video. `first` is the first line with this name."""
 
     name: str
     where: str
     first: str
 
 
-class WflwV(tfds.core.GeneratorBasedBuilder):
-    """Videos with a face followed through all frames; README.md describes the features."""
+class WflwV(VideoBuilder):
+    """Videos with one labelled face in all frames; README.md describes the features."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.1.0": "The metadata lists the names and lengths of the videos.",
+        "1.0.0": "First release.",
+    }
     BUILDER_CONFIGS = [
         WflwVConfig(
             name="wflw_98",
@@ -65,12 +68,12 @@ class WflwV(tfds.core.GeneratorBasedBuilder):
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 WFLW-V (98 landmarks), or other videos in its layout (68 landmarks, iBUG's or FGNET's order):
-  easy_video_IDs.txt, hard_video_IDs.txt    one ID a line; one of the two is enough
+  easy_video_IDs.txt, hard_video_IDs.txt    one ID per line; one of the two is enough
   videos/ID.mp4         a video of T frames
   landmarks/ID.npy      (T, K, 2) frame pixels, x then y, counted from 0
   bboxes/ID.npy         (T, 4) or longer rows: x1 y1 x2 y2
-  masks/ID.npy          optional: (T,) bool, False for frames that must not count
-IDs whose files are not there are counted and left out."""
+  masks/ID.npy          optional: (T,) bool, False for frames that do not count
+IDs whose files are missing are counted and left out."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         return video_info(
@@ -121,7 +124,7 @@ IDs whose files are not there are counted and left out."""
     def _read_video(self, split: str, listed: _Listed) -> tuple[str, dict]:
         name = listed.name
         if listed.where != listed.first:
-            detail = f"{name} stands at {listed.first} already; drop one line"
+            detail = f"{name} is already in {listed.first}; delete one line"
             raise Problem(listed.where, "twice in one list", detail)
         movie = files.find_file(self._root / "videos" / f"{name}.mp4")
         points, rectangles, usable = (
@@ -147,7 +150,7 @@ IDs whose files are not there are counted and left out."""
             lengths[usable] = len(mask)
         if len(set(lengths.values())) > 1:
             found = ", ".join(f"{path.parent.name} {length}" for path, length in lengths.items())
-            detail = f"frames: {found}; fetch the files again, they must be of one release"
+            detail = f"frames: {found}; download the files again; all must be of one release"
             raise Problem(movie, "frames and labels differ in number", detail)
         labels = check_labels(landmarks, boxes, mask & video.readable, video.size)
         oddities = dict(labels.oddities)
@@ -176,10 +179,10 @@ IDs whose files are not there are counted and left out."""
         }
 
     def _check_landmarks(self, path: Path, landmarks: np.ndarray) -> np.ndarray:
-        """Returns the landmarks if they are as many as the config says.
+        """Returns the landmarks if their number is that of the config.
 
         Raises:
-            Problem: they are not; it names the configs that they would fit.
+            Problem: it is not; the message names the configs that they would fit.
         """
         config = self.builder_config
         if landmarks.ndim == 3 and landmarks.shape[1:] == (config.num_landmarks, 2):

@@ -1,5 +1,10 @@
-"""Built data sets, read example by example."""
+"""Built data sets, read example by example: the faces or the videos of a split, by number.
 
+This module neither crops nor batches, as `faces` and `videos` do, and it builds no data sets:
+`ldeq build` does.
+"""
+
+import functools
 import itertools
 import json
 import os
@@ -11,39 +16,41 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
+from ldeq_jax.errors import UserError, UserFileNotFoundError
 from ldeq_jax.face.schema import LandmarkSchema, from_fields
 from ldeq_jax.media import pictures
 from ldeq_jax.media.video import VideoReader
 
-_BUILD_AGAIN = "build it again with datasets/build.py --overwrite"
+_BUILD_AGAIN = "build it again with ldeq build --overwrite"
 
 
 def kind_of(name: str, data_dir: str = "") -> str:
     """What a data set holds: "faces" or "videos".
 
     Raises:
-        FileNotFoundError: the data set has not been built.
-        ValueError: its description is damaged.
+        UserFileNotFoundError: the data set has not been built.
+        UserError: its description is damaged.
     """
     return _kind(_builder(name, data_dir))
 
 
-def _kind(builder):
+def _kind(builder: tfds.core.DatasetBuilder) -> str:
     return "videos" if "video" in builder.info.features else "faces"
 
 
 class ExampleSource:
-    """What the sources of faces and of videos share: the examples of one split, by number.
+    """The examples of one split, by number: what the sources of faces and of videos share.
 
     Attributes:
         schema: name of the landmark schema, or the schema itself where the data set describes it.
         num_landmarks: K.
         attribute_names: what the entries of each example's ``attributes`` mean.
+        split: as given.
         where: "name:split", for messages.
 
     Raises:
-        FileNotFoundError: the data set has not been built.
-        ValueError: no such split, nothing in it, the data set holds the other kind of examples, or
+        UserFileNotFoundError: the data set has not been built.
+        UserError: no such split, nothing in it, the data set holds the other kind of examples, or
             its description is damaged.
     """
 
@@ -54,10 +61,11 @@ class ExampleSource:
         kind = _kind(builder)
         if kind != self.kind:
             reader = {"faces": "FaceSource", "videos": "VideoSource"}[kind]
-            raise ValueError(f"{name} holds {kind}, not {self.kind}: read it with {reader}")
+            raise UserError(f"{name} holds {kind}, not {self.kind}: read it with {reader}")
         sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
-        self.where = f"{name}:{split}"
+        self.split, self.where = split, f"{name}:{split}"
         self._folder = builder.data_path
+        self._info = builder.info
         self.schema = _schema(builder)
         self.num_landmarks: int = builder.info.features["landmarks"].shape[-2]
         self.attribute_names: list[str] = list(builder.info.metadata["attribute_names"])
@@ -67,7 +75,7 @@ class ExampleSource:
             encoded = {"image": tfds.decode.SkipDecoding()} if kind == "faces" else None
             self._examples = builder.as_data_source(split, decoders=encoded)
         except (KeyError, ValueError) as error:
-            raise ValueError(
+            raise UserError(
                 f"cannot read split {split!r} of {name}: {error}. "
                 f"{kind.capitalize()} in its splits: {sizes}"
             ) from error
@@ -84,7 +92,7 @@ class ExampleSource:
             if lost := [field for field, value in example.items() if value is None]:
                 raise ValueError(f"without {', '.join(lost)}")
         except Exception as error:  # what reads the records raises many kinds, none of its own
-            raise ValueError(
+            raise UserError(
                 f"{self.kind[:-1]} {index} of {self.where} cannot be read from {self._folder} "
                 f"({_first_line(error)}): its files are damaged; {_BUILD_AGAIN}"
             ) from error
@@ -105,7 +113,7 @@ class FaceSource(ExampleSource):
 
         Raises:
             IndexError: there is no such face.
-            ValueError: a landmark is not finite, or the data set's files are damaged.
+            UserError: a landmark is not finite, or the data set's files are damaged.
         """
         return self._face(index)[0]
 
@@ -114,59 +122,165 @@ class FaceSource(ExampleSource):
 
         Raises:
             IndexError: there is no such face.
-            ValueError: a landmark is not finite, the picture cannot be decoded, or the data set's
+            UserError: a landmark is not finite, the picture cannot be decoded, or the data set's
                 files are damaged.
         """
         face, data = self._face(index)
         face["image"] = pictures.decode_stored(data)
         if face["image"] is None:
-            raise ValueError(
-                f"face {index} of {self.where}, {face['name']}: not a readable picture"
-            )
+            raise UserError(f"face {index} of {self.where}, {face['name']}: not a readable picture")
         return face
 
-    def _face(self, index):
+    def _face(self, index: int) -> tuple[dict[str, Any], bytes]:
         face = self._example(index)
         face["name"] = face["name"].decode()
         if not np.isfinite(face["landmarks"]).all():
-            raise ValueError(
+            raise UserError(
                 f"face {index} of {self.where}, {face['name']}: landmarks that are not finite; "
                 "correct the labels and build the data set again"
             )
         return face, face.pop("image")
 
 
-def _builder(name, data_dir):
+class VideoSource(ExampleSource):
+    """The videos of one split, by number.
+
+    Names and lengths come from the data set's metadata, so that no video is loaded for them. Data
+    sets that were built before the metadata had them are read once from end to end instead, when
+    they are first asked for. An annotation that was read once stays in memory, without the video.
+    """
+
+    kind = "videos"
+
+    def __init__(self, name: str, split: str, data_dir: str = ""):
+        super().__init__(name, split, data_dir)
+        self._annotations: dict[int, dict[str, Any]] = {}
+        try:
+            self._listing = _listing(self._info, split)
+            complete = self._listing is None or len(self._listing) == len(self)
+        except (KeyError, TypeError, ValueError):
+            complete = False
+        if not complete:
+            raise UserError(
+                f"the metadata in {self._folder} does not list the videos of {self.where}: "
+                f"{_BUILD_AGAIN}"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_annotations": {}}  # worker processes have no use for them
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """Names of the videos."""
+        if self._listing is None:
+            return [self.annotation(index)["name"] for index in range(len(self))]
+        return [name for name, _ in self._listing]
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """(V,) int, number of frames of each video."""
+        if self._listing is None:
+            return np.array([len(self.annotation(i)["mask"]) for i in range(len(self))], int)
+        return np.array([length for _, length in self._listing], int)
+
+    def annotation(self, index: int) -> dict[str, Any]:
+        """All of video ``index`` but the video itself. The first call loads the video's record.
+
+        Returns:
+            name: text; landmarks: (T, K, 2) float32, NaN in frames without labels, and boxes:
+            (T, 4) float32, x1 y1 x2 y2, NaN where the face is lost, both in frame pixels; mask:
+            (T,) bool, True for frames whose labels count; fps: float; attributes: (A,) bool. It is
+            shared by all callers: do not change it.
+
+        Raises:
+            IndexError: there is no such video.
+            UserError: the fields disagree about the number of frames, or the data set's files are
+                damaged.
+        """
+        if index not in self._annotations:
+            self._load(index)
+        return self._annotations[index]
+
+    def frames(self, index: int) -> Iterator[np.ndarray | None]:
+        """Decodes video ``index``, frame after frame. Each call loads the video's record once.
+
+        The annotation is kept on the way: ask for it after the first frame, and the record is
+        loaded for both together.
+
+        Yields:
+            (H, W, 3) uint8 RGB, as many as there are labels; None for one that cannot be decoded.
+            Pixels are as stored, square or not, as labels are.
+
+        Raises:
+            IndexError: there is no such video.
+            UserError: the video cannot be decoded, is shorter than its labels, or the data set's
+                files are damaged.
+        """
+        data = self._load(index)
+        video, count = self._annotations[index], 0
+        name, length = f"video {index} of {self.where}, {video['name']}", len(video["mask"])
+        # One thread takes the least time a frame, and gives each as soon as it can be known.
+        try:
+            reader = VideoReader(data, name=name, square_pixels=False, threads=1)
+        except ValueError as error:
+            raise UserError(f"{error}; build the data set again from whole files") from error
+        for frame in itertools.islice(reader.frames(), length):
+            yield frame.image
+            count += 1
+        if count < length:
+            raise UserError(
+                f"{name}: only {count} of {length} labelled frames can be decoded; build the data "
+                "set again from whole files"
+            )
+
+    def _load(self, index: int) -> bytes:
+        """Loads a record: keeps its annotation, returns the video as encoded."""
+        video = self._example(index)
+        video["name"] = video["name"].decode()
+        lengths = {field: len(video[field]) for field in ("landmarks", "boxes", "mask")}
+        if self._listing is not None:
+            lengths["metadata"] = self._listing[index][1]
+        if len(set(lengths.values())) > 1:
+            raise UserError(
+                f"video {index} of {self.where}, {video['name']}: its fields differ in their "
+                f"number of frames, {lengths}; build the data set again"
+            )
+        data = video.pop("video")
+        self._annotations[index] = video
+        return data
+
+
+def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     folder = _newest_version(name, data_dir)
     try:
         builder = tfds.builder_from_directory(folder)
         if not {"schema", "attribute_names"} <= set(builder.info.metadata or ()):
             raise ValueError("no schema or attribute_names in metadata.json")
     except Exception as error:  # a file cut short or missing, of several formats
-        raise ValueError(
+        raise UserError(
             f"{folder} does not describe a data set ({_first_line(error)}): {_BUILD_AGAIN}"
         ) from error
     return builder
 
 
-def _schema(builder) -> str | LandmarkSchema:
+def _schema(builder: tfds.core.DatasetBuilder) -> str | LandmarkSchema:
     schema = builder.info.metadata["schema"]
     if isinstance(schema, str):
         return schema
     try:
         return from_fields(schema)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"{builder.data_path} describes no landmark schema ({_first_line(error)}); "
             "ldeq_jax/face/schema.py shows the form"
         ) from error
 
 
-def _first_line(error):
+def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
-def _newest_version(name, data_dir):
+def _newest_version(name: str, data_dir: str) -> Path:
     """Folder of the newest version of a data set, or of its default config."""
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     folder = root.expanduser() / name
@@ -175,71 +289,29 @@ def _newest_version(name, data_dir):
         folder = folder / json.loads(default.read_text())["default_config_name"]
     versions = [f for f in folder.glob("*.*.*") if re.fullmatch(r"\d+\.\d+\.\d+", f.name)]
     if not versions:
-        raise FileNotFoundError(
+        raise UserFileNotFoundError(
             f"no data set {name!r} in {root.expanduser()}. Build it with\n"
-            f"  python datasets/build.py {name} --manual_dir=DOWNLOADED_FILES --data_dir={root}\n"
+            f"  ldeq build {name} --manual_dir=DOWNLOADED_FILES --data_dir={root}\n"
             "or, if it lies elsewhere, set data_dir or the environment variable TFDS_DATA_DIR"
         )
     return max(versions, key=lambda f: tuple(map(int, f.name.split("."))))
 
 
-class VideoSource(ExampleSource):
-    """The videos of one split, by number."""
+def _listing(info: tfds.core.DatasetInfo, split: str) -> list[tuple[str, int]] | None:
+    """Name and length of each video of a split, or of parts of splits, as the metadata has them.
 
-    kind = "videos"
-
-    def annotation(self, index: int) -> dict[str, Any]:
-        """All of video ``index`` but the video itself: it is loaded for that, but not decoded.
-
-        Returns:
-            A dict. "name": text; "landmarks": (T, K, 2) float32, NaN in frames without labels, and
-            "boxes": (T, 4) float32, x1 y1 x2 y2, NaN where the face is lost, both in frame pixels;
-            "mask": (T,) bool, True for frames whose labels count; "fps": float; "attributes":
-            (A,) bool.
-
-        Raises:
-            IndexError: there is no such video.
-            ValueError: the fields disagree about the number of frames, or the data set's files are
-                damaged.
-        """
-        return self._video(index)[0]
-
-    def frames(self, index: int) -> Iterator[np.ndarray | None]:
-        """Decodes video ``index``, frame after frame.
-
-        Yields:
-            (H, W, 3) uint8 RGB, as many as there are labels; None for one that cannot be decoded.
-            Pixels are as stored, square or not, as labels are.
-
-        Raises:
-            IndexError: there is no such video.
-            ValueError: the video cannot be decoded, is shorter than its labels, or the data set's
-                files are damaged.
-        """
-        video, data = self._video(index)
-        length = len(video["mask"])
-        name, count = f"video {index} of {self.where}, {video['name']}", 0
-        # One thread takes the least time a frame, and gives each as soon as it can be known.
-        try:
-            reader = VideoReader(data, name=name, square_pixels=False, threads=1)
-        except ValueError as error:
-            raise ValueError(f"{error}; build the data set again from whole files") from error
-        for frame in itertools.islice(reader.frames(), length):
-            yield frame.image
-            count += 1
-        if count < length:
-            raise ValueError(
-                f"{name}: only {count} of {length} labelled frames can be decoded; build the data "
-                "set again from whole files"
-            )
-
-    def _video(self, index):
-        video = self._example(index)
-        video["name"] = video["name"].decode()
-        lengths = {field: len(video[field]) for field in ("landmarks", "boxes", "mask")}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(
-                f"video {index} of {self.where}, {video['name']}: its fields differ in their "
-                f"number of frames, {lengths}; build the data set again"
-            )
-        return video, video.pop("video")
+    None for data sets built before the metadata had them.
+    """
+    listed = info.metadata.get("videos")
+    if listed is None:
+        return None
+    by_file = {}
+    for name, whole in info.splits.items():
+        videos = iter(listed[name])
+        for part in whole.file_instructions:
+            by_file[part.filename] = list(itertools.islice(videos, part.take))
+    return [
+        (name, int(length))
+        for part in info.splits[split].file_instructions
+        for name, length in by_file[part.filename][part.skip : part.skip + part.take]
+    ]

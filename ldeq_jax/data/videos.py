@@ -1,10 +1,12 @@
-"""From videos on disk to chunks of face crops: TFDS source, decoding, grain pipeline.
+"""Chunks of face crops of the videos of a data set, decoded ahead by grain.
 
-Videos differ in length and one may last an hour. So they are sorted by length, taken
-``batch_size`` at a time (a *group*), and a group is read from its first frame to its last in chunks
-of ``chunk_frames`` frames: all arrays of all chunks have one shape, which compiles once, and no
-more is decoded at a time than chunks in flight. Who reads them carries on what a video has left
-behind (a tracker's state, say) from a chunk to the next of its group.
+Videos differ in length and one may last an hour. So they are sorted by length and taken
+``batch_size`` at a time (a *group*). A group is read from its first frame to its last in chunks of
+``chunk_frames`` frames. All arrays of all chunks have one shape, so a program compiles once, and
+only a few chunks are in memory. The consumer carries the state of each video (such as a tracker's)
+from chunk to chunk of its group.
+
+This module makes no predictions; `sources.VideoSource` reads the data set.
 """
 
 import contextlib
@@ -17,10 +19,11 @@ import grain
 import numpy as np
 
 from ldeq_jax.data.config import DataConfig
-from ldeq_jax.data.faces import face_crop, shard_rows
+from ldeq_jax.data.faces import shard_rows
 from ldeq_jax.data.sources import VideoSource
 from ldeq_jax.data.workers import in_workers
 from ldeq_jax.face import geometry
+from ldeq_jax.face.crops import labelled_crop
 
 
 class VideoBatch(NamedTuple):
@@ -51,8 +54,8 @@ class VideoBatch(NamedTuple):
 
 
 def video_chunks(
+    source: VideoSource,
     config: DataConfig,
-    split: str,
     image_size: int,
     *,
     chunk_frames: int = 32,
@@ -61,9 +64,8 @@ def video_chunks(
 ) -> grain.IterDataset[VideoBatch]:
     """Each frame of each video of a split once: the videos longest first, their frames in order.
 
-    A group is padded to whole chunks, the last group with rows without a video. Every shard yields
-    the same number of chunks; shard s has the rows s, s + shard_count, ... of each. The start reads
-    the whole split once, without decoding, to learn the lengths.
+    A group is padded to whole chunks, and the last group with rows without a video. Every shard
+    yields the same number of chunks; shard s has the rows s, s + shard_count, ... of each.
 
     Each frame is cropped by ``config.crop`` on its own, by its own labels: with "landmarks" the
     crop follows the landmarks to be found. Where no crop can be made, for a box or labels that are
@@ -73,34 +75,34 @@ def video_chunks(
     w of W has the groups w, w + W, ..., and the workers' chunks come in turn: W groups are then
     read at the same time, in an order that depends on W alone, and more workers than groups are of
     no use. A chunk takes ``rows * chunk_frames * image_size**2 * 3`` bytes. Three of them are held
-    without workers, else the one in hand and four a worker, in shared memory (/dev/shm). Besides,
+    without workers, else the one in use and four per worker, in shared memory (/dev/shm). Besides,
     each group being read holds its videos as encoded.
+
+    Each video's record is loaded once, when its group begins. Without workers the source then has
+    its annotation, before the group's first chunk is yielded.
 
     Iterators can be resumed like any of grain's (``get_state``, ``set_state``), at the cost of
     decoding their groups up to that place again. Call ``close()`` to stop early.
 
     Args:
-        config: videos, crop, batch; ``train_split`` and ``eval_split`` are not looked at.
-        split: which videos.
+        source: the videos.
+        config: crop, batch and workers; its data set and splits are not looked at.
         image_size: side of the crops, pixels.
         chunk_frames: T.
         shard_index: which part of each batch to load, 0 ... shard_count - 1.
         shard_count: number of parts.
 
     Returns:
-        Iterable over VideoBatch of ``batch_size // shard_count`` rows; each loop starts anew.
+        Iterable over VideoBatch of ``batch_size // shard_count`` rows; each loop starts again.
 
     Raises:
-        FileNotFoundError: the data set has not been built.
-        ValueError: no such split, no videos, a size below 1, or the batch cannot be divided by the
-            shards. While iterating: a video cannot be read; the message names it.
+        ValueError: a size is below 1, or the batch cannot be divided by the shards.
+        UserError: while iterating: a video cannot be read; the message names it.
     """
     for name, value in (("image_size", image_size), ("chunk_frames", chunk_frames)):
         if value < 1:
             raise ValueError(f"{name} must be 1 or more, got {value}")
-    rows = shard_rows(config, shard_index, shard_count)
-    source = VideoSource(config.name, split, config.data_dir)
-    lengths = np.array([len(source.annotation(i)["mask"]) for i in range(len(source))])
+    rows, lengths = shard_rows(config, shard_index, shard_count), source.lengths
     groups = np.full((-(-len(source) // config.batch_size), config.batch_size), -1)
     groups.flat[: len(source)] = np.argsort(-lengths, kind="stable")
     reader = _ChunkReader(
@@ -121,7 +123,7 @@ def video_chunks(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _ChunkReader(grain.experimental.FlatMapTransform):
-    """Makes chunks of the number of a group.
+    """Makes the chunks of a group, given its number.
 
     Attributes:
         groups: (G, B) numbers of the videos, -1 for none.
@@ -139,16 +141,21 @@ class _ChunkReader(grain.experimental.FlatMapTransform):
         return _GroupChunks(self, int(element))
 
     def crops(self, index: int, start: int) -> Iterator[tuple | None]:
-        """Image, frame_from_crop and reset of a video's frames from ``start`` on; None if lost."""
-        video, size = self.source.annotation(index), self.image_size
-        lost = True
+        """Crop, frame_from_crop and reset of each frame from ``start`` on; None for a lost face."""
+        size, lost = self.image_size, True
         for t, frame in enumerate(self.source.frames(index)):
+            video = self.source.annotation(index)
             reset = lost
             crop_from_frame = None
             if frame is not None:
                 with contextlib.suppress(ValueError):
-                    crop_from_frame = face_crop(
-                        self.config, size, frame, video["boxes"][t], video["landmarks"][t]
+                    crop_from_frame = labelled_crop(
+                        self.config.crop,
+                        self.config.crop_scale,
+                        size,
+                        shape=frame.shape,
+                        box=video["boxes"][t],
+                        landmarks=video["landmarks"][t],
                     )
             lost = crop_from_frame is None
             if t < start:
@@ -161,19 +168,19 @@ class _ChunkReader(grain.experimental.FlatMapTransform):
 
 
 class _GroupChunks(Sequence):
-    """The chunks of a group. Each is decoded when asked for and not kept; best asked for in turn.
+    """The chunks of a group, each decoded when it is asked for and not kept; fastest in order.
 
-    That makes grain's flat map, made for lists, one of streams.
+    Grain's flat map is made for lists; this sequence makes it one of streams.
     """
 
-    def __init__(self, reader, group):
+    def __init__(self, reader: _ChunkReader, group: int):
         self._reader, self._group = reader, group
         self._next = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return int(self._reader.num_chunks[self._group])
 
-    def __getitem__(self, number):
+    def __getitem__(self, number: int) -> VideoBatch:
         if not 0 <= number < len(self):
             raise IndexError(number)
         reader = self._reader

@@ -1,4 +1,4 @@
-"""Batches that other processes make ahead of time."""
+"""Worker processes that make batches ahead of time."""
 
 import multiprocessing
 import os
@@ -9,36 +9,46 @@ import grain
 from absl import flags
 
 from ldeq_jax.data.config import DataConfig
+from ldeq_jax.errors import UserError
 
 
 def in_workers(batches: grain.IterDataset, config: DataConfig, ahead: int) -> grain.IterDataset:
-    """Have ``config.num_workers`` processes make batches, each up to ``ahead`` of them early.
+    """The same batches, made by ``config.num_workers`` processes.
+
+    Args:
+        batches: what to make.
+        config: number of workers.
+        ahead: batches that each worker makes early.
 
     Raises:
-        ChildProcessError: while iterating: one of the processes was killed.
+        WorkerLostError: while iterating: one of the processes was killed.
     """
     if not flags.FLAGS.is_parsed():
-        # Grain's workers read absl flags, which a notebook or a test never parses.
+        # Grain's workers read absl flags, which only programs based on absl parse.
         flags.FLAGS.mark_as_parsed()
     workers = grain.MultiprocessingOptions(config.num_workers, per_worker_buffer_size=ahead)
-    return _OfWorkers(batches.mp_prefetch(workers, worker_init_fn=_start_worker))
+    return _WorkerDataset(batches.mp_prefetch(workers, worker_init_fn=_start_worker))
 
 
-class _OfWorkers(grain.IterDataset):
-    """Tells in words of our own that a worker process has died."""
+class WorkerLostError(UserError, ChildProcessError):
+    """A process that loads data was killed."""
+
+
+class _WorkerDataset(grain.IterDataset):
+    """Batches of worker processes, whose death is an error that says what to do."""
 
     def __iter__(self):
-        return _IteratorOfWorkers(iter(self._parent))
+        return _WorkerIterator(iter(self._parent))
 
 
-class _IteratorOfWorkers(grain.DatasetIterator):
+class _WorkerIterator(grain.DatasetIterator):
     def __next__(self):
         try:
             return next(self._parent)
-        except RuntimeError as error:  # grain looks after its workers once a second
+        except RuntimeError as error:  # grain checks its workers once a second
             if "Worker process was terminated" not in str(error):
                 raise
-            raise ChildProcessError(
+            raise WorkerLostError(
                 f"a process that loads data is gone ({str(error).partition('. ')[0]}). If memory "
                 "ran out, set a smaller data.num_workers, or 0 for threads; then give the command "
                 "again"

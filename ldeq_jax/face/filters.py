@@ -1,15 +1,15 @@
-"""Conventional smoothers of point tracks: what recurrence has to beat.
+"""Conventional smoothing filters of point tracks: the baselines that recurrence is compared with.
 
-A track is an array (T, ...) with time along axis 0, such as (T, K, 2) landmarks in frame pixels;
-each coordinate is filtered for itself, in float64. A filter takes an unbroken track of one face, of
+A track is an array (T, ...) with time along axis 0, such as (T, K, 2) landmarks in frame pixels.
+Each coordinate is filtered separately, in float64. A filter takes an unbroken track of one face, of
 one frame or more, its frame rate and its own parameters, ``exponential(points, fps, weight=0.5)``,
 and returns the smoothed track. `smooth` also handles frames where the face is lost.
 
-A *causal* filter uses the frame and those before it, so it runs live and lags behind; its first
-output is its first input. The others see the whole clip. Every filter leaves a constant track alone
-and moves with a shifted one; all but `one_euro` are linear.
+A *causal* filter uses a frame and those before it, so it runs live and lags behind; its first
+output is its first input. The others use the whole video. Every filter leaves a constant track
+unchanged and commutes with shifts; all but `one_euro` are linear.
 
-NumPy and SciPy only.
+NumPy and SciPy only. Recurrence in the model itself is in `model.rwr`.
 """
 
 import itertools
@@ -43,16 +43,16 @@ def smooth(
     valid: ArrayLike | None = None,
     scale: float = 1.0,
 ) -> NDArray[np.float64]:
-    """Filters each unbroken run of valid frames for itself, so that a lost face starts it anew.
+    """Filters each unbroken run of valid frames separately: a filter restarts after a lost face.
 
     Args:
-        points: (T, ...) track. What stands in frames that are not valid is never used.
+        points: (T, ...) track. Its values in frames that are not valid are never used.
         function: a filter of this module.
         parameters: of the filter, by name.
         fps: frames per second.
         valid: (T,) True for the frames to filter; those whose points are all finite if None.
-        scale: length to measure the points in while they are filtered, such as the face size in
-            pixels. Only `one_euro` notices: its `beta` is then the same for any resolution.
+        scale: unit of length of the points while they are filtered, such as the face size in
+            pixels. It matters to `one_euro` only, whose `beta` then suits any resolution.
 
     Returns:
         (T, ...) smoothed track in the units of `points`, NaN in frames that are not valid.
@@ -84,8 +84,8 @@ def smooth(
 def exponential(points: ArrayLike, fps: float, *, weight: float) -> NDArray[np.float64]:
     """Exponential moving average, ``y_t = weight x_t + (1 - weight) y_{t-1}``; causal.
 
-    Leaves ``weight / (2 - weight)`` of the variance of white noise, and lags behind a steady motion
-    by ``(1 - weight) / weight`` frames.
+    It keeps ``weight / (2 - weight)`` of the variance of white noise, and lags behind a steady
+    motion by ``(1 - weight) / weight`` frames.
 
     Args:
         points: (T, ...) track without gaps.
@@ -104,9 +104,9 @@ def exponential(points: ArrayLike, fps: float, *, weight: float) -> NDArray[np.f
 
 
 def moving_average(points: ArrayLike, fps: float, *, width: int) -> NDArray[np.float64]:
-    """Mean of the last `width` frames, or of as many as there are yet; causal.
+    """Mean of the last `width` frames, or of all so far if they are fewer; causal.
 
-    Leaves 1 / width of the variance of white noise, and lags by ``(width - 1) / 2`` frames.
+    It keeps 1 / width of the variance of white noise, and lags by ``(width - 1) / 2`` frames.
 
     Args:
         points: (T, ...) track without gaps.
@@ -175,17 +175,18 @@ def one_euro(
 def kalman(points: ArrayLike, fps: float, *, noise_ratio: float) -> NDArray[np.float64]:
     """Kalman filter for points of nearly constant velocity, in its steady state; causal.
 
-    Velocity wanders by white acceleration, each frame measures the position with white noise. The
-    gains depend on the ratio of the two noises alone, so they are solved for once and shared by all
-    coordinates; using them from the first frame on, with the face at rest before it, spares the
-    noisy start of a filter that knows no velocity yet. Does not lag behind a steady motion.
+    The velocity changes by white acceleration, and each frame measures the position with white
+    noise. The gains depend only on the ratio of the two noises, so they are solved for once and
+    shared by all coordinates. They are used from the first frame on, with the face at rest before
+    it, which avoids the noisy start of a filter without a velocity estimate. It does not lag behind
+    a steady motion.
 
     Args:
         points: (T, ...) track without gaps.
         fps: frames per second.
-        noise_ratio: standard deviation by which a velocity wanders in one second (pixels per
-            second), over that of the noise of a measured position (pixels), above 0. At 30 frames
-            per second smoothing is slight above 500 and strong below 10.
+        noise_ratio: standard deviation of the change of velocity in one second (pixels per second),
+            over that of the noise of a measured position (pixels), above 0. At 30 frames per second
+            smoothing is slight above 500 and strong below 10.
 
     Returns:
         (T, ...) smoothed track.
@@ -206,15 +207,15 @@ def kalman(points: ArrayLike, fps: float, *, noise_ratio: float) -> NDArray[np.f
 def savitzky_golay(
     points: ArrayLike, fps: float, *, width: int, order: int = 2
 ) -> NDArray[np.float64]:
-    """Savitzky-Golay: the value of a polynomial fitted to the frames around each; not causal.
+    """Savitzky-Golay: the value of a polynomial fitted to the frames around each one; not causal.
 
-    The first and last half window take the polynomials of the first and last whole one. Keeps
-    polynomial motion of up to `order` as it is.
+    The first and last half windows take the polynomials of the first and last whole window. Motion
+    that is polynomial of degree `order` or less is unchanged.
 
     Args:
         points: (T, ...) track without gaps.
         fps: not used, the width is in frames.
-        width: of the window in frames, odd; a shorter clip gets one polynomial for all of it.
+        width: of the window in frames, odd; a shorter track gets one polynomial for all of it.
         order: of the polynomial, at least 0 and below `width`; lowered with the window.
 
     Returns:
@@ -234,9 +235,9 @@ def savitzky_golay(
 
 
 def gaussian(points: ArrayLike, fps: float, *, sigma: float) -> NDArray[np.float64]:
-    """Mean of the frames around each, with Gaussian weights out to 4 sigma; not causal.
+    """Mean of the frames around each one, with Gaussian weights up to 4 sigma; not causal.
 
-    At its ends the track is continued by its mirror image.
+    Beyond its ends the track is extended by its mirror image.
 
     Args:
         points: (T, ...) track without gaps.
@@ -254,7 +255,7 @@ def gaussian(points: ArrayLike, fps: float, *, sigma: float) -> NDArray[np.float
 
 
 def _recursive(numerator, denominator, points):
-    """A linear filter of unit gain at rest, as if the track had always been at its first point."""
+    """A linear filter of unit gain; before the track, the point is taken to rest at its start."""
     points = np.asarray(points, np.float64)
     return points[:1] + lfilter(numerator, denominator, points - points[:1], axis=0)
 

@@ -1,4 +1,4 @@
-"""Crops, the points in them, and the one statement of the pixel convention.
+"""Affine maps between a picture and its crops, and the one statement of the pixel convention.
 
 Points are (x, y) floats. Pixel centres lie at integers: the centre of the top-left pixel of an
 image is (0, 0), its outer corner (-0.5, -0.5). A crop is described by a 3x3 float64 matrix named
@@ -11,85 +11,6 @@ NumPy and OpenCV only.
 
 import cv2
 import numpy as np
-
-
-def crop_from_box(box: np.ndarray, size: int, scale: float = 1.2) -> np.ndarray:
-    """The square crop around a face box, by WFLW's rule.
-
-    The corners are rounded, the centre is ``x1 + (x2 - x1 + 1) // 2`` (likewise y), the side is
-    ``scale`` times the larger side of the box, and the centre goes to ``size / 2``. The corners of
-    the crop are rounded to float32 like in the released model, so its crops are reproduced exactly;
-    the zooms of the two axes may differ by 1e-7 of their value on that account.
-
-    Args:
-        box: (4,) or longer; x1, y1, x2, y2 in frame pixels; the rest (a score) is ignored.
-        size: side of the crop, pixels.
-        scale: side of the crop in the frame, in units of the larger side of the box.
-
-    Returns:
-        (3, 3) float64 ``crop_from_frame``.
-
-    Raises:
-        ValueError: the box is not finite or has no area, or ``size`` or ``scale`` is not positive.
-    """
-    box = np.asarray(box, np.float64)
-    if box.ndim != 1 or box.size < 4 or not np.isfinite(box[:4]).all():
-        raise ValueError(f"a face box needs four finite numbers x1 y1 x2 y2, got {box.tolist()}")
-    x1, y1, x2, y2 = np.floor(box[:4] + 0.5)
-    if x2 <= x1 or y2 <= y1:
-        raise ValueError(f"the face box {box[:4].tolist()} has no area once rounded to pixels")
-    _check_positive(size=size, scale=scale)
-    center = np.array([x1 + (x2 - x1 + 1) // 2, y1 + (y2 - y1 + 1) // 2])
-    top = np.float32(center[1] - scale * max(x2 - x1, y2 - y1) / 2)
-    left = np.float32(center[0]) - (np.float32(center[1]) - top)
-    return _centred(center, size / 2 / (center - [left, top]), size)
-
-
-def crop_from_landmarks(points: np.ndarray, size: int, scale: float = 1.2) -> np.ndarray:
-    """The square crop centred on the extent of a face's landmarks.
-
-    Args:
-        points: (K, 2) landmarks in frame pixels.
-        size: side of the crop, pixels.
-        scale: side of the crop in the frame, in units of the larger side of the extent.
-
-    Returns:
-        (3, 3) float64 ``crop_from_frame``; the centre of the extent goes to ``size / 2``.
-
-    Raises:
-        ValueError: the points are not finite or all the same, or ``size`` or ``scale`` is not
-            positive.
-    """
-    points = np.asarray(points, np.float64)
-    if points.ndim != 2 or points.shape[-1] != 2 or not np.isfinite(points).all():
-        raise ValueError(f"landmarks must be finite and (K, 2), got {points.shape}: {points}")
-    low, high = points.min(axis=0), points.max(axis=0)
-    side = (high - low).max()
-    if side <= 0:
-        raise ValueError(f"the landmarks all lie on one point, {low.tolist()}: nothing to crop")
-    _check_positive(size=size, scale=scale)
-    return _centred((low + high) / 2, size / (scale * side), size)
-
-
-def crop_whole(width: int, height: int, size: int) -> np.ndarray:
-    """The crop that holds a whole picture, for pictures that are crops already.
-
-    A square picture is only scaled (0 stays at 0); another is centred, with bars along its short
-    sides.
-
-    Args:
-        width: of the picture, pixels.
-        height: of the picture, pixels.
-        size: side of the crop, pixels.
-
-    Returns:
-        (3, 3) float64 ``crop_from_frame``.
-
-    Raises:
-        ValueError: a length is not positive.
-    """
-    _check_positive(width=width, height=height, size=size)
-    return _centred(np.array([width, height]) / 2, size / max(width, height), size)
 
 
 def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -206,16 +127,3 @@ def _smooth_sample(part, low, halvings, step, frame_from_crop, size):
     x, y = low + (scale - 1) / 2 - scale * border
     frame_from_part = np.array([[scale, 0, x], [0, scale, y], [0, 0, 1]])
     return _sample(part, inverse(frame_from_part) @ frame_from_crop, size)
-
-
-def _centred(center, zoom, size):
-    """Matrix of the given zoom (one or per axis) that takes ``center`` to the crop's centre."""
-    matrix = np.diag([*np.broadcast_to(zoom, 2), 1.0])
-    matrix[:2, 2] = size / 2 - zoom * center
-    return matrix
-
-
-def _check_positive(**lengths):
-    for name, value in lengths.items():
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be positive, got {value}")

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,28 +15,15 @@ from ldeq_jax.config import Config
 from ldeq_jax.data.faces import LandmarkBatch
 from ldeq_jax.deq.solver import SolveInfo
 from ldeq_jax.face import geometry
+from ldeq_jax.face.boxes import check_boxes
+from ldeq_jax.face.crops import crop_around
+from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.media.pictures import check_images, check_picture
 from ldeq_jax.mesh import make_mesh, replicated, to_devices
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig, Prediction, normalise_image
 from ldeq_jax.weights import load_model
 
 _FACES_AT_ONCE = 8  # bounds memory
-_SMALLEST_SIDE = 4  # pixels of a box; below that a crop shows a blur
-_LARGEST_BOX = 3  # in units of the picture; far larger boxes ask for crops that no memory holds
-
-
-class Faces(NamedTuple):
-    """What the model says of the N faces of a picture. NumPy arrays.
-
-    Attributes:
-        landmarks: (N, K, 2) x then y, picture pixels.
-        spread: (N, K) standard deviation of each heatmap in picture pixels: its uncertainty.
-        info: SolveInfo, every field (N,).
-    """
-
-    landmarks: np.ndarray
-    spread: np.ndarray
-    info: SolveInfo
 
 
 class Predictor:
@@ -61,9 +48,18 @@ class Predictor:
         self._predict = _compiled(config.model)
 
     @classmethod
-    def from_checkpoint(cls, directory: str | Path, max_steps: int | None = None) -> "Predictor":
-        """Loads a training run's best model, or a released one; see `checkpoints.load_model`."""
-        config, variables, _ = load_model(directory)
+    def load(cls, name_or_folder: str | Path, max_steps: int | None = None) -> "Predictor":
+        """Loads a model.
+
+        Args:
+            name_or_folder: a pretrained model by its name, such as "faces-68" (`zoo.MODELS` lists
+                them), a training run's working directory, or an exported model's folder.
+            max_steps: largest solver budget; the trained one when None.
+
+        Raises:
+            UserError: there is no such model, or it cannot be read; see `weights.load_model`.
+        """
+        config, variables, _ = load_model(name_or_folder)
         return cls(config, variables, max_steps)
 
     def __call__(self, image: np.ndarray, budget: int | None = None) -> Prediction:
@@ -86,7 +82,7 @@ class Predictor:
 
     def faces(
         self, picture: np.ndarray, boxes: np.ndarray | None, budget: int | None = None
-    ) -> Faces:
+    ) -> Landmarks:
         """Finds the landmarks of the faces of one picture.
 
         Args:
@@ -99,7 +95,8 @@ class Predictor:
             budget: solver iterations.
 
         Returns:
-            Faces, in the order of the boxes.
+            Landmarks (N,) in picture pixels, in the order of the boxes; `info` is a SolveInfo. With
+            None for boxes, N is 1 and the box is that of the whole picture.
 
         Raises:
             TypeError: the picture is neither uint8 nor floating.
@@ -107,9 +104,14 @@ class Predictor:
                 missing for a model that needs one.
         """
         check_picture(picture)
+        height, width = picture.shape[:2]
         boxes = [None] if boxes is None else check_boxes(boxes, picture.shape)
-        size, num_landmarks = self.config.model.image_size, self.config.model.num_landmarks
-        crops = [crop_around(self.config, box, picture.shape) for box in boxes]
+        data, model = self.config.data, self.config.model
+        size, num_landmarks = model.image_size, model.num_landmarks
+        crops = [
+            crop_around(data.crop, data.crop_scale, size, shape=picture.shape, box=box)
+            for box in boxes
+        ]
         crops = np.array(crops).reshape(-1, 3, 3)
         none = np.zeros(0)
         landmarks, spread = [np.zeros((0, num_landmarks, 2))], [np.zeros((0, num_landmarks))]
@@ -117,14 +119,21 @@ class Predictor:
         for start in range(0, len(crops), _FACES_AT_ONCE):
             part = crops[start : start + _FACES_AT_ONCE]
             images = np.stack([geometry.warp(picture, crop, size) for crop in part])
-            points, widths, info = self._filled_up(images, self._steps(budget))
+            points, widths, info = self._predict_rows(images, self._steps(budget))
             frame_from_crop = geometry.inverse(part)
             zoom = np.sqrt(np.abs(np.linalg.det(frame_from_crop)))[:, None]
             landmarks.append(geometry.transform_points(frame_from_crop, size * points))
             spread.append(size * widths * zoom)
             infos.append(info)
-        info = jax.tree.map(lambda *parts: np.concatenate(parts), *infos)
-        return Faces(np.concatenate(landmarks), np.concatenate(spread), info)
+        points = np.concatenate(landmarks)
+        whole = [0.0, 0.0, width - 1.0, height - 1.0]
+        return Landmarks(
+            points=points,
+            spread=np.concatenate(spread),
+            ok=np.isfinite(points).all(axis=(1, 2)),
+            box=np.reshape([whole if box is None else box for box in boxes], (-1, 4)),
+            info=jax.tree.map(lambda *parts: np.concatenate(parts), *infos),
+        )
 
     def batches(
         self, batches: Iterable[LandmarkBatch], total: int | None = None, budget: int | None = None
@@ -148,7 +157,7 @@ class Predictor:
             # Rows that do not count take no steps, and have no say where a batch stops as one.
             budgets = np.where(batch.mask, steps, 0)
             batch, budgets = to_devices(mesh, (batch, budgets))
-            pending.append((batch, self._predict(self._everywhere, batch.image, budgets)))
+            pending.append((batch, self._predict(self._replicated, batch.image, budgets)))
             # The result of one batch is fetched while the next is computed.
             if len(pending) > 1:
                 rows.append(_rows(*pending.pop(0)))
@@ -158,11 +167,11 @@ class Predictor:
         return {key: value[order] for key, value in result.items()}
 
     @functools.cached_property
-    def _everywhere(self):
+    def _replicated(self):
         """The weights on all devices; the one that has them already keeps the same copy."""
         return jax.device_put(self._variables, replicated(make_mesh(jax.device_count())))
 
-    def _filled_up(self, images, steps):
+    def _predict_rows(self, images, steps):
         """Landmarks, spread and info of up to 8 crops, by one of four programs: 1, 2, 4, 8 rows."""
         real = np.arange(1 << (len(images) - 1).bit_length()) < len(images)
         rows = np.where(real, np.arange(len(real)), 0)
@@ -184,101 +193,6 @@ def on_device(variables: dict[str, Any]) -> dict[str, Any]:
     """
     # device_put alone refuses arrays that lie on the devices of several hosts.
     return jax.tree.map(lambda a: a if isinstance(a, jax.Array) else jax.device_put(a), variables)
-
-
-def crop_around(config: Config, box: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    """The crop of a face that has no labels, as near to those of the training as a box allows.
-
-    Args:
-        config: the model's.
-        box: (4,) or longer, x1 y1 x2 y2: the extent of the landmarks for a model trained on crops
-            around them, else a box as WFLW has it. None for the whole picture, as a model trained
-            on pictures that are crops already has seen them.
-        shape: of the picture, height and width first.
-
-    Returns:
-        (3, 3) float64 ``crop_from_frame``.
-
-    Raises:
-        ValueError: the box is refused by `check_boxes`, or missing for a model that needs one.
-    """
-    size, scale = config.model.image_size, config.data.crop_scale
-    if box is None:
-        if config.data.crop != "none":
-            raise ValueError(
-                f"the model is trained on crops around faces ({config.data.crop}): give the box "
-                "x1 y1 x2 y2 of each face in pixels. Only a model trained on pictures that are "
-                "crops already (none) takes a whole picture"
-            )
-        return geometry.crop_whole(shape[1], shape[0], size)
-    (box,) = check_boxes([box], shape)
-    if config.data.crop in ("landmarks", "extent"):
-        return geometry.crop_from_landmarks(box.reshape(2, 2), size, scale)
-    return geometry.crop_from_box(box, size, scale)
-
-
-def check_boxes(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Refuses what is no box of a face in a picture, before it turns into wrong landmarks.
-
-    Args:
-        boxes: (N, 4) or wider, x1 y1 x2 y2 of each face in picture pixels; further columns, such as
-            a score, are ignored. An empty list is no boxes.
-        shape: of the picture, height and width first.
-
-    Returns:
-        (N, 4) float64.
-
-    Raises:
-        ValueError: the boxes are not such an array, or `box_fault` finds fault with one.
-    """
-    try:
-        array = np.asarray(boxes, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"boxes must be numbers, x1 y1 x2 y2 in each row ({error})") from error
-    if array.size == 0:
-        return np.zeros((0, 4))
-    if array.ndim != 2 or array.shape[1] < 4:
-        raise ValueError(
-            f"boxes must be (N, 4) or wider, x1 y1 x2 y2 in each row, not {array.shape}; a single "
-            "box goes in a list"
-        )
-    for box in array[:, :4]:
-        if fault := box_fault(box, shape):
-            raise ValueError(f"the box {','.join(f'{x:g}' for x in box)} {fault}")
-    return array[:, :4]
-
-
-def box_fault(box: np.ndarray, shape: tuple[int, ...]) -> str:
-    """What is wrong with a box of a face in a picture.
-
-    Args:
-        box: (4,) x1 y1 x2 y2, picture pixels.
-        shape: of the picture, height and width first.
-
-    Returns:
-        "" for a box that is finite, has sides of 4 pixels or more, shows some of the picture, and
-        whose longer side is at most 3 times that of the picture. Else the rest of a sentence that
-        begins with "the box".
-    """
-    height, width = shape[:2]
-    sides = box[2:] - box[:2]
-    picture = f"the picture of {width} x {height} pixels"
-    if not np.isfinite(box).all():
-        return "must be finite"
-    if np.abs(box).max() <= 1.5:  # fractions may reach beyond the picture a little
-        return f"looks like fractions of {picture}: multiply x by its width and y by its height"
-    if sides.min() <= 0:
-        return "must have x1 < x2 and y1 < y2: two corners, not a corner and a size"
-    if sides.min() < _SMALLEST_SIDE:
-        return (
-            f"is {sides[0]:g} x {sides[1]:g} pixels: too small for a face, which takes "
-            f"{_SMALLEST_SIDE} or more on each side"
-        )
-    if box[0] >= width or box[1] >= height or box[2:].min() <= 0:
-        return f"must lie in {picture}, in full or in part"
-    if sides.max() > _LARGEST_BOX * max(height, width):
-        return f"is more than {_LARGEST_BOX} times as large as {picture}"
-    return ""
 
 
 @functools.cache

@@ -11,9 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
-from ldeq_jax.errors import UserError
+from ldeq_jax.errors import UserError, UserFileExistsError
 
 RECORD = "written_files"  # entry of a file of numbers: names of all files written with it
 
@@ -105,22 +103,21 @@ def check_outputs(paths: Sequence[Path], overwrite: bool) -> None:
         overwrite: replace whatever there is.
 
     Raises:
-        FileExistsError: one is there already, and is not known to be of this program.
-        IsADirectoryError: a file is to be written where a folder is.
-        NotADirectoryError: it is to be written below a file.
+        UserFileExistsError: one is there already and is not known to be of this program, a file is
+            to be written where a folder is, or below a file.
     """
     for path in paths:
         if path.suffix and path.is_dir():
-            raise IsADirectoryError(f"{path} is a folder: choose another --output")
+            raise UserFileExistsError(f"{path} is a folder: choose another --output")
         folder = next(above for above in path.absolute().parents if above.exists())
         if not folder.is_dir():
-            raise NotADirectoryError(f"{folder} is a file, so {path} cannot be made below it")
+            raise UserFileExistsError(f"{folder} is a file, so {path} cannot be made below it")
     existing = [path for path in paths if os.path.lexists(path)]
     if overwrite or not existing:
         return
     ours = _recorded(paths[0])
     if foreign := [path for path in existing if path.name not in ours]:
-        raise FileExistsError(
+        raise UserFileExistsError(
             f"{foreign[0]} exists and was not written by an earlier call: choose another --output, "
             "or --overwrite to replace it"
         )
@@ -156,6 +153,8 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def _recorded(path: Path) -> set[str]:
     """Names that a file of numbers lists; empty if it is none, or is another program's."""
+    import numpy as np  # here, because every command imports this module for its options
+
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from ldeq_jax.deq.diagnostics import jacobian_penalty
-from ldeq_jax.deq.solver import Gradient, Map, SolveInfo, SolverConfig, fixed_point
+from ldeq_jax.deq.equilibrium import Differentiation, Gradient, check_phantom, fixed_point
+from ldeq_jax.deq.rows import Map
+from ldeq_jax.deq.solver import SolveInfo, SolverConfig
 from ldeq_jax.model import heatmap
 from ldeq_jax.model.hourglass import HourglassMap, Norm, Stem
 
@@ -42,7 +44,11 @@ class ModelConfig:
             statistics of norms, logits, solver and readout stay in float32; or "float64".
         forward: solver of the equilibrium.
         backward: solver of the adjoint equation, for the implicit gradient.
-        gradient: "implicit", "one_step", "phantom" or "unrolled".
+        gradient: "implicit", "one_step", "phantom" or "unrolled"; see `deq.fixed_point`.
+        phantom_steps: damped steps of the "phantom" gradient.
+        phantom_mixing: their damping, in (0, 1].
+        differentiation: "vjp" for reverse mode alone, as in training; or "jvp", so that `jax.jvp`
+            and Hessian-vector products go through the equilibrium too.
         remat: keep none of the map's inner activations for the gradient, but compute them again
             when they are needed. It saves "unrolled" most of its memory, at the cost of time;
             "implicit" keeps those of one evaluation alone and gains nothing.
@@ -64,6 +70,9 @@ class ModelConfig:
     forward: SolverConfig = _RELEASED
     backward: SolverConfig = _RELEASED
     gradient: Gradient = "implicit"
+    phantom_steps: int = 5
+    phantom_mixing: float = 0.5
+    differentiation: Differentiation = "vjp"
     remat: bool = False
 
     @property
@@ -72,6 +81,7 @@ class ModelConfig:
         return self.image_size // 4
 
     def __post_init__(self) -> None:
+        check_phantom(self.phantom_steps, self.phantom_mixing)
         if self.image_size % (4 * 2**self.depth):
             raise ValueError(
                 f"image_size {self.image_size} is not divisible by {4 * 2**self.depth}, "
@@ -185,6 +195,9 @@ class LDEQ(nn.Module):
             forward=c.forward,
             backward=c.backward,
             gradient=c.gradient,
+            differentiation=c.differentiation,
+            phantom_steps=c.phantom_steps,
+            phantom_mixing=c.phantom_mixing,
             budget=budget,
             trace=trace,
         )

@@ -1,22 +1,19 @@
-"""Pictures and tables of data, predictions and training runs.
+"""Plots of stills and of training runs, and the style that all plots share.
 
-Predictions are drawn in blue and references in yellow, a pair that stays apart for colour-blind
-readers; plots use the palette of Okabe and Ito.
+Predictions are drawn in blue and references in yellow, which colour-blind readers can tell apart;
+curves have the palette of Okabe and Ito. `video_plots` holds the plots of videos.
 """
 
-import itertools
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from ldeq_jax.errors import UserError
 from ldeq_jax.face import metrics
 from ldeq_jax.face.schema import LandmarkSchema
-from ldeq_jax.media import pictures
 from ldeq_jax.report.draw import draw_landmarks
 
 Path = str | os.PathLike[str]
@@ -34,19 +31,6 @@ _QUANTITIES = {
 }
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Writes a picture; the folder is made when missing.
-
-    Args:
-        path: file to write, its ending gives the format.
-        image: (H, W, 3) uint8 RGB.
-
-    Raises:
-        OSError: it cannot be written, or the format is unknown.
-    """
-    pictures.write_picture(path, image)
-
-
 def face_gallery(
     images: Sequence[np.ndarray],
     predicted: Sequence[np.ndarray],
@@ -56,12 +40,12 @@ def face_gallery(
     path: Path,
     count: int = 6,
 ) -> None:
-    """Writes a picture of the best, the median and the worst faces, the NME under each.
+    """Draws the best, the median and the worst faces, with the NME below each.
 
     Args:
-        images: N images uint8 RGB, of any sizes; only those shown are asked for.
+        images: N images uint8 RGB, of any sizes; only those that are drawn are asked for.
         predicted: N sets of landmarks (K, 2) in pixels of their image.
-        target: N sets of reference landmarks, same frame.
+        target: N sets of reference landmarks, same pixels.
         nme: (N,) errors as fractions; faces with a NaN are not shown.
         schema: schema of the landmarks.
         path: picture to write; its folder must exist.
@@ -98,7 +82,7 @@ def face_gallery(
 def cumulative_error_plot(
     curves: Mapping[str, np.ndarray], path: Path, threshold: float = 0.1
 ) -> None:
-    """Plots the share of faces below each error, one curve a method or subset.
+    """Plots the share of faces below each error, one curve per method or subset.
 
     Args:
         curves: name to (N,) NME of its faces, as fractions; NaN counts as a failure.
@@ -158,23 +142,23 @@ def budget_plot(
 
 
 def training_curves(jsonl: Path, png: Path) -> None:
-    """Plots what a training run logged against its steps, one panel a quantity.
+    """Plots what a training run logged against its steps, one panel per quantity.
 
     Each line of the log is an object with "step" and any of "lr", "GROUP/loss", "GROUP/nme" (in
     percent), "GROUP/solver_steps" and "GROUP/residual", where GROUP is "train", "eval" or longer
-    ("eval/test"). Other keys are passed over. Where a step occurs twice, as after a resume, the
-    later line counts.
+    ("eval/test"). Other keys are ignored. Where a step occurs twice, as after a resume, the later
+    line counts.
 
     Args:
         jsonl: log to read.
         png: picture to write; its folder must exist.
 
     Raises:
-        ValueError: a line is no such object, or there is nothing to plot.
+        UserError: a line is not such an object, or there is nothing to plot.
     """
     panels = _read_series(jsonl)
     if not panels:
-        raise ValueError(f"{os.fspath(jsonl)}: no record with any of {', '.join(_QUANTITIES)}")
+        raise UserError(f"{os.fspath(jsonl)}: no record with any of {', '.join(_QUANTITIES)}")
     columns = min(len(panels), 3)
     rows = math.ceil(len(panels) / columns)
     figure, grid = subplots(rows, columns, (3.6, 2.7))
@@ -212,7 +196,7 @@ def _read_series(jsonl: Path) -> dict[str, dict[str, dict[int, float]]]:
                 record = json.loads(line)
                 step = int(record.pop("step"))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(
+                raise UserError(
                     f"{os.fspath(jsonl)}, line {number}: not an object with a step ({error!r}); "
                     "correct that line"
                 ) from error
@@ -234,175 +218,11 @@ def subplots(rows: int, columns: int, inches: tuple[float, float]):
 
 
 def clean_axes(axes) -> None:
-    """Takes the frame off the free sides of axes and lays a faint grid under the curves."""
+    """Removes the upper and right lines of axes and draws a faint grid below the curves."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
 
 
 def palette(count: int) -> list[str]:
-    """The colours of that many curves, which repeat after the seventh."""
+    """Colours of `count` curves; they repeat after the seventh."""
     return [_PALETTE[i % len(_PALETTE)] for i in range(count)]
-
-
-_PASTELS = ("#E5B550", "#7CC0E8", "#66BC9E", "#DCA0C0", "#A6A6A6", "#C2BC5C")
-
-
-_MARKERS = "sv^D<>PXhpd"
-
-
-_FARTHEST = (1.3, 1.15)  # ends of the NME and of the NMF axis, in parts of the reference
-
-
-_UNIT = "% of a pixel, 256-pixel face"
-
-
-class Curve(NamedTuple):
-    """What one method makes of each of its settings.
-
-    Attributes:
-        points: (N, 2) NME in percent and NMF of each setting; NaN leaves a gap.
-        joined: whether the settings have an order, so that a line may join them. A grid of two
-            parameters has none: there the line joins those that no other beats, the rest are faint.
-        recurrence: whether the method is recurrent inference, drawn boldly, not a filter.
-        causal: whether no frame waits for a later one. If not: dashed, with hollow markers.
-    """
-
-    points: ArrayLike
-    joined: bool = True
-    recurrence: bool = False
-    causal: bool = True
-
-
-def trade_off_plot(
-    curves: Mapping[str, Curve],
-    path: Path,
-    *,
-    reference: tuple[float, float] | None = None,
-    chosen: Mapping[str, tuple[float, float]] | None = None,
-    floor: float | None = None,
-) -> None:
-    """Plots flicker against error, one curve a method; less of both is better.
-
-    Where there is a reference, the axes end not far beyond it: what a filter that smooths far too
-    much does there is cut off. The reference and the chosen points are always seen.
-
-    Args:
-        curves: method to its curve.
-        path: picture to write; its folder must exist.
-        reference: NME and NMF of the frames solved each for itself, a star.
-        chosen: method to the NME and NMF of the setting it is to be judged by, with a black rim.
-        floor: NMF that the labels' own jitter gives to a perfect method, a dotted line.
-
-    Raises:
-        ValueError: a point is chosen for a method that has no curve.
-    """
-    chosen = chosen or {}
-    if unknown := sorted(chosen.keys() - curves.keys()):
-        raise ValueError(f"a point is chosen for {unknown}; the curves are {sorted(curves)}")
-    figure, [[axes]] = subplots(1, 1, (6.4, 3.9))
-    clean_axes(axes)
-    vivid = iter(palette(len(curves)))
-    pale, markers = itertools.cycle(_PASTELS), itertools.cycle(_MARKERS)
-    for name, curve in sorted(curves.items(), key=lambda item: not item[1].recurrence):
-        colour = next(vivid) if curve.recurrence else next(pale)
-        dots = {
-            "color": colour,
-            "marker": "o" if curve.recurrence else next(markers),
-            "markersize": 5.5 if curve.recurrence else 4,
-            "markerfacecolor": colour if curve.causal else "white",
-        }
-        points = _points(curve.points)
-        place = 3 if curve.recurrence else 2
-        if not curve.joined:
-            points, beaten = _front(points)
-            axes.plot(*beaten.T, **dots, linestyle="none", alpha=0.3, zorder=place - 0.5)
-        width, style = 2.4 if curve.recurrence else 1.1, "-" if curve.causal else "--"
-        axes.plot(*points.T, **dots, linewidth=width, linestyle=style, zorder=place, label=name)
-        dots |= {"markersize": 7, "markerfacecolor": colour, "markeredgecolor": "black"}
-        dots |= {"markeredgewidth": 1.3}
-        axes.plot(*_points(chosen.get(name)).T, **dots, linestyle="none", zorder=place + 2)
-    if len({curve.causal for curve in curves.values()}) > 1:
-        style = {"color": "0.5", "marker": "o", "markersize": 4, "markerfacecolor": "white"}
-        axes.plot([], [], linestyle="--", linewidth=1.1, **style, label="needs later frames")
-    star, rims = _points(reference), _points(list(chosen.values()))
-    if len(star):
-        style = {"color": "black", "marker": "*", "markersize": 13, "linestyle": "none"}
-        axes.plot(*star.T, **style, zorder=5, label="each frame for itself")
-    if len(rims):
-        style = {"color": "black", "marker": "o", "markersize": 7, "linestyle": "none"}
-        axes.plot([], [], **style, fillstyle="none", markeredgewidth=1.3, label="setting chosen")
-    if floor is not None:
-        axes.axhline(floor, color="0.35", linestyle=":", linewidth=1.2, zorder=1)
-        axes.annotate(
-            "jitter of the labels",
-            (1, floor),
-            (0, 2),
-            xycoords=axes.get_yaxis_transform(),
-            textcoords="offset points",
-            horizontalalignment="right",
-            fontsize=8,
-            color="0.35",
-        )
-    _limit(axes, [_points(curve.points) for curve in curves.values()], star, rims, floor)
-    axes.set_xlabel("NME (%)")
-    axes.set_ylabel(f"NMF ({_UNIT})")
-    if axes.get_legend_handles_labels()[0]:
-        figure.legend(frameon=False, fontsize=8, loc="outside right upper")
-    figure.savefig(path, dpi=150)
-
-
-def _points(values: ArrayLike | None) -> np.ndarray:
-    return np.asarray([] if values is None else values, np.float64).reshape(-1, 2)
-
-
-def _front(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The points (N, 2) that no other beats in both, by the first; and the rest."""
-    others = points[:, None]
-    beaten = ((points <= others) & (points < others).any(-1, keepdims=True)).all(-1).any(1)
-    front = points[~beaten]
-    return front[np.argsort(front[:, 0])], points[beaten]
-
-
-def _limit(axes, curves, star, rims, floor) -> None:
-    """Ends the axes where the points worth a look end."""
-    points = np.concatenate([*curves, star, rims])
-    points = points[np.isfinite(points).all(axis=1)]
-    if np.isfinite(star).all() and len(star):
-        farthest = np.nanmax([star[0] * _FARTHEST, *rims], axis=0)
-        points = points[(points <= farthest).all(axis=1)]
-    if not len(points):
-        return
-    low, high = points.min(axis=0), points.max(axis=0)
-    if floor is not None:
-        low[1], high[1] = np.fmin(low[1], floor), np.fmax(high[1], floor)
-    space = np.where(high > low, 0.06 * (high - low), 0.1 * high + 1e-9)
-    axes.set_xlim(low[0] - space[0], high[0] + space[0])
-    axes.set_ylim(low[1] - space[1], high[1] + space[1])
-
-
-def flicker_plot(series: Mapping[str, ArrayLike], path: Path, fps: float, title: str = "") -> None:
-    """Plots the flicker of each frame of a video against time, one line a method.
-
-    Args:
-        series: method to (T,) flicker of its frames, as from `metrics.flicker`; NaN leaves a gap.
-        path: picture to write; its folder must exist.
-        fps: frames per second.
-        title: what stands above.
-    """
-    figure, [[axes]] = subplots(1, 1, (7.2, 2.8))
-    clean_axes(axes)
-    for colour, (name, values) in zip(palette(len(series)), series.items(), strict=True):
-        values = np.asarray(values, np.float64)
-        seconds = np.arange(len(values)) / fps
-        axes.plot(seconds, values, color=colour, linewidth=1, label=name)
-        there = np.pad(np.isfinite(values), 1)
-        alone = there[1:-1] & ~there[:-2] & ~there[2:]  # no line reaches these
-        axes.plot(seconds[alone], values[alone], ".", color=colour, markersize=3)
-    axes.set_ylim(bottom=0)
-    axes.margins(x=0.01)
-    axes.set_xlabel("Time (s)")
-    axes.set_ylabel(f"Flicker\n({_UNIT})")
-    axes.set_title(title, fontsize=9, loc="right")
-    if series:
-        axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
-    figure.savefig(path, dpi=150)

@@ -1,1 +1,1 @@
-"""The training run: state, step, checkpoints."""
+"""Training: state, optimiser, step, loop, checkpoints, log."""

@@ -1,8 +1,8 @@
 """Checkpoints of a run, written by orbax.
 
 A working directory holds `checkpoints/STEP/`, the latest full training states to resume from, and
-`best/STEP/`, the weights that validated best. The latter form, weights, config and metrics without
-optimiser, is also what a released model looks like; `load_model` reads either.
+`best/STEP/`, the weights that validated best, in the form of any model: see `ldeq_jax.weights`,
+which reads them.
 
 A checkpoint gets its final name when it is complete, so a run may be killed at any time.
 """
@@ -20,23 +20,23 @@ import jax
 import orbax.checkpoint as ocp
 
 from ldeq_jax import hosts
-from ldeq_jax.config import Config, to_mapping
+from ldeq_jax.config import Config, from_mapping, to_mapping
+from ldeq_jax.errors import UserError
 from ldeq_jax.training.optimizer import same_rates
 from ldeq_jax.training.state import TrainState
 from ldeq_jax.weights import (
-    _best_manager,
-    _best_step,
-    _folder,
-    _meeting_places,
-    _nme,
-    _read_about,
-    _read_arrays,
-    _save_weights,
-    _steps,
+    barrier_names,
+    best_manager,
+    best_step,
+    checkpoint_folder,
+    read_about,
+    read_arrays,
+    save_weights,
+    stored_nme,
+    stored_steps,
 )
 
-# What may change between a run and its continuation: it does not touch the weights, or by rounding
-# alone.
+# What may change between a run and its continuation: it changes the weights by rounding at most.
 _FREE = {
     "config.data.data_dir",
     "config.data.num_workers",
@@ -50,6 +50,14 @@ _FREE = {
 }
 
 
+class RunInUseError(UserError, BlockingIOError):
+    """Another run is using the directory."""
+
+
+class CheckpointError(UserError, OSError):
+    """A checkpoint, or anything in a run's directory, cannot be written."""
+
+
 @contextlib.contextmanager
 def only_run_in(workdir: str | Path) -> Iterator[None]:
     """Keeps other runs out of a directory; the lock dies with its process, however that ends.
@@ -60,14 +68,14 @@ def only_run_in(workdir: str | Path) -> Iterator[None]:
         workdir: the run's directory, created when missing.
 
     Raises:
-        BlockingIOError: another run is using the directory; the message names its process.
-        OSError: the directory cannot be written to.
-        ValueError: checkpoints cannot be kept in a directory of that name.
+        RunInUseError: another run is using the directory; the message names its process.
+        CheckpointError: the directory cannot be written to.
+        UserError: checkpoints cannot be kept in a directory of that name.
     """
     if jax.process_index() > 0:
         yield
         return
-    workdir = _folder(workdir, to_write=True)
+    workdir = checkpoint_folder(workdir, to_write=True)
     holder = workdir / ".lock.holder"  # Windows lets nobody else read the locked file itself
     with contextlib.ExitStack() as stack:
         try:
@@ -76,12 +84,12 @@ def only_run_in(workdir: str | Path) -> Iterator[None]:
             holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         except filelock.Timeout as error:
             known = holder.read_text(encoding="utf-8") if holder.exists() else ""
-            raise BlockingIOError(
+            raise RunInUseError(
                 f"another run is using {workdir}: {known or 'its process is not known'}. "
                 "Wait for it, end it, or use another --workdir"
             ) from error
         except OSError as error:
-            raise OSError(
+            raise CheckpointError(
                 f"cannot write to {workdir} ({error.strerror or error}): make it a folder that you "
                 "may write to, or choose another --workdir"
             ) from error
@@ -102,62 +110,64 @@ def _hold(stack, file):
 class Checkpoints:
     """Writes and reads the checkpoints of one run; leaving the context waits for writes.
 
-    Writes go on in the background, and what fails there is told by the next call of a method.
+    Writes run in the background. The next call of a method raises what failed there.
 
     Args:
         workdir: the run's directory, created when missing; one that all hosts see.
         config: the run's config, written into every checkpoint.
 
     Raises:
-        ValueError: the directory holds a run with another config, or of another length whose
+        UserError: the directory holds a run with another config, or of another length whose
             learning rates were others; its best model is damaged, or other hosts see other
             checkpoints.
-        OSError: from any method that writes: a checkpoint could not be written.
+        CheckpointError: from any method that writes: a checkpoint could not be written.
     """
 
     def __init__(self, workdir: str | Path, config: Config):
-        self._workdir = workdir = _folder(workdir, to_write=True)
+        self._workdir = workdir = checkpoint_folder(workdir, to_write=True)
         self._config, self._optimizer = to_mapping(config), config.optimizer
-        newest = max(_steps(workdir / "checkpoints"), default=None)
-        best = _best_step(workdir / "best")
+        newest = max(stored_steps(workdir / "checkpoints"), default=None)
+        best = best_step(workdir / "best")
         if newest is not None:
             self._refuse_changes(workdir / "checkpoints" / str(newest))
         if best is not None:
             self._refuse_changes(workdir / "best" / str(best))
-        self.best_nme = float("inf") if best is None else _nme(workdir / "best" / str(best))
+        self.best_nme = float("inf") if best is None else stored_nme(workdir / "best" / str(best))
         self._latest = ocp.CheckpointManager(
             workdir / "checkpoints",
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=config.train.keep,
                 cleanup_tmp_directories=True,
-                multiprocessing_options=_meeting_places("checkpoints"),
+                multiprocessing_options=barrier_names("checkpoints"),
             ),
         )
-        self._best = _best_manager(workdir / "best")
-        # Hosts that went on from different steps would wait for each other in vain, or learn apart.
-        seen = hosts.gathered((self._latest.latest_step(), best))
+        self._best = best_manager(workdir / "best")
+        # Hosts that continue from different steps would wait for each other forever, or diverge.
+        seen = hosts.gather((self._latest.latest_step(), best))
         if len(set(seen)) > 1:
-            raise ValueError(
+            raise UserError(
                 f"the hosts see different checkpoints in {workdir}, the steps (latest, best) "
                 f"{seen}: it must be one directory that all of them share"
             )
 
     def _refuse_changes(self, directory):
         now = json.loads(json.dumps(self._config))  # JSON turns tuples into lists
-        then, step = _read_about(directory)["config"], int(directory.name)
+        then, step = read_about(directory)["config"], int(directory.name)
+        with contextlib.suppress(UserError):  # fields that are newer than the run have defaults
+            then = json.loads(json.dumps(to_mapping(from_mapping(then))))
         if changed := _differences(then, now):
-            raise ValueError(
+            raise UserError(
                 f"{directory} was trained with another config:\n  "
                 + "\n  ".join(changed)
                 + "\nUse another --workdir, or the config it was started with"
             )
         lengths = [config["train"]["num_steps"] for config in (then, now)]
-        told = f"config.train.num_steps: {lengths[0]} then, {lengths[1]} now"
+        change = f"config.train.num_steps: {lengths[0]} then, {lengths[1]} now"
         if lengths[1] < step and lengths[1] != lengths[0]:
-            raise ValueError(f"{directory} is of a later step than the run is to have ({told})")
+            raise UserError(f"{directory} is of a later step than the run is to have ({change})")
         if not same_rates(self._optimizer, *lengths, until=step):
-            raise ValueError(
-                f"{directory} cannot be continued to another number of steps ({told}): with "
+            raise UserError(
+                f"{directory} cannot be continued to another number of steps ({change}): with "
                 f"optimizer.decay={self._optimizer.decay!r}, the learning rates up to here depend "
                 "on that number. To train its best weights further, start a new run, with another "
                 f"--workdir and --config.train.start_from={self._workdir}"
@@ -176,7 +186,7 @@ class Checkpoints:
             yield
         except Exception as error:  # orbax and its storage layer raise many kinds
             reason = str(error).splitlines()[0].rpartition(": ")[2][:200]
-            raise OSError(
+            raise CheckpointError(
                 f"no checkpoint could be written to {self._workdir} ({reason}); those from before "
                 "are whole. If the disk is full, make space; then give the same command again"
             ) from error
@@ -200,10 +210,10 @@ class Checkpoints:
         if metrics["nme"] < self.best_nme:
             self.best_nme = metrics["nme"]
             with self._writing():
-                _save_weights(self._best, state, self._config, metrics)
+                save_weights(self._best, int(state.step), state.variables(), self._config, metrics)
 
     def check(self) -> None:
-        """Tells of a write that failed since; does not wait."""
+        """Raises the error of a write that has failed by now; does not wait."""
         with self._writing():
             for manager in (self._latest, self._best):
                 if not manager.is_saving_in_progress():
@@ -213,13 +223,13 @@ class Checkpoints:
         """Reads the newest checkpoint onto the devices of `fresh`; `fresh` itself if there is none.
 
         Raises:
-            ValueError: the checkpoint cannot be read.
+            UserError: the checkpoint cannot be read.
         """
         step = self._latest.latest_step()
         if step is None:
             return fresh
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, fresh)
-        return _read_arrays(
+        return read_arrays(
             self._latest.directory / str(step) / "state",
             target,
             "copy it here again if there is another copy; else move that folder to another place, "
@@ -228,7 +238,7 @@ class Checkpoints:
 
 
 def _differences(old, new, path="config"):
-    """Lines that tell where two nested mappings differ, as far as it matters to a resumed run."""
+    """Lines that say where two nested mappings differ, as far as it matters to a resumed run."""
     if path in _FREE:
         return []
     if not (isinstance(old, dict) and isinstance(new, dict)):

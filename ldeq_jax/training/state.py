@@ -1,4 +1,4 @@
-"""What a training step changes, and where it lies."""
+"""The training state: all that a step changes, and how it is divided among the devices."""
 
 import functools
 from typing import Any
@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ldeq_jax.config import OptimizerConfig, TrainConfig
+from ldeq_jax.errors import UserError
 from ldeq_jax.mesh import replicated
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig
 from ldeq_jax.training.optimizer import make_optimizer
 
-_SMALL = 1024  # elements; to divide fewer saves nothing worth the talk
+_SMALL = 1024  # elements; sharding smaller arrays costs more communication than it saves
 
 
 @flax.struct.dataclass
@@ -21,13 +22,13 @@ class TrainState:
     """All that changes during training; arrays only.
 
     Attributes:
-        step: () int32, batches used, also the number of optimiser steps but for those skipped.
+        step: () int32, batches used: optimiser steps, and steps that were skipped.
         params: parameters.
         batch_stats: running averages of BatchNorm; empty without it.
         opt_state: optimiser state.
         ema: averaged parameters; empty when there is no average.
-        skipped: () int32, steps of which nothing came, as their loss or gradient was not finite.
-        skipped_in_a_row: () int32, of them, those since the last that was not.
+        skipped: () int32, steps that changed nothing, as their loss or gradient was not finite.
+        skipped_in_a_row: () int32, those since the last step that was not skipped.
     """
 
     step: jax.Array
@@ -46,7 +47,7 @@ class TrainState:
 def create_state(
     model: ModelConfig, optimizer: OptimizerConfig, train: TrainConfig, mesh: jax.sharding.Mesh
 ) -> TrainState:
-    """A fresh state where `state_shardings` says; the same for the same seed on any mesh."""
+    """A fresh state, placed by `state_shardings`; the same for the same seed on any mesh."""
     create = functools.partial(_initial_state, model, optimizer, train)
     # XLA would optimise each random draw of this program, which runs once, for a second on a CPU.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
@@ -59,10 +60,11 @@ def create_state(
 def state_shardings(
     model: ModelConfig, optimizer: OptimizerConfig, train: TrainConfig, mesh: jax.sharding.Mesh
 ) -> TrainState:
-    """Where each array of a state lies, as a TrainState of shardings.
+    """How the arrays of a state are divided among the devices, as a TrainState of shardings.
 
-    With `train.shard_params` each array is divided along the largest of the axes that the devices
-    divide. Small ones, and those without such an axis, are on every device, as are all without it.
+    With `train.shard_params` each array is divided along its largest axis whose length is a
+    multiple of the number of devices. Small arrays, and those without such an axis, are replicated.
+    Without `train.shard_params` all arrays are.
     """
 
     def place(leaf):
@@ -99,18 +101,18 @@ def with_weights(state: TrainState, variables: dict[str, Any]) -> TrainState:
         variables: of `LDEQ.apply`.
 
     Raises:
-        ValueError: the weights are not those of a model of this config.
+        UserError: the weights are not those of a model of this config.
     """
 
     def like(fresh, value):
         if fresh.shape != value.shape:
-            raise ValueError(f"start_from: a weight of shape {value.shape}, not {fresh.shape}")
+            raise UserError(f"start_from: a weight of shape {value.shape}, not {fresh.shape}")
         return jax.device_put(np.asarray(value, fresh.dtype), fresh.sharding)
 
     trees = {"params": state.params, "batch_stats": state.batch_stats}
     given = {name: variables.get(name, {}) for name in trees}
     if jax.tree.structure(trees) != jax.tree.structure(given):
-        raise ValueError("start_from: a model of other layers than this config's")
+        raise UserError("start_from: a model of other layers than this config's")
     trees = jax.tree.map(like, trees, given)
     ema = jax.tree.map(jnp.copy, trees["params"]) if state.ema else state.ema
     return state.replace(**trees, ema=ema)

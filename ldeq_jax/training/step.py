@@ -1,4 +1,4 @@
-"""Training: state, optimiser, and one step that runs on every device of a mesh at once."""
+"""One training step, compiled for all devices of a mesh."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,8 @@ import optax
 
 from ldeq_jax.config import OptimizerConfig, TrainConfig
 from ldeq_jax.data.faces import LandmarkBatch
-from ldeq_jax.mesh import divided, replicated
+from ldeq_jax.errors import UserError
+from ldeq_jax.mesh import batch_sharding, replicated
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig, normalise_image
 from ldeq_jax.model.losses import landmark_loss, spread_loss
 from ldeq_jax.training.optimizer import make_optimizer, make_schedule
@@ -24,14 +25,14 @@ def make_train_step(
 ) -> Callable[[TrainState, LandmarkBatch], tuple[TrainState, dict[str, jax.Array]]]:
     """The jitted training step.
 
-    The batch is divided over the mesh and the state lies where `state_shardings` says; norms,
-    losses and gradients are those of the whole batch, so the number of devices changes nothing
-    beyond rounding.
+    The batch is divided over the mesh and the state is placed by `state_shardings`; norms, losses
+    and gradients are those of the whole batch, so the number of devices changes nothing beyond
+    rounding.
 
     A face whose solve diverges counts with its best iterate. Where the loss or the gradient is
-    still not finite, the step is skipped: it uses up its batch, and weights, averages and optimiser
-    stay as they are. Leaving out the face alone would take a second pass, for what is not finite
-    within a row makes the gradient of every weight NaN, whatever weight the row has in the loss.
+    still not finite, the step is skipped: its batch is used up, while weights, averages and
+    optimiser stay as they are. Excluding the face alone would take a second pass: a value that is
+    not finite in one row makes the gradient of every weight NaN, whatever the row's weight is.
 
     Returns:
         `step(state, batch) -> state, metrics`. It consumes the state it is given. The metrics are:
@@ -39,10 +40,10 @@ def make_train_step(
         diverged (shares of faces), grad_norm, lr, and the state's skipped and skipped_in_a_row.
 
     Raises:
-        ValueError: `train.min_budget` exceeds the largest budget.
+        UserError: `train.min_budget` exceeds the largest budget.
     """
     if train.min_budget > model.forward.max_steps:
-        raise ValueError(
+        raise UserError(
             f"train.min_budget {train.min_budget} exceeds model.forward.max_steps "
             f"{model.forward.max_steps}"
         )
@@ -50,7 +51,7 @@ def make_train_step(
     transform = make_optimizer(optimizer, train.num_steps)
     schedule = make_schedule(optimizer, train.num_steps)
     left, right = eye_corners
-    everywhere = replicated(mesh)
+    on_all_devices = replicated(mesh)
     shardings = state_shardings(model, optimizer, train, mesh)
 
     def loss_fn(params, batch_stats, batch, key):
@@ -93,8 +94,8 @@ def make_train_step(
     def step(state: TrainState, batch: LandmarkBatch):
         # The key is a function of the step alone, so a resumed run draws what the first would have.
         key = jax.random.fold_in(jax.random.key(train.seed), state.step)
-        # Divided parameters are put together once, not in every iteration of the solver.
-        whole = jax.lax.with_sharding_constraint(state.params, everywhere)
+        # Divided parameters are gathered once, not in every iteration of the solver.
+        whole = jax.lax.with_sharding_constraint(state.params, on_all_devices)
         gradient, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(
             whole, state.batch_stats, batch, key
         )
@@ -124,7 +125,7 @@ def make_train_step(
 
     return jax.jit(
         step,
-        in_shardings=(shardings, divided(mesh)),
-        out_shardings=(shardings, everywhere),
+        in_shardings=(shardings, batch_sharding(mesh)),
+        out_shardings=(shardings, on_all_devices),
         donate_argnums=0,
     )

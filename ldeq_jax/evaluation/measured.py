@@ -1,0 +1,134 @@
+"""What is measured on videos: the videos of a split as they are scored, and their scores."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ldeq_jax.data.sources import VideoSource
+from ldeq_jax.evaluation.labels import Labels, face_size
+from ldeq_jax.evaluation.scores import Scores
+from ldeq_jax.evaluation.settings import Setting
+
+
+class Split:
+    """The videos of a split, their masks without the frames whose labels have no size.
+
+    No error can be measured in such a frame: its eye corners coincide, or all its points lie on one
+    point or on a horizontal or vertical line.
+
+    Args:
+        source: the videos.
+        eye_corners: indices of the outer eye corners among the labelled landmarks.
+    """
+
+    def __init__(self, source: VideoSource, eye_corners: tuple[int, int]):
+        self.source, self._eye_corners = source, eye_corners
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def video(self, index: int) -> tuple[dict[str, Any], int]:
+        """Annotation of a video, as `VideoSource.annotation` gives it, with that mask.
+
+        Returns:
+            The annotation, and how many frames were taken out of the mask.
+        """
+        video = self.source.annotation(index)
+        (left, right), mask = self._eye_corners, video["mask"]
+        target = np.asarray(video["landmarks"], np.float64)
+        eyes = np.linalg.norm(target[:, left] - target[:, right], axis=-1)
+        degenerate = mask & ((eyes == 0) | (face_size(target)[:, 0, 0] == 0))
+        return video | {"mask": mask & ~degenerate}, int(degenerate.sum())
+
+    def num_chunks(self, batch_size: int, chunk_frames: int) -> int:
+        """Number of chunks that `data.videos.video_chunks` makes of it."""
+        lengths = sorted(self.source.lengths.tolist(), reverse=True)
+        return sum(-(-longest // chunk_frames) for longest in lengths[::batch_size])
+
+
+class VideoScores(NamedTuple):
+    """Everything that is kept of one video.
+
+    Attributes:
+        scores: by setting, without the axis V.
+        jitter: NMF that the labels' own jitter is estimated to add; NaN where unknown.
+        attributes: (A,) bool.
+        num_frames: number of frames that count.
+        frames_left_out: number of labelled frames without a size.
+    """
+
+    scores: dict[Setting, Scores]
+    jitter: float
+    attributes: np.ndarray
+    num_frames: int
+    frames_left_out: int
+
+
+class Measured(NamedTuple):
+    """Everything that was measured on one split.
+
+    A video counts where the frames solved alone can be measured: it has two labelled frames in a
+    row, and a crop of the face in each labelled frame. What a method leaves out in a video that
+    counts makes its means NaN, so that all means are over the same videos.
+
+    Attributes:
+        split: its videos.
+        indices: (V,) numbers of those that count, ascending.
+        labels: how they are scored.
+        scores: by setting.
+        frames_per_second: of the settings that evaluate the map, all hosts together; NaN where not
+            measured.
+        jitter: (V,) NMF that the labels' own jitter is estimated to add; NaN where unknown.
+        attributes: (V, A) bool.
+        num_frames: (V,) number of frames that count.
+        tracks: name of each video to show to its landmarks (T, K', 2) by setting, frame pixels.
+        frames_left_out: name of a video to its number of labelled frames without a size; videos
+            without such frames are not named.
+    """
+
+    split: Split
+    indices: np.ndarray
+    labels: Labels
+    scores: dict[Setting, Scores]
+    frames_per_second: dict[Setting, float]
+    jitter: np.ndarray
+    attributes: np.ndarray
+    num_frames: np.ndarray
+    tracks: dict[str, dict[Setting, np.ndarray]]
+    frames_left_out: dict[str, int]
+
+    @property
+    def mean_jitter(self) -> float:
+        """Mean of `jitter` over the videos where it is known, NaN if there is none."""
+        return mean_of_known(self.jitter)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Names of the videos that do not count."""
+        counted = set(self.indices.tolist())
+        return [name for i, name in enumerate(self.split.source.names) if i not in counted]
+
+    def subsets(self) -> dict[str, "Measured"]:
+        """The videos with each attribute that some but not all of those that count have."""
+        names = self.split.source.attribute_names
+        return {
+            name: self._replace(
+                indices=self.indices[members],
+                scores={
+                    setting: Scores(*(field[members] for field in scores))
+                    for setting, scores in self.scores.items()
+                },
+                jitter=self.jitter[members],
+                attributes=self.attributes[members],
+                num_frames=self.num_frames[members],
+            )
+            for name, members in zip(names, self.attributes.T, strict=True)
+            if members.any() and not members.all()
+        }
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """Mean of the values that are finite, NaN if none is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else math.nan
