@@ -59,14 +59,14 @@ demo: venv  ## make small data sets, train, evaluate and predict, on stills and 
 	  --config.data.data_dir=demo/data
 	$(BIN)/python evaluate.py --checkpoint=demo/run --dataset=ibug_300w --split=test_common \
 	  --data_dir=demo/data --output=demo/eval
-	$(BIN)/python predict.py --checkpoint=faces-68-stills \
+	$(BIN)/ldeq predict --checkpoint=faces-68-stills \
 	  --output=demo/portrait.png examples/portrait_1.jpg
 	$(BIN)/python datasets/build.py moving_faces/easy --manual_dir=demo/data/ibug_300w/1.0.0 \
 	  --data_dir=demo/data --max_examples_per_split=10
 	$(BIN)/python evaluate.py --checkpoint=demo/run --dataset=moving_faces/easy --crop=extent \
 	  --data_dir=demo/data --tuning_split='test_common[:50%]' --split='test_common[50%:]' \
 	  --aligns=face --budgets=0 --output=demo/video
-	$(BIN)/python predict.py --checkpoint=faces-68 --output=demo/clip.mp4 --compare \
+	$(BIN)/ldeq predict --checkpoint=faces-68 --output=demo/clip.mp4 --compare \
 	  --boxes=examples/wflw_v/bboxes/intel_head_pose_male.npy --still_frame=30 \
 	  examples/wflw_v/videos/intel_head_pose_male.mp4
 

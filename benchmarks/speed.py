@@ -6,7 +6,7 @@
 prints all tables; --tables=video,train prints only these. PyTorch runs the same layers
 (benchmarks/torch_reference.py) with channels last in memory, the same evaluations of the map and
 all cores. The two are timed alternately, and ratios are medians over rounds. The tables "input" and
-"iterations" need data sets in --data_dir, as built by datasets/build.py: ibug_300w and
+"iterations" need data sets in --data_dir, as built by ldeq build: ibug_300w and
 moving_faces/easy.
 """
 
@@ -119,7 +119,7 @@ def train(rounds: int) -> str:
 
 
 def our_train(model: ModelConfig, size: int, sharded: bool) -> Callable:
-    """The step of train.py: its batch, and if `sharded` its state, divided over the devices."""
+    """The step of ldeq train: its batch, and if `sharded` its state, divided over the devices."""
     optimizer = OptimizerConfig()
     settings = TrainConfig(shard_params=sharded)
     mesh = make_mesh(size)
@@ -212,9 +212,9 @@ def iterations(data_dir: str) -> str:
         for index, found in runner.run_methods(changed, variables, {"method": how}, chunks):
             label, track = source.annotation(index), found["method"]
             length = len(label["mask"])
-            triple = track.landmarks[None, :length], label["landmarks"][None], label["mask"][None]
+            triple = track.points[None, :length], label["landmarks"][None], label["mask"][None]
             errors.append(video_metrics.video_nme(*triple, eye_corners=schema.eye_corners)[0])
-            evaluations.append(track.num_evaluations[:length].mean())
+            evaluations.append(track.info.num_evaluations[:length].mean())
         rows.append(
             {
                 "solver": f"{method}, {budget} step(s)",
@@ -226,10 +226,10 @@ def iterations(data_dir: str) -> str:
 
 
 def startup(rounds: int) -> str:
-    """(e) Seconds from the start of predict.py to its end on a portrait, by state of the cache."""
+    """(e) Seconds that `ldeq predict` takes on a portrait, start to end, by state of the cache."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "predict.py", f"--checkpoint={CHECKPOINT}"]
+        command = [sys.executable, "-m", "ldeq_jax", "predict", f"--checkpoint={CHECKPOINT}"]
         command += [f"--output={folder}/out.png", "examples/portrait_1.jpg"]
         cached = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": f"{folder}/cache",

@@ -3,7 +3,7 @@ r"""Training and video compiled for TPUs, on a machine without one: memory, cost
   pip install -e '.[aot]'
   python benchmarks/tpu_aot.py --topology v5e:2x2 --program train --rows 16 --output=aot.json
 
-Compiles the training step of train.py and the scan over frames of video prediction ahead of time,
+Compiles the training step of ldeq train and the scan over frames of video prediction ahead of time,
 with the compiler of a TPU machine, for all devices of a topology. Nothing is executed. A program of
 the paper's size takes ten minutes on two cores; each result is written to --output at once.
 

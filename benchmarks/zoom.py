@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--boxes", type=Path, default=EXAMPLES / "boxes.json")
     parser.add_argument("--steps", type=float, nargs="+", default=[1.0, 1.8, 2.2, 3.0, 5.0])
     given = parser.parse_args()
-    predictor = inference.Predictor.from_checkpoint(given.checkpoint)
+    predictor = inference.Predictor.load(given.checkpoint)
     boxes = json.loads(given.boxes.read_text(encoding="utf-8"))
     rows = []
     for path in given.picture:

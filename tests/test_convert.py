@@ -7,6 +7,7 @@ import pathlib
 import pickle
 import sys
 
+import commands
 import cv2
 import jax
 import numpy as np
@@ -85,10 +86,7 @@ def file(tmp_path, goldens):
 
 
 def complaint(*arguments):
-    with pytest.raises(SystemExit) as ended:
-        convert.main([*map(str, arguments)])
-    assert isinstance(ended.value.code, str), "sys.exit prints text and returns 1"
-    return ended.value.code
+    return commands.complaint("convert", *arguments)
 
 
 def landmarks(folder, image):
@@ -239,7 +237,7 @@ def test_evaluate_takes_a_converted_model(goldens, tmp_path, data_dir, capsys): 
     assert (record["num_faces"], record["schema"], record["step"]) == (7, "ibug_68", 17)
     # On video it does what the released code does, unless told otherwise.
     released = RwRConfig(budget=1, first_budget=1, penalty=0.0, align="none")
-    assert VideoPredictor.from_checkpoint(model).recurrence == released
+    assert VideoPredictor.load(model).recurrence == released
 
 
 def test_what_the_args_say_by_another_name_is_told_and_can_be_given(

@@ -120,3 +120,82 @@ def test_devices_share_a_wide_layer_without_talking(x64):
     function = jax.jit(convolve, in_shardings=shardings)
     assert "all-" not in function.lower(x, kernel).compile().as_text()
     np.testing.assert_allclose(function(x, kernel), library(x, kernel), atol=1e-10)
+
+
+CASES = [(3, 6, 3, 4), (5, 16, 128, 136)]
+
+
+def operands(size, height, channels, features):
+    x, kernel = normal(0, 1, height, 16, channels), normal(1, size, size, channels, features)
+    return x, 0.1 * kernel, winograd.suits(x, kernel)
+
+
+@pytest.mark.parametrize(("size", "height", "channels", "features"), CASES, ids=["narrow", "wide"])
+def test_tangents_and_second_derivatives_are_the_library_ones(
+    size, height, channels, features, x64
+):
+    *at, wide = operands(size, height, channels, features)
+    assert wide == (channels == 128)
+    along = tuple(normal(seed, *operand.shape) for seed, operand in enumerate(at, 2))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def derivatives(way, at, along):
+        loss = lambda at: jnp.sum(jnp.sin(way(*at)))  # noqa: E731
+        _, tangent = jax.jvp(lambda at: way(*at), (at,), (along,))
+        product = jax.jvp(jax.grad(loss), (at,), (along,))[1]
+        reverse = jax.grad(lambda at: jax.jvp(loss, (at,), (along,))[1])(at)
+        return tangent, product, reverse
+
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-8),
+        derivatives(convolve, tuple(at), along),
+        derivatives(library, tuple(at), along),
+    )
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (2, None)])
+def test_vmapped_values_and_gradients(axes, x64):
+    x, kernel, _ = operands(3, 6, 3, 4)
+    stacked = [
+        operand if axis is None else jnp.stack([operand, 2 * operand, operand + 1], axis)
+        for operand, axis in zip((x, kernel), axes, strict=True)
+    ]
+
+    def run(way):
+        def value_and_gradients(x, kernel):
+            y, pullback = jax.vjp(way, x, kernel)
+            return y, pullback(jnp.sin(y))
+
+        return jax.vmap(value_and_gradients, axes)(*stacked)
+
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-10),
+        run(convolve),
+        run(library),
+    )
+
+
+def test_shards_share_the_gradient_of_a_kernel(x64):
+    """Under `shard_map` with its check on: images are divided, the kernel is shared."""
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows, shared = jax.sharding.PartitionSpec("rows"), jax.sharding.PartitionSpec()
+    x, kernel = normal(0, 2, 16, 16, 128), normal(1, 3, 3, 128, 128)
+
+    def loss(x, kernel):
+        return jnp.sum(jnp.sin(convolve(x, kernel)))
+
+    divided_loss = jax.shard_map(
+        lambda x, kernel: jax.lax.psum(loss(x, kernel), "rows"),
+        mesh=mesh,
+        in_specs=(rows, shared),
+        out_specs=shared,
+    )
+    ours, whole = (jax.jit(jax.grad(f, argnums=(0, 1)))(x, kernel) for f in (divided_loss, loss))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-8), ours, whole)
+
+
+def test_values_outside_jit(x64):
+    x, kernel, _ = operands(5, 16, 128, 136)
+    np.testing.assert_allclose(convolve(x, kernel), library(x, kernel), atol=1e-9)
+    found = jax.grad(lambda k: convolve(x, k).sum())(kernel)
+    np.testing.assert_allclose(found, jax.grad(lambda k: library(x, k).sum())(kernel), atol=1e-9)

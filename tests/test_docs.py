@@ -22,7 +22,7 @@ PAGES = [
 COMMANDS = [
     "ldeq_jax/cli/train.py",
     "ldeq_jax/cli/evaluate.py",
-    "predict.py",
+    "ldeq_jax/cli/predict.py",
     "ldeq_jax/cli/convert.py",
 ]
 COMMANDS += ["datasets/build.py", "datasets/sample_faces.py"]
@@ -63,7 +63,7 @@ def flags_of(name):
         function = getattr(node.func, "attr", getattr(node.func, "id", ""))
         texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
         texts = [text for text in texts if isinstance(text, str)]
-        if (function.startswith("DEFINE_") or function == "define_path") and texts:
+        if function.startswith("DEFINE_") and texts:
             flags.add(f"--{texts[0]}")
             if function == "DEFINE_bool":
                 flags.add(f"--no{texts[0]}")
@@ -144,7 +144,7 @@ def test_commands_exist_with_their_flags(name):
 def test_wrong_commands_are_found():
     text = (
         "    python train.py --config=tyni --config.data.no=1 \\\n        --wrokdir=x\n"
-        "see `make nothing`, or\n\n    JAX_PLATFORMS=cpu python predict.py --box=1 & wait\n"
+        "see `make nothing`, or\n\n    JAX_PLATFORMS=cpu ldeq predict --box=1 & wait\n"
         "    python datasets/build.py wflw/none --manual_dir=x  # and so on\n"
         "    python -m ldeq_jax.none\n    python evaluate.py --dataset=none --budgets=0\n"
         "    ldeq train --config=tiny --config.data.no=1\n    ldeq none\n"

@@ -1,17 +1,23 @@
-"""Faults of an installation end every command with one line that says what to do."""
+"""What the user can fix ends every command with one line; a bug keeps its traceback."""
 
 import ast
-import importlib.util
+import errno
+import importlib
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
+from typing import get_args
 
 import build
 import pytest
 import sample_faces
 
-from ldeq_jax.errors import installation_fault
+from ldeq_jax.cli import convert, main, predict
+from ldeq_jax.errors import UserError, UserFileNotFoundError, installation_fault
+from ldeq_jax.face.crops import Crop
+from ldeq_jax.model import rwr
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [
@@ -19,7 +25,12 @@ SOURCES = [
     for folder in (".", "benchmarks", "datasets", "ldeq_jax/cli")
     for path in sorted((ROOT / folder).glob("*.py"))
 ]
-COMMANDS = [path for path in SOURCES if '\nif __name__ == "__main__":' in path.read_text("utf-8")]
+MAIN = ROOT / "ldeq_jax" / "cli" / "main.py"  # which handles errors itself
+COMMANDS = [
+    path
+    for path in SOURCES
+    if '\nif __name__ == "__main__":' in path.read_text("utf-8") and path != MAIN
+]
 NO_GL = "libGL.so.1: cannot open shared object file: No such file or directory"
 
 
@@ -53,9 +64,110 @@ def without_gl(tmp_path_factory):
 
 
 def test_the_commands_are_found():
-    assert {"train", "evaluate", "predict", "build", "sample_faces", "convert", "speed"} <= {
+    assert {"train", "evaluate", "build", "sample_faces", "speed"} <= {
         path.stem for path in COMMANDS
     }
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Puts a function in the place of a command of `ldeq`."""
+
+    def put(name, function):
+        module = types.SimpleNamespace(main=function)
+        monkeypatch.setitem(sys.modules, f"ldeq_jax.cli.{name}", module)
+
+    return put
+
+
+def raising(error):
+    def raise_error(_):
+        raise error
+
+    return raise_error
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("the box is empty: give another"), "the box is empty: give another"),
+        (UserFileNotFoundError("no file a"), "no file a"),
+        (OSError(errno.ENOSPC, "No space left", "a"), "a: No space left; make space, then give"),
+        (ImportError(NO_GL, name="cv2"), "OpenCV cannot be loaded"),
+    ],
+    ids=["user", "missing", "disk", "opencv"],
+)
+def test_what_the_user_can_fix_is_one_line(command, capsys, name, error, line):
+    command(name, raising(error))
+    assert main.main([name]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"ldeq {name}: {line}") and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+@pytest.mark.parametrize(
+    "error", [ValueError("shapes differ"), TypeError("x"), OSError("what"), KeyError("x")], ids=repr
+)
+def test_a_bug_keeps_its_traceback(command, name, error):
+    command(name, raising(error))
+    with pytest.raises(type(error)) as raised:
+        main.main([name])
+    assert raised.value is error
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_ctrl_c_is_exit_code_130(command, capsys, name):
+    command(name, raising(KeyboardInterrupt()))
+    assert main.main([name]) == 130
+    assert capsys.readouterr().err == f"ldeq {name}: interrupted; no unfinished file is left\n"
+
+
+@pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (143, 143)])
+def test_a_command_gets_its_arguments_and_says_the_exit_code(command, returned, code):
+    got = []
+    command("predict", lambda arguments: got.append(arguments) or returned)
+    assert main.main(["predict", "--box=1", "--", "-x.png"]) == code
+    assert got == [["--box=1", "--", "-x.png"]]
+
+
+def test_a_word_that_is_no_command_names_those_that_are(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.main(["predcit", "--output=a"])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert all(name in told for name in ("predcit", *main.COMMANDS))
+
+
+def test_help_and_version_import_the_standard_library_alone():
+    code = """
+import sys, contextlib, io
+from ldeq_jax.cli.main import main
+for arguments in (["--help"], ["--version"], [], ["predict", "--help"], ["convert", "--help"]):
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as told:
+        main(arguments)
+    assert "ldeq" in told.getvalue()
+others = {"numpy", "cv2", "PIL", "jax", "flax", "absl", "tqdm"} & set(sys.modules)
+assert not others, others
+"""
+    code, told = ended(["-c", code])
+    assert code == 0, told
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "choices"),
+    [(predict, "--align", rwr.Align), (convert, "--crop", Crop)],
+)
+def test_options_written_out_for_a_quick_help_are_those_of_the_library(command, option, choices):
+    (found,) = [a for a in command.make_parser()._actions if option in a.option_strings]
+    assert {*found.choices} == {*get_args(choices)}
+
+
+def test_python_m_is_the_console_command():
+    for module in ("ldeq_jax", "ldeq_jax.cli.main"):
+        code, told = ended(["-m", module, "predict", "nowhere.png", "--output=a.png"])
+        assert code == 1
+        assert told.startswith("ldeq predict: no picture nowhere.png") and told.count("\n") == 1
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
@@ -146,8 +258,8 @@ def test_every_command_tells_of_a_missing_library(path, without_gl, tmp_path):
     [
         "train.py --config=tiny --workdir={tmp}/run --config.data.data_dir={tmp}/data",
         "evaluate.py --checkpoint=faces-68-stills --output={tmp}/out --data_dir={tmp}",
-        "predict.py --checkpoint=faces-68-stills --output={tmp}/out.png examples/portrait_1.jpg",
-        "-m ldeq_jax.cli.convert faces-68-stills --output={tmp}/out.pth.tar",
+        "-m ldeq_jax predict --output={tmp}/out.png examples/portrait_1.jpg",
+        "-m ldeq_jax convert faces-68-stills --output={tmp}/out.pth.tar",
         "-m benchmarks.convolution",
         "-m benchmarks.memory",
         "-m benchmarks.video --checkpoint=faces-68-stills",

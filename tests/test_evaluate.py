@@ -139,7 +139,7 @@ def test_sigterm_ends_an_evaluation_with_its_own_code(monkeypatch, tmp_path, cap
 
 
 def test_the_numbers_are_those_of_the_faces_in_picture_pixels(evaluated, model, data_dir):
-    predictor = inference.Predictor.from_checkpoint(model)
+    predictor = inference.Predictor.load(model)
     source = FaceSource("toy_faces", "test", data_dir)
     expected = []
     for index in range(len(source)):
@@ -326,7 +326,7 @@ def compared(video_model, tmp_path_factory):
 
 
 def test_the_frames_alone_are_those_of_the_predictor(compared, video_model, clips):
-    predictor = inference.Predictor.from_checkpoint(video_model)
+    predictor = inference.Predictor.load(video_model)
     source = VideoSource("toy_clips", "test", clips.data_dir)
     with (compared / "videos.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["method"] == "each frame alone"]

@@ -95,7 +95,7 @@ def test_padding_has_no_say_where_a_batch_stops_as_one(state):
     steps = predictor(images).info.num_steps.tolist()
     assert steps[0] > 2 and steps == [steps[0]] * 3
     assert predictor.batches(batches(images, 4))["num_steps"].tolist() == steps
-    assert predictor._filled_up(images, MODEL.forward.max_steps)[2].num_steps.tolist() == steps
+    assert predictor._predict_rows(images, MODEL.forward.max_steps)[2].num_steps.tolist() == steps
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -161,9 +161,7 @@ def test_bfloat16_moves_trained_landmarks_by_less_than_a_thousandth_of_the_eyes_
     boxes = json.loads((ROOT / "examples" / "boxes.json").read_text())
     for file, box in boxes.items():
         picture = cv2.imread(str(ROOT / "examples" / file))[..., ::-1]
-        full, low = (
-            Predictor(c, variables).faces(picture, [box]).landmarks for c in (config, half)
-        )
+        full, low = (Predictor(c, variables).faces(picture, [box]).points for c in (config, half))
         moved = np.linalg.norm(low - full, axis=-1).mean()
         assert 0 < moved / np.linalg.norm(full[0, 36] - full[0, 45]) < 1e-3
 
@@ -179,11 +177,12 @@ def test_faces_are_found_in_picture_pixels(state, crop):
     else:
         crop_from_frame, side = crops.crop_from_landmarks(box.reshape(2, 2), SIZE, 1.3), 40.5
     seen = predictor(geometry.warp(picture, crop_from_frame, SIZE)[None])
-    there = geometry.transform_points(crop_from_frame, faces.landmarks[0]) / SIZE
+    there = geometry.transform_points(crop_from_frame, faces.points[0]) / SIZE
     np.testing.assert_allclose(there, seen.landmarks[0], atol=1e-6)
     # The crop shows 1.3 times the box on its whole width.
     np.testing.assert_allclose(faces.spread[0], 1.3 * side * np.array(seen.spread[0]), rtol=1e-5)
-    assert faces.info.num_steps.shape == (1,)
+    assert faces.info.num_steps.shape == (1,) and faces.ok.tolist() == [True]
+    np.testing.assert_array_equal(faces.box, [box])
 
 
 def test_faces_move_with_their_pixels(predictor):
@@ -191,7 +190,7 @@ def test_faces_move_with_their_pixels(predictor):
     moved = np.zeros((100, 120, 3), np.uint8)
     moved[11:71, 30:100] = picture
     here, there = predictor.faces(picture, [box]), predictor.faces(moved, [box + [30, 11, 30, 11]])
-    np.testing.assert_allclose(there.landmarks, here.landmarks + [30, 11], atol=1e-3)
+    np.testing.assert_allclose(there.points, here.points + [30, 11], atol=1e-3)
     np.testing.assert_allclose(there.spread, here.spread, atol=1e-3)
 
 
@@ -202,7 +201,7 @@ def test_many_faces_are_each_found_as_if_alone(predictor):
     together = predictor.faces(picture, boxes)
     for number, box in enumerate(boxes):
         alone = predictor.faces(picture, [box])
-        np.testing.assert_allclose(together.landmarks[number], alone.landmarks[0], atol=1e-3)
+        np.testing.assert_allclose(together.points[number], alone.points[0], atol=1e-3)
         np.testing.assert_allclose(together.spread[number], alone.spread[0], atol=1e-3)
         assert together.info.num_steps[number] == alone.info.num_steps[0]
     programs = predictor._predict._cache_size()
@@ -211,8 +210,8 @@ def test_many_faces_are_each_found_as_if_alone(predictor):
     programs = predictor._predict._cache_size()
     for count in (3, 5, 6, 7, 9):
         some = predictor.faces(picture, boxes[:count])
-        assert len(some.landmarks) == len(some.spread) == len(some.info.residual) == count
-        np.testing.assert_allclose(some.landmarks, together.landmarks[:count], atol=1e-3)
+        assert len(some.points) == len(some.spread) == len(some.info.residual) == count
+        np.testing.assert_allclose(some.points, together.points[:count], atol=1e-3)
         np.testing.assert_allclose(some.spread, together.spread[:count], atol=1e-3)
     assert predictor._predict._cache_size() == programs, "1, 2, 4 and 8 rows serve any number"
 
@@ -224,18 +223,18 @@ def test_rows_of_a_detector_are_boxes_with_something_behind(predictor, columns, 
     boxes[:, :2] -= np.arange(count)[:, None]
     rows = np.concatenate([boxes, np.full((count, columns - 4), 0.9)], axis=1)
     found, expected = predictor.faces(picture, rows), predictor.faces(picture, boxes)
-    np.testing.assert_array_equal(found.landmarks, expected.landmarks)
+    np.testing.assert_array_equal(found.points, expected.points)
 
 
 def test_a_model_of_whole_pictures_sees_them_as_in_training(predictor, state):
     config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, crop="none"))
     whole, picture = Predictor(config, state.variables()), noise(SIZE, SIZE, 3)
     faces, seen = whole.faces(picture, None), predictor(picture[None])
-    np.testing.assert_array_equal(faces.landmarks, SIZE * np.float64(seen.landmarks))
+    np.testing.assert_array_equal(faces.points, SIZE * np.float64(seen.landmarks))
     picture = noise(60, 90, 3)
     crop = crops.labelled_crop("none", 1.3, SIZE, shape=picture.shape, box=None, landmarks=None)
     seen = predictor(geometry.warp(picture, crop, SIZE)[None])
-    found = geometry.transform_points(crop, whole.faces(picture, None).landmarks[0])
+    found = geometry.transform_points(crop, whole.faces(picture, None).points[0])
     np.testing.assert_allclose(found, SIZE * seen.landmarks[0], atol=1e-4)
     with pytest.raises(ValueError, match="trained on crops around faces .landmarks.: give the box"):
         predictor.faces(picture, None)
@@ -243,7 +242,7 @@ def test_a_model_of_whole_pictures_sees_them_as_in_training(predictor, state):
 
 def test_no_faces_are_no_landmarks(predictor):
     faces = predictor.faces(noise(40, 40, 3), [])
-    assert faces.landmarks.shape == (0, 5, 2) and faces.spread.shape == (0, 5)
+    assert faces.points.shape == (0, 5, 2) and faces.spread.shape == (0, 5)
     assert faces.info.num_steps.shape == faces.info.converged.shape == (0,)
 
 
@@ -346,7 +345,7 @@ def test_boxes_that_show_a_face_are_kept():
 
 def test_an_exported_model_predicts_the_same(predictor, state, tmp_path):
     weights.export_model(tmp_path / "model", 3, state.variables(), CONFIG, {"nme": 1.0})
-    read = Predictor.from_checkpoint(tmp_path / "model")
+    read = Predictor.load(tmp_path / "model")
     assert read.config == CONFIG
     images = noise(2, SIZE, SIZE, 3)
     np.testing.assert_array_equal(read(images).landmarks, predictor(images).landmarks)

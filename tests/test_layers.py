@@ -25,16 +25,17 @@ FLOORS = (
     "model",
     "data",
     "report",
-    "interop",
     "fields",
     "config",
     "configs",
     "zoo",
     "weights",
+    "interop",
     "inference",
     "training",
     "evaluation",
     "cli",
+    "__main__",
     "__init__",
 )
 MODULES = {

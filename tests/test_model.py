@@ -12,7 +12,7 @@ import pytest
 from ldeq_jax.deq.solver import SolverConfig
 from ldeq_jax.model import heatmap
 from ldeq_jax.model.hourglass import ConvUnit, GroupNorm, HourglassMap
-from ldeq_jax.model.ldeq import LDEQ, ModelConfig, normalise_image
+from ldeq_jax.model.ldeq import LDEQ, ModelConfig, equation, inject, normalise_image
 
 SMALL = ModelConfig(
     num_landmarks=5,
@@ -274,3 +274,107 @@ def test_memory_of_the_implicit_gradient_does_not_grow_with_the_budget():
 
     assert temporary_bytes("implicit", 64) <= 1.05 * temporary_bytes("implicit", 4)
     assert temporary_bytes("unrolled", 8) > 2 * temporary_bytes("unrolled", 2)
+
+
+def in_double(**changes):
+    """A small model in double precision, solved to rounding, with its weights and an image."""
+    solver = SolverConfig(method="anderson", max_steps=60, tol=1e-12)
+    precise = {"image_size": 32, "depth": 1, "dtype": "float64", "temperature": 1.0}
+    config = dataclasses.replace(SMALL, forward=solver, backward=solver, **precise | changes)
+    image = images(2, config.image_size).astype(jnp.float64)
+    variables = jax.jit(LDEQ(config).init)(jax.random.key(1), image)
+    return config, jax.tree.map(lambda a: a.astype(jnp.float64), variables), image
+
+
+def random_like(tree, seed=4):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda a: jnp.asarray(rng.standard_normal(a.shape)), tree)
+
+
+@pytest.mark.parametrize("width", [8, 128], ids=["narrow", "wide"])
+def test_tangents_of_the_map(width, x64):
+    """Wide layers are those that a CPU convolves in its own way."""
+    config, variables, image = in_double(base_width=width, residual_kernel=5, image_size=64)
+    theta, f = inject(config, variables, image), equation(config)
+    at = theta, jnp.asarray(np.random.default_rng(0).random((2, 16, 16, 5)))
+    along, weights = random_like(at), random_like(at[1], seed=5)
+
+    @jax.jit
+    def products(at, along):
+        _, tangent = jax.jvp(lambda at: f(*at), (at,), (along,))
+        _, pullback = jax.vjp(lambda at: f(*at), at)
+        return jnp.sum(weights * tangent), *pullback(weights)
+
+    tangent, cotangents = products(at, along)
+    expected = sum(jax.tree.leaves(jax.tree.map(lambda a, b: jnp.sum(a * b), cotangents, along)))
+    np.testing.assert_allclose(tangent, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        "implicit",
+        "one_step",
+        *(pytest.param(g, marks=pytest.mark.slow) for g in ("phantom", "unrolled")),
+    ],
+)
+def test_tangents_of_landmarks_agree_with_the_gradient(gradient, x64):
+    config, variables, image = in_double(gradient=gradient)
+    forward = LDEQ(dataclasses.replace(config, differentiation="jvp"))
+    direction = random_like(variables["params"])
+
+    def loss(params, model):
+        return jnp.sum(jnp.sin(5 * model.apply({"params": params}, image).landmarks))
+
+    gradient = jax.jit(jax.grad(lambda p: loss(p, LDEQ(config))))(variables["params"])
+    _, tangent = jax.jit(lambda p, d: jax.jvp(lambda p: loss(p, forward), (p,), (d,)))(
+        variables["params"], direction
+    )
+    along = jax.tree.map(lambda a, b: jnp.sum(a * b), gradient, direction)
+    np.testing.assert_allclose(tangent, sum(jax.tree.leaves(along)), rtol=1e-7)
+
+
+@pytest.mark.slow
+def test_hessian_vector_products_through_the_model(x64):
+    """They are those of unrolling; finite differences would cross the kinks of leaky ReLUs."""
+    config, variables, image = in_double(differentiation="jvp", temperature=0.2)
+    direction = random_like(variables["params"])
+
+    def product(**changes):
+        model = LDEQ(dataclasses.replace(config, **changes))
+
+        def gradient(params):
+            loss = lambda p: jnp.sum(model.apply({"params": p}, image).landmarks ** 2)  # noqa: E731
+            return jax.grad(loss)(params)
+
+        at = variables["params"]
+        return jax.jit(lambda p, d: jax.jvp(gradient, (p,), (d,))[1])(at, direction)
+
+    plain = dataclasses.replace(config.forward, method="picard", max_steps=30, tol=0.0)
+    expected = product(gradient="unrolled", forward=plain)
+    scale = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7 * scale),
+        product(),
+        expected,
+    )
+
+
+def test_the_model_passes_the_options_of_the_phantom_gradient_on():
+    config = dataclasses.replace(SMALL, image_size=32, depth=1, gradient="phantom")
+    variables = jax.jit(LDEQ(config).init)(jax.random.key(0), images(1, 32))
+
+    def gradient(**changes):
+        model = LDEQ(dataclasses.replace(config, **changes))
+        loss = lambda p: jnp.sum(model.apply({"params": p}, images(1, 32)).landmarks ** 2)  # noqa: E731
+        leaves = jax.tree.leaves(jax.jit(jax.grad(loss))(variables["params"])["map"])
+        return np.concatenate([np.ravel(leaf) for leaf in leaves])
+
+    default = gradient()
+    one_step = gradient(phantom_steps=1, phantom_mixing=1.0)
+    np.testing.assert_allclose(one_step, gradient(gradient="one_step"), rtol=1e-4, atol=1e-7)
+    assert np.abs(one_step - default).max() > 1e-3 * np.abs(default).max()
+    with pytest.raises(ValueError, match="phantom_steps"):
+        gradient(phantom_steps=0)
+    with pytest.raises(ValueError, match="phantom_mixing"):
+        gradient(phantom_mixing=0.0)

@@ -527,7 +527,7 @@ def test_stills_that_cannot_be_filmed_are_named(tmp_path, capsys, low, high, sid
 def test_what_is_no_data_set_of_stills_is_explained(tmp_path, capsys, stills):
     assert run("moving_faces/easy", stills.parent, tmp_path) == 1
     out = capsys.readouterr().out
-    assert f"{stills.parent}: not a data set that build.py wrote: try {stills}\n" in out
+    assert f"{stills.parent}: not a data set that ldeq build wrote: try {stills}\n" in out
     example = build.HERE.parent / "examples/wflw_v"
     assert run("moving_faces/easy", example, tmp_path) == 1
     assert "build the stills first" in capsys.readouterr().out

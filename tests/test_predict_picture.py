@@ -1,6 +1,7 @@
 """Predicting on a picture file: what is written is what the model says, and nothing is lost."""
 
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -10,16 +11,17 @@ import unicodedata
 import cv2
 import numpy as np
 import pytest
-from absl import app
+from commands import complaint, ldeq
 from PIL import Image
 from test_data import picture
-from test_evaluate import call, complaint
 from test_inference import CONFIG, MODEL, random_state
 
 from ldeq_jax import weights
+from ldeq_jax.cli import predict as predict_command
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.face import crops, geometry
-from ldeq_jax.inference import pictures as inference
+from ldeq_jax.inference import picture_file
+from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.media import pictures
 from ldeq_jax.report import draw
 
@@ -48,23 +50,23 @@ def photo(tmp_path):
 def predict(model, photo, *options):
     """The JSON that a prediction writes."""
     output = photo.with_name("drawn.png")
-    call("predict", f"--checkpoint={model}", f"--output={output}", *options, photo)
+    ldeq("predict", f"--checkpoint={model}", f"--output={output}", *options, photo)
     return json.loads(output.with_suffix(".json").read_text())
 
 
 def test_predictions_are_the_models_in_picture_pixels(model, photo):
     record = predict(model, photo, *(f"--box={','.join(map(str, box))}" for box in BOXES))
-    expected = inference.Predictor.from_checkpoint(model).faces(picture(9), BOXES)
+    expected = Predictor.load(model).faces(picture(9), BOXES)
     assert [found["box"] for found in record["faces"]] == BOXES
     landmarks = [found["landmarks"] for found in record["faces"]]
-    np.testing.assert_allclose(landmarks, expected.landmarks, atol=1e-3)
+    np.testing.assert_allclose(landmarks, expected.points, atol=1e-3)
     spread = [found["spread"] for found in record["faces"]]
     np.testing.assert_allclose(spread, expected.spread, atol=1e-3)
     assert (record["schema"], record["step"]) == ("ibug_68", 3)
     # Drawn five times as large, until the 240 pixels are 1000 or more.
     drawn = cv2.imread(str(photo.with_name("drawn.png")))[..., ::-1]
     assert drawn.shape == (5 * 220, 5 * 240, 3)
-    for x, y in np.round((np.concatenate(expected.landmarks) + 0.5) * 5 - 0.5).astype(int):
+    for x, y in np.round((np.concatenate(expected.points) + 0.5) * 5 - 0.5).astype(int):
         np.testing.assert_allclose(drawn[y, x], draw.PREDICTED_RGB, atol=1)
 
 
@@ -92,7 +94,7 @@ def test_without_a_box_a_model_of_whole_pictures_sees_this_one_whole(photo, tmp_
     # 240 x 220 pixels on 32 x 32, with a bar above and below.
     crop = crops.crop_whole(240, 220, 32)
     image = geometry.warp(picture(9), crop, 32)[None]
-    seen = np.asarray(inference.Predictor(config, state.variables())(image).landmarks[0])
+    seen = np.asarray(Predictor(config, state.variables())(image).landmarks[0])
     expected = geometry.transform_points(geometry.inverse(crop), 32 * seen)
     np.testing.assert_allclose(found["landmarks"], expected, atol=2e-3)
     (boxed,) = predict(tmp_path / "whole", photo, "--box=0,0,239,219")["faces"]
@@ -126,7 +128,7 @@ def test_mistakes_in_a_prediction_are_told_in_one_message(model, photo, options,
     output = f"--output={photo.with_name('drawn.png')}"
     options = [option.format(photo=photo) for option in options]
     found = complaint("predict", f"--checkpoint={model}", output, *options, photo)
-    assert re.match(rf"predict\.py: (?s:.*){message}", found), found
+    assert re.match(rf"(?s:.*){message}", found), found
     assert photo.read_bytes() == before
 
 
@@ -165,7 +167,7 @@ def test_boxes_that_cannot_be_read_are_named(model, photo, text, message):
 def test_boxes_may_be_those_of_a_detector_or_text(model, photo, capsys, entry):
     photo.with_name("boxes.json").write_text(f'{{"photo.png": {entry}}}')
     drawn = photo.with_name("drawn.png")
-    call("predict", f"--checkpoint={model}", f"--output={drawn}", photo)
+    ldeq("predict", f"--checkpoint={model}", f"--output={drawn}", photo)
     (face,) = json.loads(photo.with_name("drawn.json").read_text())["faces"]
     assert face["box"] == [1, 2, 60, 61]
 
@@ -187,7 +189,7 @@ def test_boxes_beside_the_picture_may_be_written_by_any_editor(
     listing = photo.with_name("boxes.json")
     listing.write_bytes(text.encode(encoding))
     assert predict(model, photo)["faces"][0]["box"] == BOXES[1]
-    assert f"{listing}, [90.0, 60.0, 150.0, 120.0]" in capsys.readouterr().out
+    assert f"{listing}, [[90.0, 60.0, 150.0, 120.0]]" in capsys.readouterr().out
 
 
 def test_the_depth_of_a_picture_does_not_move_its_landmarks(model, photo):
@@ -214,9 +216,9 @@ def test_files_of_others_are_not_replaced(model, photo):
         assert mine.read_text() == '{"mine": 1}'
         mine.unlink()
     numbers.write_text('{"mine": 1}')
-    call("predict", *arguments, "--overwrite")
+    ldeq("predict", *arguments, "--overwrite")
     before = numbers.read_bytes()
-    call("predict", *arguments)  # a command given again
+    ldeq("predict", *arguments)  # a command given again
     assert numbers.read_bytes() == before
     assert sorted(os.listdir(photo.parent)) == ["drawn.json", "drawn.png", "photo.png"]
 
@@ -233,7 +235,7 @@ def test_boxes_are_never_replaced(model, photo):
 
 def test_a_drawing_that_fails_leaves_the_numbers(model, photo, monkeypatch):
     def full(*_):
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, "no space left")
 
     monkeypatch.setattr(pictures, "write_picture", full)
     output = f"--output={photo.with_name('drawn.png')}"
@@ -259,16 +261,18 @@ def test_input_of_other_kinds_is_named(model, tmp_path):
         b"\x1a\x45\xdf\xa3webm": r"must end in .mp4, as .*a\.jpg is a video",
     }.items():
         arguments[-1].write_bytes(content)
-        assert re.match(rf"predict\.py: .*{reason}", complaint("predict", *arguments))
+        assert re.match(rf".*{reason}", complaint("predict", *arguments))
     frames = [Image.fromarray(picture(seed)) for seed in (9, 8)]
     frames[0].save(arguments[-1], "GIF", save_all=True, append_images=frames[1:])
     found = complaint("predict", *arguments)
     assert f"must end in .mp4: {arguments[-1]} is an animation" in found
 
 
-def test_one_picture_at_a_time():
-    with pytest.raises(app.UsageError, match="got 2: a b"):
-        call("predict", "a", "b")
+def test_one_picture_at_a_time(capsys):
+    with pytest.raises(SystemExit) as ended:
+        predict_command.main(["--output=c.png", "a", "b"])
+    assert ended.value.code == 2
+    assert "ldeq predict: error: unrecognized arguments: b" in capsys.readouterr().err
 
 
 def test_a_damaged_model_is_named(model, photo, tmp_path):
@@ -276,4 +280,28 @@ def test_a_damaged_model_is_named(model, photo, tmp_path):
     shutil.rmtree(tmp_path / "model" / "3" / "weights")
     output = f"--output={photo.with_name('drawn.png')}"
     found = complaint("predict", f"--checkpoint={tmp_path / 'model'}", output, photo)
-    assert re.match(r"predict\.py: .*model/3 cannot be read", found), found
+    assert re.match(r".*model/3 cannot be read", found), found
+
+
+def test_a_name_that_begins_with_a_dash_goes_after_two(model, photo, monkeypatch):
+    monkeypatch.chdir(photo.parent)
+    photo.rename("-photo.png")
+    options = f"--checkpoint={model}", "--output=-drawn.png", "--box=100,40,160,99"
+    ldeq("predict", *options, "--", "-photo.png")
+    assert sorted(os.listdir()) == ["-drawn.json", "-drawn.png", "-photo.png"]
+
+
+def test_the_home_directory_is_written_as_a_tilde(model, photo, monkeypatch):
+    monkeypatch.setenv("HOME", str(photo.parent))
+    ldeq(
+        "predict", f"--checkpoint={model}", "--output=~/a.png", "--box=100,40,160,99", "~/photo.png"
+    )
+    assert sorted(os.listdir(photo.parent)) == ["a.json", "a.png", "photo.png"]
+
+
+def test_without_a_checkpoint_the_pretrained_model_is_taken(photo, monkeypatch):
+    taken = []
+    monkeypatch.setattr(picture_file, "load_model", lambda name: taken.append(name) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        predict_command.main([f"--output={photo.with_name('a.png')}", str(photo)])
+    assert taken == ["faces-68"]

@@ -8,22 +8,28 @@ import re
 import shutil
 import signal
 import time
+import weakref
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
+from commands import complaint, ldeq
 from test_data import picture
-from test_evaluate import call, complaint, script
 from test_inference import CONFIG, MODEL, random_state
 from test_tracking import Model, film, scene, square
 
 from ldeq_jax import weights
+from ldeq_jax.cli.main import main
 from ldeq_jax.data.config import DataConfig
-from ldeq_jax.inference import pictures as inference
-from ldeq_jax.inference import tracker as tracking
+from ldeq_jax.face.landmarks import Landmarks
+from ldeq_jax.inference import tracker, video_file
+from ldeq_jax.inference.pictures import Predictor
+from ldeq_jax.inference.tracks import Track
+from ldeq_jax.media import pictures
 from ldeq_jax.media.video import VideoReader
 from ldeq_jax.model.rwr import RwRConfig
-from ldeq_jax.report import overlay as video_report
+from ldeq_jax.report import overlay
 from ldeq_jax.report.draw import PREDICTED_RGB
 
 PATH = np.array([(40, 30), (43, 32), (46, 34), (49, 36), (52, 38)])
@@ -44,7 +50,7 @@ class Steady(Model):
 
     def step(self, frame, box, memory=None):
         seen, memory = super().step(frame, box, memory)
-        return seen._replace(landmarks=seen.landmarks + [0, bool(self.recurrence)]), memory
+        return dataclasses.replace(seen, points=seen.points + [0, bool(self.recurrence)]), memory
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +68,7 @@ def model(tmp_path_factory):
 @pytest.fixture
 def steady(monkeypatch):
     """In its place one that finds the square; how each of its kind was made."""
-    monkeypatch.setattr(tracking, "VideoPredictor", Steady)
+    monkeypatch.setattr(tracker, "VideoPredictor", Steady)
     monkeypatch.setattr(Steady, "made", [])
     return Steady.made
 
@@ -86,7 +92,7 @@ def predict(model, clip, *options):
     """The numbers that a prediction writes."""
     output = clip.with_name("out.mp4")
     arguments = f"--checkpoint={model}", f"--output={output}", "--codec=mp4v"
-    call("predict", *arguments, *options, clip)
+    ldeq("predict", *arguments, *options, clip)
     with np.load(output.with_suffix(".npz")) as numbers:
         return dict(numbers)
 
@@ -107,14 +113,14 @@ def test_one_picture_shown_again_and_again_has_the_landmarks_of_the_picture(
     model, tmp_path, monkeypatch
 ):
     # What this model finds is no face, but has to pass for one.
-    monkeypatch.setattr(tracking, "_implausible", lambda *_: "")
+    monkeypatch.setattr(tracker, "why_not_a_face", lambda *_: "")
     box = [100.0, 40.0, 160.0, 99.0]
     clip = film(tmp_path / "clip.avi", [picture(9)] * 3)
     np.save(tmp_path / "boxes.npy", [box] * 3)
     found = predict(model, clip, f"--boxes={tmp_path / 'boxes.npy'}", "--still", "--crop_at_boxes")
-    still = inference.Predictor.from_checkpoint(model).faces(decoded(clip)[0], [box])
+    still = Predictor.load(model).faces(decoded(clip)[0], [box])
     for t in range(3):
-        np.testing.assert_allclose(found["landmarks"][t], still.landmarks[0], atol=1e-3)
+        np.testing.assert_allclose(found["landmarks"][t], still.points[0], atol=1e-3)
         np.testing.assert_allclose(found["spread"][t], still.spread[0], atol=1e-3)
     np.testing.assert_array_equal(found["box"], [box] * 3)
 
@@ -180,11 +186,10 @@ def test_movement_is_compared_where_both_methods_have_the_face():
         there = np.isin(np.arange(6), lost, invert=True)[:, None, None]
         points = np.where(there, landmarks, np.nan)
         trouble = np.where(there[:, 0, 0], "", "gone")
-        return tracking.FaceTrack(points, points[..., 0], points[:, 0], trouble, np.ones(6))
+        face = Landmarks(points=points, spread=points[..., 0], ok=trouble == "")
+        return Track(landmarks=face, trouble=trouble, seconds=np.ones(6))
 
-    arguments = "--checkpoint=a", "--output=b.mp4", "c"
-    with script("predict", *arguments) as module:
-        table = module.summary({"a": track([]), "b": track([4])})
+    table = video_file.summary({"a": track([]), "b": track([4])})
     assert re.findall(r"of 6 +\|[^|]+\| +(\S+) \|", table) == ["10.00", "10.00"]
 
 
@@ -239,11 +244,12 @@ def test_the_drawing_shows_the_landmarks_of_each_frame(model, clip, steady):
     assert VideoReader(clip.with_name("out.mp4")).fps == 12.5
 
 
-def test_an_interrupted_run_leaves_what_was_there(model, clip, steady, monkeypatch):
+@pytest.mark.parametrize("options", [[], ["--compare"]])
+def test_an_interrupted_run_leaves_what_was_there(model, clip, steady, monkeypatch, options):
     kept = {"clip.avi": clip.read_bytes(), "out.mp4": b"older", "out.npz": b"older"}
     for name in ("out.mp4", "out.npz"):
         clip.with_name(name).write_bytes(b"older")
-    draw, drawn = video_report.side_by_side, []
+    draw, drawn = overlay.side_by_side, []
 
     def interrupted(*arguments, **options):
         drawn.append(1)
@@ -256,19 +262,20 @@ def test_an_interrupted_run_leaves_what_was_there(model, clip, steady, monkeypat
         raise KeyboardInterrupt
 
     output = f"--output={clip.with_name('out.mp4')}"
-    arguments = f"--checkpoint={model}", output, BOX, "--codec=mp4v", "--overwrite", clip
+    arguments = f"--checkpoint={model}", output, BOX, "--codec=mp4v", "--overwrite", clip, *options
     with monkeypatch.context() as patch:
-        patch.setattr(video_report, "side_by_side", interrupted)
-        assert "interrupted" in complaint("predict", *arguments)
+        patch.setattr(overlay, "side_by_side", interrupted)
+        assert main(["predict", *map(str, arguments)]) == 130
     assert len(drawn) == 3
     left = {path.name: path.read_bytes() for path in clip.parent.iterdir()}
-    assert left.pop("out.npz") != kept.pop("out.npz"), "the numbers are whole"
+    if options:
+        assert left.pop("out.npz") != kept.pop("out.npz"), "the numbers are whole before drawing"
     assert left == kept
+    kept["out.npz"] = b"older"
     clip.with_name("out.npz").write_bytes(b"older")
     monkeypatch.setattr(np, "savez_compressed", torn)
-    assert "interrupted" in complaint("predict", *arguments)
-    left = {path.name: path.read_bytes() for path in clip.parent.iterdir()}
-    assert left == kept | {"out.npz": b"older"}
+    assert main(["predict", *map(str, arguments)]) == 130
+    assert {path.name: path.read_bytes() for path in clip.parent.iterdir()} == kept
 
 
 def test_sigterm_ends_it_like_an_interrupt(model, clip, steady, monkeypatch, capsys):
@@ -279,29 +286,66 @@ def test_sigterm_ends_it_like_an_interrupt(model, clip, steady, monkeypatch, cap
         time.sleep(1)
         raise AssertionError("it goes on")
 
-    monkeypatch.setattr(video_report, "side_by_side", stopped)
+    monkeypatch.setattr(overlay, "side_by_side", stopped)
     arguments = f"--checkpoint={model}", f"--output={clip.with_name('out.mp4')}", BOX, clip
     with pytest.raises(SystemExit) as ended:
-        call("predict", *arguments, "--codec=mp4v")
+        main(["predict", *map(str, arguments), "--codec=mp4v"])
     assert ended.value.code == 143
     assert capsys.readouterr().err.splitlines()[-1].endswith(": stopped by SIGTERM")
-    assert {path.name for path in clip.parent.iterdir()} == {"clip.avi", "out.npz"}
+    assert {path.name for path in clip.parent.iterdir()} == {"clip.avi"}
     assert signal.getsignal(signal.SIGTERM) is former
 
 
-def test_numbers_stay_when_a_drawing_fails(model, clip, steady, monkeypatch, capsys):
-    def refused(path, *_, **__):
-        raise OSError(f"cannot write {path}: no such codec")
+class Refused:
+    """A writer that fails after some frames."""
 
-    monkeypatch.setattr(video_report, "write_video", refused)
+    def __init__(self, after):
+        self.after = after
+
+    def isOpened(self):
+        return self.after < 0
+
+    def open(self, *_):
+        self.after -= 1
+        return self.after < 0
+
+    def write(self, _):
+        self.after -= 1
+        if self.after == -4:
+            raise cv2.error("full")
+
+    def release(self):
+        pass
+
+
+@pytest.mark.parametrize("options", [[], ["--compare"]])
+@pytest.mark.parametrize("after", [0, 9])
+def test_numbers_stay_when_a_drawing_fails(
+    model, clip, steady, monkeypatch, capsys, after, options
+):
+    monkeypatch.setattr(cv2, "VideoWriter", Writer(after))
     output = clip.with_name("out.mp4")
-    options = f"--checkpoint={model}", f"--output={output}", BOX, "--still_frame=1"
+    options = [f"--checkpoint={model}", f"--output={output}", BOX, "--still_frame=1", *options]
     message = complaint("predict", *options, clip)
-    assert message.startswith(f"predict.py: {output} is not written: cannot write {output}: no")
+    reason = "full" if after == 0 else f"cannot write {output}: use a name"
+    assert message.startswith(f"{output} is not written: {reason}"), message
     assert "| 5 of 5" in capsys.readouterr().out
     with np.load(output.with_suffix(".npz")) as numbers:
         assert numbers["ok"].all() and len(numbers["landmarks"]) == 5
-    assert output.with_name("out_frame.png").exists() and not output.exists()
+    names = {"clip.avi", "out.npz", "out_frame.png"}
+    assert {path.name for path in clip.parent.iterdir()} == names
+
+
+class Writer:
+    """In place of `cv2.VideoWriter`."""
+
+    fourcc = cv2.VideoWriter.fourcc
+
+    def __init__(self, after):
+        self.after = after
+
+    def __call__(self):
+        return Refused(self.after)
 
 
 def test_times_are_told_and_kept_by_the_drawing(model, clip, steady, monkeypatch):
@@ -340,7 +384,7 @@ def test_a_frame_that_cannot_be_decoded_is_one_without_a_face(model, tmp_path, s
 
 
 def test_pixels_that_are_not_square_are_made_so(model, tmp_path, steady, capsys, monkeypatch):
-    monkeypatch.setattr(tracking, "_implausible", lambda *_: "")
+    monkeypatch.setattr(tracker, "why_not_a_face", lambda *_: "")
     clip = shutil.copy(WIDE, tmp_path)
     found = predict(model, pathlib.Path(clip), "--box=28,16,68,56")
     assert found["ok"].all()
@@ -350,17 +394,70 @@ def test_pixels_that_are_not_square_are_made_so(model, tmp_path, steady, capsys,
     assert width / height > 1.2
 
 
-def test_a_video_is_read_no_more_than_twice(model, clip, steady, monkeypatch):
-    read, count = VideoReader._decoded, []
+@pytest.mark.parametrize(
+    ("options", "readings"),
+    [
+        ([BOX], 1),
+        (["--boxes={boxes}", "--still_frame=3"], 1),
+        ([BOX, "--compare"], 2),
+        (["--boxes={boxes}", "--compare", "--still_frame=3"], 2),
+        ([BOX, "uneven"], 2),
+    ],
+)
+def test_a_video_is_decoded_once_or_twice(
+    model, clip, boxes, steady, monkeypatch, options, readings
+):
+    opened, real = [], cv2.VideoCapture
 
-    def counted(self, **options):
-        for frame in read(self, **options):
-            count.extend([self.name] * (self.name == str(clip)))
-            yield frame
+    class Counting:
+        """Counts the frames of one opened file; they can be quicker than its header says."""
 
-    monkeypatch.setattr(VideoReader, "_decoded", counted)
-    predict(model, clip, BOX)
-    assert count == [str(clip)] * 10
+        def __init__(self, stream, *rest):
+            self.capture, self.decoded = real(stream, *rest), 0
+            if stream.name == str(clip):
+                opened.append(self)
+
+        def __getattr__(self, name):
+            return getattr(self.capture, name)
+
+        def grab(self):
+            done = self.capture.grab()
+            self.decoded += done
+            return done
+
+        def get(self, key):
+            quick = "uneven" in options and key == cv2.CAP_PROP_POS_MSEC
+            return self.capture.get(key) / (3 if quick else 1)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Counting)
+    given = [option.format(boxes=boxes) for option in options if option != "uneven"]
+    predict(model, clip, *given)
+    assert [capture.decoded for capture in opened] == [5] * readings
+    assert clip.with_name("out.mp4").exists()
+
+
+def test_memory_does_not_grow_with_a_film(model, tmp_path, steady, monkeypatch):
+    """Images are let go: no more than a few exist at any time."""
+    images, alive = [], []
+
+    class Image(np.ndarray):
+        pass
+
+    def frames(path):
+        for t in range(40):
+            image = scene((40, 30), side=SIDE).view(Image)
+            images.append(weakref.ref(image))
+            alive.append(sum(image() is not None for image in images))
+            yield image, t / 10
+
+    monkeypatch.setattr(pictures, "animation_frames", frames)
+    clip = tmp_path / "clip.gif"
+    first, second = PIL.Image.new("L", (9, 9)), PIL.Image.new("L", (9, 9), 200)
+    first.save(clip, save_all=True, append_images=[second])
+    found = predict(model, clip, "--box=40,30,79,69")
+    assert len(found["ok"]) == 40 and found["ok"].all()
+    assert len(alive) == 72, "the first 32 are looked at once more, for the rate"
+    assert max(alive[32:]) <= 4
 
 
 # What goes wrong.
@@ -404,7 +501,7 @@ def test_mistakes_are_told_in_one_message(model, clip, boxes, steady, tmp_path, 
     output = f"--output={tmp_path / 'new' / 'out.mp4'}"
     options = [option.format(**names) for option in options]
     found = complaint("predict", f"--checkpoint={model}", output, *options, clip)
-    assert re.match(rf"predict\.py: .*{message}", found), found
+    assert re.match(rf".*{message}", found), found
     assert "\n" not in found
     assert not list((tmp_path / "new").glob("*"))
 

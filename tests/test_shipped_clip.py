@@ -9,7 +9,8 @@ import pytest
 from ldeq_jax import weights
 from ldeq_jax.face import metrics, video_metrics
 from ldeq_jax.face.schema import IBUG_68
-from ldeq_jax.inference.tracker import FaceTracker, follow
+from ldeq_jax.inference.tracker import FaceTracker
+from ldeq_jax.inference.tracks import follow
 
 pytestmark = pytest.mark.slow
 
@@ -70,10 +71,12 @@ def eyes(labels):
 def test_the_face_is_followed_close_to_its_labels_and_steadier_with_recurrence(tracks, labels):
     flicker = {}
     for name, track in tracks.items():
-        assert track.ok.all() and len(track.ok) == len(labels) == 62
-        nme = metrics.nme(track.landmarks, labels, IBUG_68.eye_corners)
+        assert track.landmarks.ok.all() and len(track.landmarks.ok) == len(labels) == 62
+        nme = metrics.nme(track.landmarks.points, labels, IBUG_68.eye_corners)
         assert nme.mean() < 0.036 and nme.max() < 0.045
-        (flicker[name],) = video_metrics.nmf(track.landmarks[None], labels[None], track.ok[None])
+        (flicker[name],) = video_metrics.nmf(
+            track.landmarks.points[None], labels[None], track.landmarks.ok[None]
+        )
     assert flicker["RwR"] < 75 and flicker["RwR"] < 0.6 * flicker["alone"] < 0.6 * 150
 
 
@@ -86,13 +89,15 @@ def test_the_face_goes_on_after_frames_that_cannot_be_decoded(
     some[gap] = [None] * missed
     found = follow(trackers, some, [box, *[None] * (len(some) - 1)])
     for name, track in found.items():
-        assert np.flatnonzero(~track.ok).tolist() == list(range(*gap.indices(99)))
+        assert np.flatnonzero(~track.landmarks.ok).tolist() == list(range(*gap.indices(99)))
         assert not len(track.losses) and set(track.trouble[gap]) == {"frame cannot be decoded"}
-        away = track.landmarks[gap.stop :] - tracks[name].landmarks[gap.stop : len(some)]
+        away = (
+            track.landmarks.points[gap.stop :] - tracks[name].landmarks.points[gap.stop : len(some)]
+        )
         away = np.linalg.norm(away, axis=-1).mean(axis=1) / eyes(labels[gap.stop : len(some)])
         assert away.max() < 0.015 and away[-1] < 0.01
         np.testing.assert_array_equal(
-            track.landmarks[: gap.start], tracks[name].landmarks[: gap.start]
+            track.landmarks.points[: gap.start], tracks[name].landmarks.points[: gap.start]
         )
 
 

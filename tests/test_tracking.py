@@ -1,7 +1,6 @@
 """Laws of following one face: a scene with a bright square, and a model that finds it or dreams."""
 
 import dataclasses
-from typing import NamedTuple
 
 import cv2
 import jax
@@ -11,8 +10,11 @@ from test_inference import CONFIG
 
 from ldeq_jax.face.boxes import check_boxes
 from ldeq_jax.face.crops import box_of_landmarks
+from ldeq_jax.face.landmarks import Landmarks
+from ldeq_jax.inference import doubt
 from ldeq_jax.inference import tracker as tracking
-from ldeq_jax.inference.tracker import FaceTracker, follow, movement
+from ldeq_jax.inference.tracker import FaceTracker
+from ldeq_jax.inference.tracks import follow, movement
 from ldeq_jax.model.rwr import RwRConfig
 
 SIDE = 20
@@ -29,11 +31,9 @@ def shape(count):
 SHAPE = shape(5)
 
 
-class Seen(NamedTuple):
-    """What of a Track a tracker looks at."""
-
-    landmarks: np.ndarray
-    spread: np.ndarray
+def seen(points, box=None):
+    """What a model says of one face."""
+    return Landmarks(points=points, spread=np.ones(len(points)), ok=np.True_, box=box)
 
 
 class Model:
@@ -53,7 +53,7 @@ class Model:
         if len(points):
             centre = (points.min(axis=0) + points.max(axis=0)) / 2
             half = np.ptp(points, axis=0) / 2
-        return Seen(centre + self.shape * half, np.ones(len(self.shape))), (memory or 0) + 1
+        return seen(centre + self.shape * half, box), (memory or 0) + 1
 
 
 @pytest.fixture(autouse=True)
@@ -100,14 +100,16 @@ def walk():
 @pytest.mark.parametrize("crop", ["landmarks", "extent", "box", "none"])
 def test_a_face_is_followed_from_the_box_of_its_first_frame(crop):
     found = track(walk(), only_first(square(8, 23, 24), 25), crop=crop)
-    assert found.ok.all() and not len(found.losses)
+    assert found.landmarks.ok.all() and not len(found.losses)
     expected = np.array([square(*corner) for corner in PATH])
-    np.testing.assert_allclose(found.landmarks[:, [0, 2]].reshape(-1, 4), expected)
-    assert found.landmarks.dtype == found.spread.dtype == np.float32
+    np.testing.assert_allclose(found.landmarks.points[:, [0, 2]].reshape(-1, 4), expected)
+    assert found.landmarks.points.dtype == found.landmarks.spread.dtype == np.float32
     # Each crop is the one that the landmarks of the frame before ask for.
-    boxes = [box_of_landmarks(landmarks.astype(float), crop) for landmarks in found.landmarks]
-    np.testing.assert_allclose(found.box[1:], boxes[:-1], atol=1e-5)
-    np.testing.assert_allclose(found.box[0], boxes[0], atol=1e-5)
+    boxes = [
+        box_of_landmarks(landmarks.astype(float), crop) for landmarks in found.landmarks.points
+    ]
+    np.testing.assert_allclose(found.landmarks.box[1:], boxes[:-1], atol=1e-5)
+    np.testing.assert_allclose(found.landmarks.box[0], boxes[0], atol=1e-5)
 
 
 def test_the_box_of_landmarks_is_their_extent_or_reaches_up_the_forehead():
@@ -135,23 +137,25 @@ def test_jitter_of_boxes_does_not_reach_a_crop_that_follows():
     boxes = np.array([square(*corner) for corner in PATH])
     boxes += np.random.default_rng(0).uniform(-4, 4, boxes.shape)
     given = track(walk(), boxes)
-    np.testing.assert_array_equal(given.box, track(walk(), only_first(boxes[0], 25)).box)
+    np.testing.assert_array_equal(
+        given.landmarks.box, track(walk(), only_first(boxes[0], 25)).landmarks.box
+    )
     pinned = track(walk(), boxes, crop_at_boxes=True)
-    np.testing.assert_array_equal(pinned.box, boxes)
-    assert given.ok.all() and pinned.ok.all()
+    np.testing.assert_array_equal(pinned.landmarks.box, boxes)
+    assert given.landmarks.ok.all() and pinned.landmarks.ok.all()
 
 
 def test_scores_behind_a_box_are_passed_over():
     found = track(walk()[:1], [np.append(square(*PATH[0]), 0.7)], crop_at_boxes=True)
-    np.testing.assert_array_equal(found.box, [square(*PATH[0])])
+    np.testing.assert_array_equal(found.landmarks.box, [square(*PATH[0])])
 
 
 def test_a_face_followed_elsewhere_is_taken_up_at_its_box():
     here, there = (20, 20), (100, 70)
     frames = [scene(here, there)] * 6
     found = track(frames, [square(*here)] * 3 + [square(*there)] * 3)
-    assert found.ok.all()
-    np.testing.assert_allclose(found.landmarks[:, 0], [here] * 3 + [there] * 3)
+    assert found.landmarks.ok.all()
+    np.testing.assert_allclose(found.landmarks.points[:, 0], [here] * 3 + [there] * 3)
 
 
 # When it is lost.
@@ -162,13 +166,16 @@ def test_without_a_box_there_is_no_face_until_there_is_one():
     boxes[:2] = [NAN, NAN]
     boxes[10] = np.array([30, np.nan, 50, 60])
     found = track(walk(), boxes)
-    assert np.flatnonzero(~found.ok).tolist() == [0, 1, 10]
+    assert np.flatnonzero(~found.landmarks.ok).tolist() == [0, 1, 10]
     assert found.losses.tolist() == [10] and found.trouble[10] == "no box"
-    for values in (found.landmarks, found.spread, found.box):
+    for values in (found.landmarks.points, found.landmarks.spread, found.landmarks.box):
         there = np.isfinite(values).reshape(25, -1)
-        assert (there.all(axis=1) == found.ok).all() and (there.any(axis=1) == found.ok).all()
+        assert (there.all(axis=1) == found.landmarks.ok).all() and (
+            there.any(axis=1) == found.landmarks.ok
+        ).all()
     nothing, state = tracker().step(scene(PATH[0]))
-    assert state is None and nothing.trouble == "not found again without a box"
+    assert state.box is None and state.trouble == "not found again without a box"
+    assert not nothing.ok
 
 
 @pytest.mark.parametrize("way", [(-6, 0), (8, 0), (0, -5), (0, 6)])
@@ -178,23 +185,23 @@ def test_a_face_that_leaves_the_frame_is_lost_and_stays_so(way):
     found = track([scene(corner) for corner in corners], only_first(square(70, 50), 22))
     middle = np.array(corners) + (SIDE - 1) / 2
     inside = ((middle >= 0) & (middle <= [159, 119])).all(axis=1)
-    assert not found.ok[-1], "it is back, but who would know"
+    assert not found.landmarks.ok[-1], "it is back, but who would know"
     # Off the frame nothing of the square is seen, and the model dreams where it was last.
-    assert 0 <= np.argmin(found.ok) - np.argmin(inside) <= 10
+    assert 0 <= np.argmin(found.landmarks.ok) - np.argmin(inside) <= 10
     again = [square(70, 50) if t in (0, 21) else None for t in range(22)]
-    assert track([scene(corner) for corner in corners], again).ok[-1]
+    assert track([scene(corner) for corner in corners], again).landmarks.ok[-1]
 
 
 def test_what_is_imagined_is_found_out_within_ten_frames():
     for faces in range(3, 14):
         frames = [scene(PATH[0])] * faces + [scene()] * (24 - faces) + [scene(PATH[0])]
         found = track(frames, only_first(square(*PATH[0]), 25))
-        first = np.argmin(found.ok)
+        first = np.argmin(found.landmarks.ok)
         assert first == (10 if faces <= 10 else 20)
         assert found.trouble[first] == "another crop shows it elsewhere"
-        assert not found.ok[first:].any(), "it is back, but who would know"
+        assert not found.landmarks.ok[first:].any(), "it is back, but who would know"
     # Who has a detector's word for it does not doubt it.
-    assert track([scene()] * 25, [square(*PATH[0])] * 25).ok.all()
+    assert track([scene()] * 25, [square(*PATH[0])] * 25).landmarks.ok.all()
 
 
 @pytest.mark.parametrize("side", [9, 40, 90])
@@ -203,9 +210,9 @@ def test_a_face_is_doubted_for_what_another_crop_shows_in_parts_of_its_size(monk
         away = 0.0
 
         def step(self, frame, box, memory=None):
-            seen, memory = super().step(frame, box, memory)
+            face, memory = super().step(frame, box, memory)
             away = 0 if self.recurrence else self.away * (side - 1)
-            return seen._replace(landmarks=seen.landmarks + [away, 0]), memory
+            return dataclasses.replace(face, points=face.points + [away, 0]), memory
 
     monkeypatch.setattr(tracking, "VideoPredictor", Doubtful)
     frames, boxes = [scene((10, 10), side=side)] * 21, only_first(square(10, 10, side), 21)
@@ -229,17 +236,17 @@ def test_a_face_is_doubted_for_what_another_crop_shows_in_parts_of_its_size(monk
     ],
 )
 def test_landmarks_that_are_no_faces(monkeypatch, landmarks, trouble):
-    seen = Seen(landmarks, np.ones(5))
-    monkeypatch.setattr(Model, "step", lambda *_: (seen, 1))
+    monkeypatch.setattr(Model, "step", lambda *_: (seen(landmarks), 1))
     face, state = tracker(crop_at_boxes=True).step(scene(), None, square(40, 40))
-    assert face.trouble == trouble
-    assert (state is None) == bool(trouble) == (not np.isfinite(face.landmarks).any())
+    assert state.trouble == trouble
+    assert (state.box is None) == bool(trouble) == (not face.ok)
+    assert np.isfinite(face.points).any() == face.ok
 
 
 @pytest.mark.parametrize(("side", "found"), [(9, True), (8, False), (7, False)])
 def test_a_face_of_less_than_eight_pixels_is_none(side, found):
     track_of = track([scene((40, 40), side=side)] * 2, only_first(square(39, 39, 11), 2))
-    assert track_of.ok.tolist() == [found] * 2
+    assert track_of.landmarks.ok.tolist() == [found] * 2
     trouble = "" if found else f"its landmarks fall together, to {side - 1} x {side - 1} pixels"
     assert track_of.trouble[0] == trouble
 
@@ -248,7 +255,7 @@ def test_what_goes_along_with_the_crop_lies_elsewhere_by_a_seventh_of_its_size(m
     # The second crop is moved by a tenth both ways, and larger by a tenth: the move alone would
     # be 0.141 of the size.
     for allowed, lost in ((0.145, True), (0.15, False)):
-        monkeypatch.setattr(tracking, "_DISAGREEMENT", allowed)
+        monkeypatch.setattr(doubt, "DISAGREEMENT", allowed)
         frames = [scene(PATH[0])] * 10 + [scene()]
         found = track(frames, only_first(square(*PATH[0]), 11))
         assert found.losses.tolist() == [10] * lost
@@ -261,7 +268,7 @@ def test_landmarks_that_outgrow_the_frame_are_lost_and_raise_nothing(monkeypatch
             check_boxes([box], frame.shape)  # as the real one does
             centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
             landmarks = np.concatenate([centre + 1.2 * self.shape[:2] * half, [[shift, 30]] * 3])
-            return Seen(landmarks, np.ones(5)), (memory or 0) + 1
+            return seen(landmarks, box), (memory or 0) + 1
 
     monkeypatch.setattr(tracking, "VideoPredictor", Growing)
     found = track([scene()] * 40, only_first(square(20, 20, 40), 40), crop="box")
@@ -289,9 +296,10 @@ def test_a_face_goes_on_after_frames_that_cannot_be_decoded(missed):
     boxes = only_first(square(38, 43, 24), 40)
     whole, found = track(frames, boxes), track(without(frames, 5, missed), boxes)
     gap = np.isin(np.arange(40), np.arange(5, 5 + missed))
-    np.testing.assert_array_equal(found.ok, ~gap)
+    np.testing.assert_array_equal(found.landmarks.ok, ~gap)
     assert set(found.trouble[gap]) == {"frame cannot be decoded"} and not len(found.losses)
-    for values, others in zip(found[:3], whole[:3], strict=True):
+    for name in ("points", "spread", "box"):
+        values, others = (getattr(track.landmarks, name) for track in (found, whole))
         np.testing.assert_array_equal(values[~gap], others[~gap])
         assert np.isnan(values[gap]).all()
 
@@ -301,11 +309,11 @@ def test_after_more_than_thirty_of_them_the_face_is_lost_until_its_next_box():
     boxes = only_first(square(40, 40), 45)
     boxes[40] = square(40, 40)
     found = track(frames, boxes)
-    assert found.ok.tolist() == [t < 5 or t >= 40 for t in range(45)]
+    assert found.landmarks.ok.tolist() == [t < 5 or t >= 40 for t in range(45)]
     assert found.trouble[36] == "not found again without a box" and found.losses.tolist() == [36]
     # Not in a row, any number may be missed.
     frames = [None if t % 2 else scene((40, 40)) for t in range(80)]
-    assert track(frames, only_first(square(40, 40), 80)).ok[::2].all()
+    assert track(frames, only_first(square(40, 40), 80)).landmarks.ok[::2].all()
 
 
 def test_the_model_remembers_the_last_frame_that_could_be_decoded():
@@ -320,21 +328,25 @@ def test_the_model_remembers_the_last_frame_that_could_be_decoded():
 def test_a_box_of_a_frame_that_cannot_be_decoded_changes_nothing(box):
     frames, boxes = without([scene((40, 40))] * 6, 3, 1), only_first(square(40, 40), 6)
     boxes[3] = box
-    np.testing.assert_array_equal(track(frames, boxes).ok, [True] * 3 + [False] + [True] * 2)
+    np.testing.assert_array_equal(
+        track(frames, boxes).landmarks.ok, [True] * 3 + [False] + [True] * 2
+    )
 
 
 def test_a_face_whose_first_frames_cannot_be_decoded_is_taken_up_in_the_next():
     frames, box = walk(), square(*PATH[0])
     found = track(without(frames, 0, 2), only_first(box, 25))
     expected = track(frames[2:], only_first(box, 23))
-    assert found.ok.tolist() == [False] * 2 + [True] * 23
-    np.testing.assert_array_equal(found.box[2:], expected.box)
+    assert found.landmarks.ok.tolist() == [False] * 2 + [True] * 23
+    np.testing.assert_array_equal(found.landmarks.box[2:], expected.landmarks.box)
     # A box of its own counts more; without any there is nothing to take up.
     boxes = [box, None, NAN, *[None] * 22]
-    assert not track(without(frames, 0, 2), boxes).ok.any()
+    assert not track(without(frames, 0, 2), boxes).landmarks.ok.any()
     boxes[2] = square(*PATH[2])
-    assert track(without(frames, 0, 2), boxes, crop_at_boxes=True).box[2].tolist() == [*boxes[2]]
-    assert not track(without(frames, 0, 2), [None] * 25).ok.any()
+    assert track(without(frames, 0, 2), boxes, crop_at_boxes=True).landmarks.box[2].tolist() == [
+        *boxes[2]
+    ]
+    assert not track(without(frames, 0, 2), [None] * 25).landmarks.ok.any()
 
 
 def test_what_is_imagined_is_found_out_in_the_first_frame_after_them():
@@ -351,7 +363,7 @@ def test_trackers_do_not_see_each_other_and_lengths_must_agree():
     both = follow({"a": tracker(), "b": tracker("box")}, frames, boxes)
     for name, crop in (("a", "landmarks"), ("b", "box")):
         alone = follow({"it": tracker(crop)}, frames, boxes)["it"]
-        np.testing.assert_array_equal(both[name].box, alone.box)
+        np.testing.assert_array_equal(both[name].landmarks.box, alone.landmarks.box)
         assert (both[name].seconds > 0).all()
     for wrong in (boxes[:-1], [*boxes, None]):
         with pytest.raises(ValueError, match="zip"):

@@ -32,8 +32,9 @@ from ldeq_jax.evaluation.video_results import VideoResults
 from ldeq_jax.evaluation.videos import VideoOptions
 from ldeq_jax.face import video_metrics
 from ldeq_jax.face.filters import FILTERS, smooth
+from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.face.schema import LandmarkSchema
-from ldeq_jax.inference.videos import Track
+from ldeq_jax.inference.videos import FrameInfo
 from ldeq_jax.model.rwr import RwRConfig
 
 SCHEMA = LandmarkSchema(
@@ -172,12 +173,12 @@ class Fake:
         if setting == WORSE:
             evaluations[1:] += known[1:]
         ends = np.full((3, POINTS, 2), np.nan)
-        return Track(
-            np.concatenate([points, ends]),
-            None,
-            np.append(evaluations, [0, 0, 0]),
-            None,
-            None,
+        points = np.concatenate([points, ends])
+        return Landmarks(
+            points=points,
+            spread=points[..., 0],
+            ok=np.isfinite(points).all(axis=(1, 2)),
+            info=FrameInfo(np.append(evaluations, [0, 0, 0]), None, None),
         )
 
 
@@ -211,8 +212,8 @@ def test_each_setting_is_scored_on_each_video(monkeypatch, config, splits):
     assert len(kinds) == 6 and len(found.scores) == 4 + 6
     for row, index in enumerate(found.indices):
         length = len(split.video(index)[0]["mask"])
-        alone = fake.track(split, index, ALONE).landmarks[:length]
-        tracks = {s: fake.track(split, index, s).landmarks[:length] for s in fake.noise}
+        alone = fake.track(split, index, ALONE).points[:length]
+        tracks = {s: fake.track(split, index, s).points[:length] for s in fake.noise}
         known = alone[np.isfinite(alone).all(axis=(1, 2))][0]
         size = np.sqrt(np.ptp(known, axis=0).prod())
         for kind, parameters in kinds:
@@ -384,9 +385,9 @@ def test_points_are_compared_with_those_they_are_named_with(monkeypatch, config,
     class Other(Fake):
         def track(self, split, index, setting):
             track = super().track(split, index, setting)
-            moved = np.full((len(track.landmarks), 9, 2), 7.0)  # what is not compared
-            moved[:, [8, 2, 3, 5]] = track.landmarks[:, order]
-            return track._replace(landmarks=moved)
+            moved = np.full((len(track.points), 9, 2), 7.0)  # what is not compared
+            moved[:, [8, 2, 3, 5]] = track.points[:, order]
+            return dataclasses.replace(track, points=moved, spread=moved[..., 0])
 
     points = dict(zip([8, 2, 3, 5], order, strict=True))
     found = measured(monkeypatch, config, split, Other(), points=points)
@@ -395,7 +396,7 @@ def test_points_are_compared_with_those_they_are_named_with(monkeypatch, config,
         video = split.video(index)[0]
         length = len(video["mask"])
         for setting in fake.noise:
-            track = fake.track(split, index, setting).landmarks[None, :length]
+            track = fake.track(split, index, setting).points[None, :length]
             pair = track, np.float64(video["landmarks"])[None], video["mask"][None]
             expected = video_metrics.nmf(*pair, landmarks=order)[0]
             np.testing.assert_allclose(found.scores[setting].nmf[row], expected, rtol=1e-9)
@@ -413,7 +414,7 @@ def test_an_offset_is_measured_once_and_taken_off_everything(monkeypatch, config
             track, target = super().track(split, index, setting), split.video(index)[0]["landmarks"]
             size = np.sqrt(np.ptp(np.float64(target), axis=1).prod(axis=-1))
             size[~np.isfinite(size)] = 1
-            track.landmarks[: len(size)] += shift / 30 * size[:, None, None]
+            track.points[: len(size)] += shift / 30 * size[:, None, None]
             return track
 
     found = measured(monkeypatch, config, splits["tuning"], Sized(noise=noise), options)
@@ -669,7 +670,7 @@ def test_tables_and_lines_agree_with_the_record(written, splits):
     assert {line["name"]: line["frames"] for line in ours}["u"] == "9"
     for line in ours:
         index = int(line["index"])
-        points = Fake().track(splits["test"], index, STEADY).landmarks[:-3]
+        points = Fake().track(splits["test"], index, STEADY).points[:-3]
         nme, face, nmf, _ = expected_scores(splits["test"], index, points)
         found = [float(line[key]) for key in ("nme", "nme_face", "nmf")]
         np.testing.assert_allclose(found, [100 * nme, 100 * face, nmf], atol=1e-4)

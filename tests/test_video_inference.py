@@ -19,8 +19,9 @@ from ldeq_jax.evaluation import runner
 from ldeq_jax.evaluation.runner import Clock, run_methods
 from ldeq_jax.face import geometry
 from ldeq_jax.face.crops import crop_around, crop_whole, labelled_crop
+from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.inference import videos as video_inference
-from ldeq_jax.inference.videos import Track, VideoPredictor
+from ldeq_jax.inference.videos import FrameInfo, VideoPredictor
 from ldeq_jax.model import rwr
 from ldeq_jax.model.ldeq import LDEQ, normalise_image
 from ldeq_jax.model.rwr import RwRConfig
@@ -122,32 +123,46 @@ def found(first_run):
     return first_run[0]
 
 
+ABSENT = dataclasses.replace(
+    Landmarks.absent(K), box=None, info=FrameInfo(np.array(0), np.array(np.nan), np.array(np.nan))
+)
+
+
 def looped(variables, film, method):
-    """Track of a film by a loop over `rwr.step`; stills are frames that follow none."""
+    """Landmarks of a film by a loop over `rwr.step`; stills are frames that follow none."""
     state, rows = rwr.initial_state(MODEL, 1), []
     settings = METHODS["stop"] if method is None else method
     for t, known in enumerate(film.mask):
         if method is None or not known:
             state = rwr.initial_state(MODEL, 1)
         if not known:
-            rows.append((np.full((K, 2), np.nan), np.full(K, np.nan), 0, np.nan, np.nan))
+            rows.append(ABSENT)
             continue
         place = film.frame_from_crop[t]
         matrix = place[None].astype(np.float32)
         now, state = STEP(variables, settings, film.images[t, None], state, matrix)
         points = SIZE * np.asarray(now.landmarks[0]) @ place[:2, :2].T + place[:2, 2]
         spread = SIZE * np.asarray(now.spread[0]) * place[0, 0]
-        rows.append((points, spread, now.num_evaluations[0], now.residual[0], now.distance[0]))
-    return Track(*map(np.array, zip(*rows, strict=True)))
+        info = FrameInfo(now.num_evaluations[0], now.residual[0], now.distance[0])
+        rows.append(Landmarks(points=points, spread=spread, ok=np.True_, info=info))
+    return Landmarks.stack(rows)
 
 
-def assert_same(track, expected):
+def assert_same(found, expected):
     """Equal, and nothing but NaN beyond the end."""
-    length = len(expected.num_evaluations)
-    for name, values, others in zip(Track._fields, track, expected, strict=True):
+    length = len(expected)
+    for name, values, others in zip(NAMES, fields(found), fields(expected), strict=True):
         np.testing.assert_allclose(values[:length], others, 1e-3, 1e-3, err_msg=name)
         beyond = values[length:]
-        assert (beyond == 0).all() if name == "num_evaluations" else np.isnan(beyond).all()
+        nothing = beyond == 0 if name in ("ok", "num_evaluations") else np.isnan(beyond)
+        assert nothing.all()
+
+
+NAMES = ("points", "spread", "ok", *FrameInfo._fields)
+
+
+def fields(found):
+    return [found.points, found.spread, found.ok, *found.info]
 
 
 # Many videos at once.
@@ -163,14 +178,14 @@ def test_each_video_is_a_plain_loop_over_its_frames(variables, found, method):
 def test_the_methods_differ_where_a_frame_follows_another(found):
     alone = found[4]["alone"]
     for name, track in found[4].items():
-        different = np.abs(track.landmarks - alone.landmarks).max(axis=(1, 2))[:9] > 1e-3
+        different = np.abs(track.points - alone.points).max(axis=(1, 2))[:9] > 1e-3
         follows = [t in (1, 2, 6, 7, 8) for t in range(9)]
         assert different.tolist() == (follows if name != "alone" else [False] * 9)
-        assert np.isnan(track.landmarks[3:5]).all()
+        assert np.isnan(track.points[3:5]).all()
         np.testing.assert_array_equal(
-            np.isfinite(track.distance[:9]), follows if name != "alone" else [False] * 9
+            np.isfinite(track.info.distance[:9]), follows if name != "alone" else [False] * 9
         )
-    assert found[4]["hold"].num_evaluations[:9].tolist() == [5, 1, 1, 0, 0, 5, 1, 1, 1]
+    assert found[4]["hold"].info.num_evaluations[:9].tolist() == [5, 1, 1, 0, 0, 5, 1, 1, 1]
 
 
 def test_batch_chunk_and_padding_change_nothing(variables, found):
@@ -179,7 +194,7 @@ def test_batch_chunk_and_padding_change_nothing(variables, found):
     tracks = run(variables, ((0, -1, 4, 7, 2),), frames=4, methods=methods)
     assert set(tracks) == set(LENGTHS)
     for number, length in LENGTHS.items():
-        expected = Track(*(values[:length] for values in found[number]["face"]))
+        expected = found[number]["face"][:length]
         assert_same(tracks[number]["face"], expected)
 
 
@@ -192,7 +207,7 @@ def test_groups_may_be_read_at_the_same_time_and_in_any_order(variables, found):
     for number, tracks in again:
         numbers.append(number)
         for name, track in tracks.items():
-            jax.tree.map(np.testing.assert_array_equal, track, found[number][name])
+            list(map(np.testing.assert_array_equal, fields(track), fields(found[number][name])))
     assert numbers == [7, 2, 4, 0], "as their groups are done"
 
 
@@ -200,7 +215,11 @@ def test_a_method_does_not_hear_of_the_others(variables, found):
     for name, method in METHODS.items():
         for number, tracks in run(variables, methods={name: method}).items():
             assert list(tracks) == [name]
-            jax.tree.map(np.testing.assert_array_equal, tracks[name], found[number][name])
+            list(
+                map(
+                    np.testing.assert_array_equal, fields(tracks[name]), fields(found[number][name])
+                )
+            )
 
 
 def test_a_video_is_handed_out_with_the_last_chunk_of_its_group(variables, found):
@@ -237,8 +256,8 @@ def test_frame_coordinates_keep_their_digits(variables, found):
     for number in LENGTHS:
         # Matrices hold 24 binary digits, and a method that leaves the state alone no others.
         length = LENGTHS[number]
-        expected = found[number]["hold"].landmarks[:length]
-        error = moved[number]["hold"].landmarks[:length] - shift - expected
+        expected = found[number]["hold"].points[:length]
+        error = moved[number]["hold"].points[:length] - shift - expected
         error = error[FILMS[number].mask]
         assert np.abs(error).max() < 2.0**-11
         np.testing.assert_allclose(error, np.broadcast_to(error[:, :1], error.shape), atol=1e-9)
@@ -249,7 +268,7 @@ def test_numbers_of_a_method_compile_nothing(variables, found):
     other = dataclasses.replace(METHODS["face"], budget=0, penalty=3.5, follow=0.5)
     tracks = run(variables, methods={"alone": None, "other": other})
     assert SCAN._cache_size() == programs
-    assert not np.allclose(tracks[7]["other"].landmarks[1], found[7]["face"].landmarks[1])
+    assert not np.allclose(tracks[7]["other"].points[1], found[7]["face"].points[1])
 
 
 def test_a_program_serves_all_methods_and_chunks_of_a_kind(first_run):
@@ -304,11 +323,9 @@ def test_one_frame_after_another_is_the_scan(variables, found, method):
             if np.isfinite(box).all():
                 track, state = predictor.step(frame, box, state)
             else:
-                nothing = np.full(K, np.nan)
-                track = Track(np.full((K, 2), np.nan), nothing, np.array(0), *nothing[:2])
-                state = None
+                track, state = ABSENT, None
             rows.append(track)
-        online = Track(*map(np.array, zip(*rows, strict=True)))
+        online = Landmarks.stack([dataclasses.replace(row, box=None) for row in rows])
         assert_same(found[number][method], online)
 
 
@@ -320,7 +337,7 @@ def test_the_crop_is_that_of_a_face_in_a_picture(variables):
         data = dataclasses.replace(CONFIG.data, crop=crop)
         config = dataclasses.replace(CONFIG, data=data)
         predictor = VideoPredictor(config, variables, None)
-        found[crop] = predictor.step(frame, box)[0].landmarks
+        found[crop] = predictor.step(frame, box)[0].points
         crop_from_frame = crop_around(crop, 1.3, SIZE, shape=frame.shape, box=box)
         image = geometry.warp(frame, crop_from_frame, SIZE)[None]
         state, anywhere = rwr.initial_state(MODEL, 1), np.eye(3, dtype=np.float32)[None]
@@ -329,7 +346,7 @@ def test_the_crop_is_that_of_a_face_in_a_picture(variables):
         expected = geometry.transform_points(geometry.inverse(crop_from_frame), points)
         np.testing.assert_allclose(found[crop], expected, atol=1e-3)
     assert not np.allclose(found["extent"], found["box"], atol=0.1)
-    whole = predictor.step(frame, None)[0].landmarks  # by the last, for pictures that are crops
+    whole = predictor.step(frame, None)[0].points  # by the last, for pictures that are crops
     crop_from_frame = crop_whole(frame.shape[1], frame.shape[0], SIZE)
     image = geometry.warp(frame, crop_from_frame, SIZE)[None]
     seen, _ = STEP(variables, METHODS["stop"], image, state, anywhere)
@@ -337,7 +354,7 @@ def test_the_crop_is_that_of_a_face_in_a_picture(variables):
     expected = geometry.transform_points(geometry.inverse(crop_from_frame), points)
     np.testing.assert_allclose(whole, expected, atol=1e-3)
     with_score = predictor.step(frame, np.append(box, 0.9))[0]
-    np.testing.assert_array_equal(with_score.landmarks, found["none"])
+    np.testing.assert_array_equal(with_score.points, found["none"])
 
 
 def test_a_frame_alone_is_the_models_still(variables):
@@ -351,8 +368,8 @@ def test_a_frame_alone_is_the_models_still(variables):
     still = jax.jit(LDEQ(model).apply)(variables, image)
     points = SIZE * np.asarray(still.landmarks[0])
     expected = geometry.transform_points(film.frame_from_crop[0], points)
-    np.testing.assert_allclose(track.landmarks, expected, atol=1e-3)
-    assert track.num_evaluations == still.info.num_steps[0]
+    np.testing.assert_allclose(track.points, expected, atol=1e-3)
+    assert track.info.num_evaluations == still.info.num_steps[0]
 
 
 def test_without_a_word_a_video_is_treated_as_the_model_is_configured(variables):

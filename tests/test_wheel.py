@@ -90,7 +90,6 @@ def test_the_wheel_says_who_it_is_and_under_which_terms(wheel):
     assert "non-commercial research" in texts["licenses/ldeq_jax/pretrained/README.md"]
 
 
-@pytest.mark.skipif(not (ROOT / "ldeq_jax/cli/main.py").exists(), reason="no ldeq")
 def test_commands_of_an_installed_wheel_explain_themselves(installed):
     site, _, run, ldeq = installed
     code = "import ldeq_jax; print(ldeq_jax.__file__, ldeq_jax.__version__)"
@@ -118,7 +117,7 @@ def test_an_installed_wheel_builds_trains_and_predicts(installed):
 import cv2, ldeq_jax
 predictor = ldeq_jax.Predictor.load("faces-68")
 picture = cv2.imread({str(ROOT / "examples" / "portrait_1.jpg")!r})[..., ::-1]
-points = predictor.faces(picture, [{box}])[0]
+points = predictor.faces(picture, [{box}]).points
 x1, y1, x2, y2 = {box}
 inside = (points > [x1 - 20, y1 - 20]) & (points < [x2 + 20, y2 + 20])
 assert points.shape == (1, 68, 2) and inside.all()

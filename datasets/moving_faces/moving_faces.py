@@ -139,7 +139,7 @@ def _stills_in(folder: Path) -> tfds.core.DatasetBuilder:
     if not (folder / "dataset_info.json").is_file():
         below = sorted(folder.glob("**/dataset_info.json"))
         hint = f"try {below[-1].parent}" if below else "build the stills first"
-        raise Problem(folder, "not a data set that build.py wrote", hint)
+        raise Problem(folder, "not a data set that ldeq build wrote", hint)
     stills = tfds.builder_from_directory(folder)
     missing = {"image", "landmarks", "name"} - set(stills.info.features)
     if missing or "schema" not in (stills.info.metadata or {}):

@@ -14,7 +14,8 @@ import numpy as np
 
 from ldeq_jax.config import Config
 from ldeq_jax.data.videos import VideoBatch
-from ldeq_jax.inference.videos import Track, alone_config, compiled_programs, track_in_frame
+from ldeq_jax.face.landmarks import Landmarks
+from ldeq_jax.inference.videos import alone_config, compiled_programs, landmarks_in_frame
 from ldeq_jax.mesh import make_mesh, replicated, to_devices
 from ldeq_jax.model import rwr
 from ldeq_jax.model.rwr import FramePrediction, RwRConfig, RwRState
@@ -52,7 +53,7 @@ def run_methods(
     methods: Mapping[Hashable, RwRConfig | None],
     batches: Iterable[VideoBatch],
     clocks: Mapping[Hashable, Clock] | None = None,
-) -> Iterator[tuple[int, dict[Hashable, Track]]]:
+) -> Iterator[tuple[int, dict[Hashable, Landmarks]]]:
     """Runs several methods over the videos of a split, decoding each video once.
 
     Rows are divided over all devices of this process. Memory holds only the groups of videos in
@@ -68,8 +69,8 @@ def run_methods(
             decoding and the copy to the devices are not included.
 
     Yields:
-        The video's number in its split and each method's track, after the last chunk of the
-        video's group. Tracks reach to the end of that chunk, NaN beyond the end of the video.
+        The video's number in its split and each method's landmarks, after the last chunk of the
+        video's group. They reach to the end of that chunk, NaN beyond the end of the video.
     """
     devices = jax.local_devices()
     mesh, size = make_mesh(len(devices), devices), config.model.image_size
@@ -115,8 +116,8 @@ class _Group(NamedTuple):
 
 def _finished(
     group: _Group, indices: np.ndarray, size: int
-) -> Iterator[tuple[int, dict[Hashable, Track]]]:
-    """The number of each video of a group, and its track by method."""
+) -> Iterator[tuple[int, dict[Hashable, Landmarks]]]:
+    """The number of each video of a group, and its landmarks by method."""
     frame_from_crop = np.concatenate(group.frame_from_crop, axis=1)
     predictions = {
         name: [np.concatenate(field, axis=1) for field in zip(*chunks, strict=True)]
@@ -126,7 +127,7 @@ def _finished(
         yield (
             int(indices[row]),
             {
-                name: track_in_frame(
+                name: landmarks_in_frame(
                     FramePrediction(*(f[row] for f in fields)), frame_from_crop[row], size
                 )
                 for name, fields in predictions.items()

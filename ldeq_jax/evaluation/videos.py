@@ -204,7 +204,7 @@ def measure(
     found = run_methods(config, variables, settings, chunks, clocks)
     if options.remove_offset and labels.offset is None:
         found = list(found)
-        alone = merge_hosts({index: tracks[ALONE].landmarks for index, tracks in found})
+        alone = merge_hosts({index: tracks[ALONE].points for index, tracks in found})
         pairs = ((alone[index], split.video(index)[0]) for index in range(len(split)))
         labels = mean_offset(pairs, labels)
     rows: dict[int, VideoScores] = {}
@@ -212,9 +212,9 @@ def measure(
     for index, tracks in found:
         video, left_out = split.video(index)
         mask, length = video["mask"], len(video["mask"])
-        landmarks = {setting: track.landmarks[:length] for setting, track in tracks.items()}
+        landmarks = {setting: track.points[:length] for setting, track in tracks.items()}
         landmarks |= filtered(landmarks[ALONE], video["fps"])
-        evaluations = {setting: track.num_evaluations for setting, track in tracks.items()}
+        evaluations = {setting: track.info.num_evaluations for setting, track in tracks.items()}
         jitter = video_metrics.label_jitter(
             video["landmarks"][None], mask[None], landmarks=labels.counted
         )

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,26 +17,13 @@ from ldeq_jax.deq.solver import SolveInfo
 from ldeq_jax.face import geometry
 from ldeq_jax.face.boxes import check_boxes
 from ldeq_jax.face.crops import crop_around
+from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.media.pictures import check_images, check_picture
 from ldeq_jax.mesh import make_mesh, replicated, to_devices
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig, Prediction, normalise_image
 from ldeq_jax.weights import load_model
 
 _FACES_AT_ONCE = 8  # bounds memory
-
-
-class Faces(NamedTuple):
-    """What the model says of the N faces of a picture. NumPy arrays.
-
-    Attributes:
-        landmarks: (N, K, 2) x then y, picture pixels.
-        spread: (N, K) standard deviation of each heatmap in picture pixels: its uncertainty.
-        info: SolveInfo, every field (N,).
-    """
-
-    landmarks: np.ndarray
-    spread: np.ndarray
-    info: SolveInfo
 
 
 class Predictor:
@@ -61,9 +48,18 @@ class Predictor:
         self._predict = _compiled(config.model)
 
     @classmethod
-    def from_checkpoint(cls, directory: str | Path, max_steps: int | None = None) -> "Predictor":
-        """Loads a training run's best model, or a released one; see `checkpoints.load_model`."""
-        config, variables, _ = load_model(directory)
+    def load(cls, name_or_folder: str | Path, max_steps: int | None = None) -> "Predictor":
+        """Loads a model.
+
+        Args:
+            name_or_folder: a pretrained model by its name, such as "faces-68" (`zoo.MODELS` lists
+                them), a training run's working directory, or an exported model's folder.
+            max_steps: largest solver budget; the trained one when None.
+
+        Raises:
+            UserError: there is no such model, or it cannot be read; see `weights.load_model`.
+        """
+        config, variables, _ = load_model(name_or_folder)
         return cls(config, variables, max_steps)
 
     def __call__(self, image: np.ndarray, budget: int | None = None) -> Prediction:
@@ -86,7 +82,7 @@ class Predictor:
 
     def faces(
         self, picture: np.ndarray, boxes: np.ndarray | None, budget: int | None = None
-    ) -> Faces:
+    ) -> Landmarks:
         """Finds the landmarks of the faces of one picture.
 
         Args:
@@ -99,7 +95,8 @@ class Predictor:
             budget: solver iterations.
 
         Returns:
-            Faces, in the order of the boxes.
+            Landmarks (N,) in picture pixels, in the order of the boxes; `info` is a SolveInfo. With
+            None for boxes, N is 1 and the box is that of the whole picture.
 
         Raises:
             TypeError: the picture is neither uint8 nor floating.
@@ -107,10 +104,14 @@ class Predictor:
                 missing for a model that needs one.
         """
         check_picture(picture)
+        height, width = picture.shape[:2]
         boxes = [None] if boxes is None else check_boxes(boxes, picture.shape)
-        size, num_landmarks = self.config.model.image_size, self.config.model.num_landmarks
-        kind, scale = self.config.data.crop, self.config.data.crop_scale
-        crops = [crop_around(kind, scale, size, shape=picture.shape, box=box) for box in boxes]
+        data, model = self.config.data, self.config.model
+        size, num_landmarks = model.image_size, model.num_landmarks
+        crops = [
+            crop_around(data.crop, data.crop_scale, size, shape=picture.shape, box=box)
+            for box in boxes
+        ]
         crops = np.array(crops).reshape(-1, 3, 3)
         none = np.zeros(0)
         landmarks, spread = [np.zeros((0, num_landmarks, 2))], [np.zeros((0, num_landmarks))]
@@ -118,14 +119,21 @@ class Predictor:
         for start in range(0, len(crops), _FACES_AT_ONCE):
             part = crops[start : start + _FACES_AT_ONCE]
             images = np.stack([geometry.warp(picture, crop, size) for crop in part])
-            points, widths, info = self._filled_up(images, self._steps(budget))
+            points, widths, info = self._predict_rows(images, self._steps(budget))
             frame_from_crop = geometry.inverse(part)
             zoom = np.sqrt(np.abs(np.linalg.det(frame_from_crop)))[:, None]
             landmarks.append(geometry.transform_points(frame_from_crop, size * points))
             spread.append(size * widths * zoom)
             infos.append(info)
-        info = jax.tree.map(lambda *parts: np.concatenate(parts), *infos)
-        return Faces(np.concatenate(landmarks), np.concatenate(spread), info)
+        points = np.concatenate(landmarks)
+        whole = [0.0, 0.0, width - 1.0, height - 1.0]
+        return Landmarks(
+            points=points,
+            spread=np.concatenate(spread),
+            ok=np.isfinite(points).all(axis=(1, 2)),
+            box=np.reshape([whole if box is None else box for box in boxes], (-1, 4)),
+            info=jax.tree.map(lambda *parts: np.concatenate(parts), *infos),
+        )
 
     def batches(
         self, batches: Iterable[LandmarkBatch], total: int | None = None, budget: int | None = None
@@ -149,7 +157,7 @@ class Predictor:
             # Rows that do not count take no steps, and have no say where a batch stops as one.
             budgets = np.where(batch.mask, steps, 0)
             batch, budgets = to_devices(mesh, (batch, budgets))
-            pending.append((batch, self._predict(self._everywhere, batch.image, budgets)))
+            pending.append((batch, self._predict(self._replicated, batch.image, budgets)))
             # The result of one batch is fetched while the next is computed.
             if len(pending) > 1:
                 rows.append(_rows(*pending.pop(0)))
@@ -159,11 +167,11 @@ class Predictor:
         return {key: value[order] for key, value in result.items()}
 
     @functools.cached_property
-    def _everywhere(self):
+    def _replicated(self):
         """The weights on all devices; the one that has them already keeps the same copy."""
         return jax.device_put(self._variables, replicated(make_mesh(jax.device_count())))
 
-    def _filled_up(self, images, steps):
+    def _predict_rows(self, images, steps):
         """Landmarks, spread and info of up to 8 crops, by one of four programs: 1, 2, 4, 8 rows."""
         real = np.arange(1 << (len(images) - 1).bit_length()) < len(images)
         rows = np.where(real, np.arange(len(real)), 0)

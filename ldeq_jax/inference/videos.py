@@ -1,5 +1,10 @@
-"""Predicting on video: many videos at once in chunks, or one frame after another."""
+"""A trained model on video, one frame after another: `VideoPredictor`.
 
+The caller says where the face is in each frame. `inference.tracker` finds out by itself, and
+`evaluation.runner` runs many videos at once with the programs that are compiled here.
+"""
+
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -10,6 +15,7 @@ import numpy as np
 from ldeq_jax.config import Config
 from ldeq_jax.face import geometry
 from ldeq_jax.face.crops import crop_around
+from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.inference.pictures import on_device
 from ldeq_jax.media.pictures import check_picture
 from ldeq_jax.model import rwr
@@ -20,19 +26,15 @@ from ldeq_jax.weights import load_model
 Recurrence = RwRConfig | Literal["as configured"] | None
 
 
-class Track(NamedTuple):
-    """What a method says of one video of T frames. NumPy arrays, NaN in frames without a face.
+class FrameInfo(NamedTuple):
+    """What the solver did in frames; `Landmarks.info` of videos. NumPy arrays.
 
     Attributes:
-        landmarks: (T, K, 2) x then y, frame pixels.
-        spread: (T, K) standard deviation of each heatmap, frame pixels.
-        num_evaluations: (T,) evaluations of the map, 0 in frames without a face.
-        residual: (T,) of the last of them.
-        distance: (T,) to the previous state, NaN where none was used.
+        num_evaluations: (...) evaluations of the map, 0 in frames without a face.
+        residual: (...) of the last of them; NaN in frames without a face.
+        distance: (...) to the previous state, NaN where none was used.
     """
 
-    landmarks: np.ndarray
-    spread: np.ndarray
     num_evaluations: np.ndarray
     residual: np.ndarray
     distance: np.ndarray
@@ -63,16 +65,25 @@ class VideoPredictor:
         self._step, _ = compiled_programs(config.model)
 
     @classmethod
-    def from_checkpoint(
-        cls, directory: str | Path, recurrence: Recurrence = "as configured"
+    def load(
+        cls, name_or_folder: str | Path, recurrence: Recurrence = "as configured"
     ) -> "VideoPredictor":
-        """Loads a training run's best model, or a released one; see `checkpoints.load_model`."""
-        config, variables, _ = load_model(directory)
+        """Loads a model.
+
+        Args:
+            name_or_folder: a pretrained model by its name, such as "faces-68" (`zoo.MODELS` lists
+                them), a training run's working directory, or an exported model's folder.
+            recurrence: how a frame depends on the one before.
+
+        Raises:
+            UserError: there is no such model, or it cannot be read; see `weights.load_model`.
+        """
+        config, variables, _ = load_model(name_or_folder)
         return cls(config, variables, recurrence)
 
     def step(
         self, frame: np.ndarray, box: np.ndarray | None, state: RwRState | None = None
-    ) -> tuple[Track, RwRState]:
+    ) -> tuple[Landmarks, RwRState]:
         """Finds the landmarks of the face of one frame, near those of the frame before.
 
         Args:
@@ -86,12 +97,14 @@ class VideoPredictor:
                 or a lost face.
 
         Returns:
-            A Track of this frame alone, without the axis T, and the state for the next.
+            Landmarks of one face, without leading axes, in frame pixels, `info` a FrameInfo; and
+            the state for the next frame.
 
         Raises:
             TypeError: the frame is neither uint8 nor floating.
-            ValueError: it has another shape or range; or the box is refused by
-                `inference.check_boxes`, or missing for a model that needs one.
+            ValueError: it has another shape or range.
+            UserError: `face.boxes.check_boxes` refuses the box, or it is missing for a model that
+                needs one.
         """
         check_picture(frame)
         size = self.config.model.image_size
@@ -107,8 +120,10 @@ class VideoPredictor:
             )
         )
         prediction, state = self._step(self._variables, self._settings, image, state, matrix)
-        track = track_in_frame(jax.device_get(prediction), frame_from_crop, size)
-        return Track(*(values[0] for values in track)), state
+        found = landmarks_in_frame(jax.device_get(prediction), frame_from_crop, size)[0]
+        whole = (0, 0, frame.shape[1] - 1, frame.shape[0] - 1)
+        box = np.asarray(whole if box is None else box, np.float64)[:4]
+        return dataclasses.replace(found, box=box), state
 
 
 @functools.cache
@@ -132,15 +147,29 @@ def alone_config(model: ModelConfig) -> RwRConfig:
     return RwRConfig(budget=1, penalty=0.0, align="none", final_evaluation=final)
 
 
-def track_in_frame(prediction: FramePrediction, frame_from_crop, size):
-    """A prediction with leading axes as a Track with the same, in frame pixels."""
+def landmarks_in_frame(
+    prediction: FramePrediction, frame_from_crop: np.ndarray, size: int
+) -> Landmarks:
+    """A prediction in frame pixels.
+
+    Args:
+        prediction: arrays with leading axes (...), in normalised crop coordinates.
+        frame_from_crop: (..., 3, 3).
+        size: side of the crops, pixels.
+
+    Returns:
+        Landmarks (...) without boxes; `info` is a FrameInfo.
+    """
     frame_from_crop = np.asarray(frame_from_crop, np.float64)
     zoom = np.sqrt(np.abs(np.linalg.det(frame_from_crop)))[..., None]
-    landmarks = size * np.asarray(prediction.landmarks, np.float64)
-    return Track(
-        landmarks=geometry.transform_points(frame_from_crop, landmarks),
+    points = size * np.asarray(prediction.landmarks, np.float64)
+    return Landmarks(
+        points=geometry.transform_points(frame_from_crop, points),
         spread=size * zoom * np.asarray(prediction.spread, np.float64),
-        num_evaluations=np.asarray(prediction.num_evaluations),
-        residual=np.asarray(prediction.residual),
-        distance=np.asarray(prediction.distance),
+        ok=np.asarray(prediction.ok),
+        info=FrameInfo(
+            num_evaluations=np.asarray(prediction.num_evaluations),
+            residual=np.asarray(prediction.residual),
+            distance=np.asarray(prediction.distance),
+        ),
     )

@@ -1,4 +1,7 @@
-"""Checkpoint files of PyTorch."""
+"""Checkpoint files of PyTorch, read without running anything in them, and written.
+
+What their tensors mean is `interop.released`. torch is imported when it is needed.
+"""
 
 import argparse
 from collections.abc import Mapping
@@ -6,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ldeq_jax.errors import UserError, UserFileNotFoundError
+from ldeq_jax.media.files import replacing
 
 _CONTENT = ("args", "state_dict")
 
@@ -22,18 +28,18 @@ def read_released(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, An
         Tensors by name as NumPy arrays, and the args by name.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ImportError: torch is not installed.
-        ValueError: it is no such file, is damaged, or holds other objects.
+        UserFileNotFoundError: there is no such file.
+        UserError: torch is not installed, or it is no such file, is damaged or holds other
+            objects.
     """
     torch, path = _torch(), Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
+        raise UserFileNotFoundError(f"no file {path}")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds, and its advice is to load unsafely
-        raise ValueError(
+        raise UserError(
             f"{path} is not read: it was not written by torch.save, is damaged, or holds more than "
             f"tensors, plain values and an argparse.Namespace. {_refused(torch, path)}"
         ) from error
@@ -41,11 +47,9 @@ def read_released(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, An
     args = vars(args) if isinstance(args, argparse.Namespace) else args
     if not isinstance(args, dict) or not isinstance(tensors, dict):
         held = f"a dict of {', '.join(map(str, content))}" if isinstance(content, dict) else "none"
-        raise ValueError(f"{path} must hold a dict of {' and '.join(_CONTENT)}; it holds {held}")
+        raise UserError(f"{path} must hold a dict of {' and '.join(_CONTENT)}; it holds {held}")
     if odd := [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]:
-        raise ValueError(
-            f"{path}: its state_dict has more than tensors: {', '.join(map(str, odd))}"
-        )
+        raise UserError(f"{path}: its state_dict has more than tensors: {', '.join(map(str, odd))}")
     # NumPy has no bfloat16; as float32 it is the same number.
     half = torch.bfloat16
     tensors = {name: t.float() if t.dtype == half else t for name, t in tensors.items()}
@@ -58,16 +62,13 @@ def write_released(
     """Writes what `read_released` reads; the file gets its name when it is complete.
 
     Raises:
-        ImportError: torch is not installed.
+        UserError: torch is not installed.
+        OSError: the file cannot be written.
     """
-    torch, path = _torch(), Path(path)
-    partial = path.with_name(f"{path.name}.partial")
+    torch = _torch()
     tensors = {name: torch.from_numpy(np.array(value)) for name, value in state_dict.items()}
-    try:
+    with replacing(path) as partial:
         torch.save({"args": argparse.Namespace(**args), "state_dict": tensors}, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _refused(torch, path):
@@ -84,7 +85,7 @@ def _torch():
     try:
         import torch
     except ImportError as error:
-        raise ImportError(
+        raise UserError(
             "PyTorch's files need torch: pip install 'ldeq_jax[convert]', or pip install torch"
         ) from error
     return torch

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from ldeq_jax.errors import UserError, UserFileExistsError
 
 RECORD = "written_files"  # entry of a file of numbers: names of all files written with it
@@ -155,6 +153,8 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def _recorded(path: Path) -> set[str]:
     """Names that a file of numbers lists; empty if it is none, or is another program's."""
+    import numpy as np  # here, because every command imports this module for its options
+
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:

@@ -4,7 +4,6 @@ Transparency is left out: colours count as they are stored, which is also how Op
 """
 
 import contextlib
-import importlib.util
 import io
 import os
 import re
@@ -15,14 +14,27 @@ from typing import BinaryIO, Literal
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ldeq_jax.errors import UserError, UserFileNotFoundError, UserWriteError
 from ldeq_jax.media.files import write_whole
+from ldeq_jax.media.signatures import (
+    AUDIO,
+    AVIF,
+    HEAD,
+    HEIC,
+    MP4,
+    PICTURES,
+    VIDEO,
+    begins,
+    obstacle,
+    opens_as_video,
+    shows_something,
+)
 
 Kind = Literal["picture", "animation", "video", "audio"]
 
 MOST_PIXELS = 2**28  # of a picture
-_HEAD = 4096  # bytes of a file that tell what it is
 _SHORTEST, _USUAL = 0.010, 0.100  # seconds; browsers show frames of up to the one for the other
 _MOVING = ("GIF", "WEBP", "PNG", "AVIF", "FLI")  # formats whose further images are later frames
 _ORIENTATION = 0x0112  # of EXIF
@@ -32,44 +44,8 @@ _VIA_RGBA = ("P", "PA", "LA", "RGBa")  # modes that Pillow cannot turn into RGB 
 _8_BIT = ("1", "L", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 _PILLOW = threading.Lock()
 
-# How files begin. All patterns are matched at the first byte, with . for any byte.
-_PICTURES = {
-    "JPEG": rb"\xff\xd8\xff",
-    "PNG": rb"\x89PNG",
-    "GIF": rb"GIF8",
-    "WebP": rb"RIFF.{4}WEBP",
-    "TIFF": rb"II[*+]\x00|MM\x00[*+]",
-    "BMP": rb"BM.{4}\x00{4}",
-}
-_AVIF = rb".{4}ftyp(avi[fs]|mi[af]1.{4}.{0,40}avif)"
-_HEIC = rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)"
-_MP4 = rb".{4}(ftyp|moov|mdat|wide|free|skip|pnot)"
-_VIDEO = (
-    rb"\x1a\x45\xdf\xa3|RIFF.{4}AVI |FLV\x01|\x00\x00\x01[\xb3\xba]|YUV4MPEG2"
-    rb"|\x30\x26\xb2\x75\x8e\x66\xcf\x11|(?!GIF8)\x47.{187}\x47.{187}\x47"
-)
-_AUDIO = (
-    rb"ID3|fLaC|RIFF.{4}WAVE|RF64.{4}WAVE|FORM.{4}AIF|#!AMR|caff|.{4}ftyp(M4A|M4B|M4P|F4A) "
-    rb"|\xff[\xe2\xe3\xf1-\xf3\xf9-\xfd]"
-)
-_OTHER = {
-    rb"%PDF": "is a PDF document: save the picture in it as JPEG or PNG",
-    rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!": "is an archive: unpack it",
-    rb"version https://git-lfs": "is a Git LFS pointer, not the file: run `git lfs pull`",
-    rb"\xff\x0a|\x00{3}\x0cJXL ": "is a JPEG XL picture: convert it to JPEG or PNG",
-    rb"#\?(RADIANCE|RGBE)|v/1\x01": "is a high dynamic range picture: convert it to JPEG or PNG",
-    rb"II\*\x00.{4}CR|IIR[OS]|IIU\x00|FUJIFILMCCD-RAW|.{4}ftypcrx ": (
-        "is a raw photo of a camera: convert it to JPEG or PNG"
-    ),
-    rb"\x93NUMPY": "is a NumPy array, not a picture",
-    rb"\s*(<!doctype html|<html|<head|<body)": (
-        "is an HTML page, not a picture or video: was the download complete?"
-    ),
-    rb"\s*<(?=.*<svg|svg)": "is an SVG drawing: convert it to PNG",
-}
 
-
-class PictureError(ValueError):
+class PictureError(UserError):
     """A file that cannot be read as a picture; the message names it and says why."""
 
 
@@ -84,24 +60,24 @@ def kind_of(path: str | os.PathLike) -> Kind:
     one frame are animations; a TIFF of several pages is a picture.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        UserFileNotFoundError: there is no such file.
         PictureError: it is neither; the message says what it is and what to do.
     """
     path = Path(path)
     if not path.is_file():
         reason = "it is a folder" if path.is_dir() else "there is no such file"
-        raise FileNotFoundError(f"no picture {path}, nor a video of that name: {reason}")
+        raise UserFileNotFoundError(f"no picture {path}, nor a video of that name: {reason}")
     with path.open("rb") as file:
-        head = file.read(_HEAD)
-        if reason := _obstacle(head):
+        head = file.read(HEAD)
+        if reason := obstacle(head):
             raise PictureError(f"{path} {reason}")
-        if _begins(_AUDIO, head):
+        if begins(AUDIO, head):
             return "audio"
-        if _begins(_MP4, head) and not _begins(_AVIF, head) and not _begins(_HEIC, head):
-            return "video" if _shows_something(file) else "audio"
-        if _begins(b"OggS", head):
+        if begins(MP4, head) and not begins(AVIF, head) and not begins(HEIC, head):
+            return "video" if shows_something(file) else "audio"
+        if begins(b"OggS", head):
             return "video" if re.search(rb"theora|OVP80|BBCD", head) else "audio"
-        if _begins(_VIDEO, head):
+        if begins(VIDEO, head):
             return "video"
         file.seek(0)
         try:
@@ -109,13 +85,13 @@ def kind_of(path: str | os.PathLike) -> Kind:
                 moves = picture.format in _MOVING and _num_frames(picture) > 1
                 return "animation" if moves else "picture"
         except UnidentifiedImageError:
-            if any(_begins(pattern, head) for pattern in _PICTURES.values()):
+            if any(begins(pattern, head) for pattern in PICTURES.values()):
                 return "picture"
         except Exception:  # Pillow raises many kinds, depending on the format
             return "picture"
         if b"\0" not in head:
             raise PictureError(f"{path} is text, neither a picture nor a video")
-        if _opens_as_video(file):
+        if opens_as_video(file):
             return "video"
     raise PictureError(f"{path} is of a kind that is not known, neither a picture nor a video")
 
@@ -216,15 +192,57 @@ def write_picture(path: str | os.PathLike, image: np.ndarray) -> None:
         image: (H, W, 3) uint8 RGB.
 
     Raises:
-        OSError: it cannot be written, or the format is unknown.
+        UserWriteError: it cannot be written, or the format is unknown.
     """
     path = Path(path)
     try:
         write_whole(path, _encode(image, path.suffix))
     except (OSError, ValueError) as error:
-        raise OSError(
+        raise UserWriteError(
             f"cannot write {path} ({error}): use a name ending in .png or .jpg in a writable folder"
         ) from error
+
+
+def check_picture(picture: np.ndarray) -> None:
+    """Refuses what is no RGB picture, such as the None of a picture that OpenCV could not read.
+
+    Raises:
+        TypeError: no array, or of another type than uint8 or floating.
+        ValueError: another shape than (H, W, 3), or floating values outside [0, 1].
+    """
+    if not hasattr(picture, "ndim"):
+        raise TypeError(
+            "the picture must be an array (H, W, 3) in RGB, not "
+            f"{type(picture).__name__}: read it first, for instance by "
+            "ldeq_jax.media.pictures.read_picture(path)"
+        )
+    if picture.ndim != 3 or picture.shape[-1] != 3:
+        raise ValueError(
+            f"the picture must be (H, W, 3) in RGB, not {picture.shape}; repeat a grey one for "
+            "each colour"
+        )
+    check_images(picture[None])
+
+
+def check_images(image: np.ndarray) -> None:
+    """Refuses what is no batch of RGB images, before it turns into wrong landmarks.
+
+    Raises:
+        TypeError: another type than uint8 or floating.
+        ValueError: another shape, or floating values outside [0, 1].
+    """
+    if image.ndim != 4 or image.shape[-1] != 3:
+        raise ValueError(f"images must be (B, H, W, 3), not {image.shape}")
+    if image.dtype == np.uint8:
+        return
+    if not np.issubdtype(image.dtype, np.floating):
+        raise TypeError(f"images must be uint8 (0..255) or floating (0..1), not {image.dtype}")
+    low, high = float(np.min(image)), float(np.max(image))
+    if not (0 <= low and high <= 1):
+        raise ValueError(
+            f"floating images must lie in [0, 1], these span [{low:g}, {high:g}]: pass uint8 for "
+            "0..255, and do not normalise them, the model does"
+        )
 
 
 def _encode(image: np.ndarray, suffix: str) -> bytes:
@@ -241,57 +259,6 @@ def _encode(image: np.ndarray, suffix: str) -> bytes:
     return data.tobytes()
 
 
-def _begins(pattern: bytes, head: bytes) -> bool:
-    return re.match(pattern, head, re.DOTALL) is not None
-
-
-def _obstacle(head: bytes) -> str:
-    """Why a file that begins so is of no use, and what to do; empty if nothing is known."""
-    if not head:
-        return "is empty: was the download or copy complete?"
-    if not any(head):
-        return "begins with nothing but zeros: was the download or copy complete?"
-    if _begins(_AVIF, head):
-        known = features.check("avif")
-        return "" if known else "is an AVIF picture: convert it to JPEG or PNG, or update Pillow"
-    if _begins(_HEIC, head):
-        if importlib.util.find_spec("pillow_heif") is None:
-            return "is an HEIC picture: convert it to JPEG or PNG, or pip install pillow-heif"
-        importlib.import_module("pillow_heif").register_heif_opener()
-    text = head.removeprefix(b"\xef\xbb\xbf").lower()
-    for pattern, reason in _OTHER.items():
-        if _begins(pattern, head) or _begins(pattern, text):
-            return reason
-    return ""
-
-
-def _shows_something(file: BinaryIO) -> bool:
-    """Whether an MP4 or QuickTime file has a track of pictures, or does not say (yet)."""
-    start, end = 0, file.seek(0, os.SEEK_END)
-    while start + 8 <= end:
-        file.seek(start)
-        header = file.read(16)
-        size = int.from_bytes(header[:4])
-        size = int.from_bytes(header[8:]) if size == 1 else size or end - start
-        if header[4:8] == b"moov":
-            file.seek(start)
-            handlers = re.findall(rb"hdlr.{8}(....)", file.read(size), re.DOTALL)
-            return not handlers or b"vide" in handlers
-        start += max(size, 8)
-    return True
-
-
-def _opens_as_video(file: BinaryIO) -> bool:
-    file.seek(0)
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns if not
-    capture = cv2.VideoCapture(file, cv2.CAP_FFMPEG, [])
-    try:
-        return capture.isOpened()
-    finally:
-        capture.release()
-        cv2.utils.logging.setLogLevel(level)
-
-
 @contextlib.contextmanager
 def _reading(path: str | os.PathLike, file: BinaryIO | None = None) -> Iterator[Image.Image]:
     """An open picture; all that goes wrong with it is a PictureError that names the file.
@@ -301,9 +268,9 @@ def _reading(path: str | os.PathLike, file: BinaryIO | None = None) -> Iterator[
         file: its content, if that is at hand.
     """
     with file or Path(path).open("rb") as content:
-        head = content.read(_HEAD)
+        head = content.read(HEAD)
         content.seek(0)
-        if reason := _obstacle(head):
+        if reason := obstacle(head):
             raise PictureError(f"{path} {reason}")
         try:
             with _open(content) as picture:
@@ -314,8 +281,8 @@ def _reading(path: str | os.PathLike, file: BinaryIO | None = None) -> Iterator[
             raise PictureError(f"{path} {error}") from None
         except Exception as error:  # Pillow raises many kinds, depending on the format
             reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
-            for name, pattern in _PICTURES.items():
-                if _begins(pattern, head):
+            for name, pattern in PICTURES.items():
+                if begins(pattern, head):
                     reason = f": this {name} is damaged, cut short or of a rare form{reason}"
             raise PictureError(
                 f"{path} is not a readable picture{reason or ', by its content'}"
@@ -383,45 +350,3 @@ def _pixels(picture: Image.Image, upright: bool) -> np.ndarray:
             "says what is white: save it with 8 or 16 bits"
         )
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
-
-
-def check_picture(picture: np.ndarray) -> None:
-    """Refuses what is no RGB picture, such as the None of a picture that OpenCV could not read.
-
-    Raises:
-        TypeError: no array, or of another type than uint8 or floating.
-        ValueError: another shape than (H, W, 3), or floating values outside [0, 1].
-    """
-    if not hasattr(picture, "ndim"):
-        raise TypeError(
-            "the picture must be an array (H, W, 3) in RGB, not "
-            f"{type(picture).__name__}: read it first, for instance by "
-            "ldeq_jax.media.pictures.read_picture(path)"
-        )
-    if picture.ndim != 3 or picture.shape[-1] != 3:
-        raise ValueError(
-            f"the picture must be (H, W, 3) in RGB, not {picture.shape}; repeat a grey one for "
-            "each colour"
-        )
-    check_images(picture[None])
-
-
-def check_images(image: np.ndarray) -> None:
-    """Refuses what is no batch of RGB images, before it turns into wrong landmarks.
-
-    Raises:
-        TypeError: another type than uint8 or floating.
-        ValueError: another shape, or floating values outside [0, 1].
-    """
-    if image.ndim != 4 or image.shape[-1] != 3:
-        raise ValueError(f"images must be (B, H, W, 3), not {image.shape}")
-    if image.dtype == np.uint8:
-        return
-    if not np.issubdtype(image.dtype, np.floating):
-        raise TypeError(f"images must be uint8 (0..255) or floating (0..1), not {image.dtype}")
-    low, high = float(np.min(image)), float(np.max(image))
-    if not (0 <= low and high <= 1):
-        raise ValueError(
-            f"floating images must lie in [0, 1], these span [{low:g}, {high:g}]: pass uint8 for "
-            "0..255, and do not normalise them, the model does"
-        )

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ldeq_jax.errors import UserError
 from ldeq_jax.face import metrics
 from ldeq_jax.face.schema import LandmarkSchema
 from ldeq_jax.report.draw import draw_landmarks
@@ -39,12 +40,12 @@ def face_gallery(
     path: Path,
     count: int = 6,
 ) -> None:
-    """Writes a picture of the best, the median and the worst faces, the NME under each.
+    """Draws the best, the median and the worst faces, with the NME below each.
 
     Args:
-        images: N images uint8 RGB, of any sizes; only those shown are asked for.
+        images: N images uint8 RGB, of any sizes; only those that are drawn are asked for.
         predicted: N sets of landmarks (K, 2) in pixels of their image.
-        target: N sets of reference landmarks, same frame.
+        target: N sets of reference landmarks, same pixels.
         nme: (N,) errors as fractions; faces with a NaN are not shown.
         schema: schema of the landmarks.
         path: picture to write; its folder must exist.
@@ -81,7 +82,7 @@ def face_gallery(
 def cumulative_error_plot(
     curves: Mapping[str, np.ndarray], path: Path, threshold: float = 0.1
 ) -> None:
-    """Plots the share of faces below each error, one curve a method or subset.
+    """Plots the share of faces below each error, one curve per method or subset.
 
     Args:
         curves: name to (N,) NME of its faces, as fractions; NaN counts as a failure.
@@ -141,23 +142,23 @@ def budget_plot(
 
 
 def training_curves(jsonl: Path, png: Path) -> None:
-    """Plots what a training run logged against its steps, one panel a quantity.
+    """Plots what a training run logged against its steps, one panel per quantity.
 
     Each line of the log is an object with "step" and any of "lr", "GROUP/loss", "GROUP/nme" (in
     percent), "GROUP/solver_steps" and "GROUP/residual", where GROUP is "train", "eval" or longer
-    ("eval/test"). Other keys are passed over. Where a step occurs twice, as after a resume, the
-    later line counts.
+    ("eval/test"). Other keys are ignored. Where a step occurs twice, as after a resume, the later
+    line counts.
 
     Args:
         jsonl: log to read.
         png: picture to write; its folder must exist.
 
     Raises:
-        ValueError: a line is no such object, or there is nothing to plot.
+        UserError: a line is not such an object, or there is nothing to plot.
     """
     panels = _read_series(jsonl)
     if not panels:
-        raise ValueError(f"{os.fspath(jsonl)}: no record with any of {', '.join(_QUANTITIES)}")
+        raise UserError(f"{os.fspath(jsonl)}: no record with any of {', '.join(_QUANTITIES)}")
     columns = min(len(panels), 3)
     rows = math.ceil(len(panels) / columns)
     figure, grid = subplots(rows, columns, (3.6, 2.7))
@@ -195,7 +196,7 @@ def _read_series(jsonl: Path) -> dict[str, dict[str, dict[int, float]]]:
                 record = json.loads(line)
                 step = int(record.pop("step"))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(
+                raise UserError(
                     f"{os.fspath(jsonl)}, line {number}: not an object with a step ({error!r}); "
                     "correct that line"
                 ) from error
@@ -217,11 +218,11 @@ def subplots(rows: int, columns: int, inches: tuple[float, float]):
 
 
 def clean_axes(axes) -> None:
-    """Takes the frame off the free sides of axes and lays a faint grid under the curves."""
+    """Removes the upper and right lines of axes and draws a faint grid below the curves."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
 
 
 def palette(count: int) -> list[str]:
-    """The colours of that many curves, which repeat after the seventh."""
+    """Colours of `count` curves; they repeat after the seventh."""
     return [_PALETTE[i % len(_PALETTE)] for i in range(count)]

@@ -1,0 +1,234 @@
+"""`ldeq predict`: the landmarks of a picture or a video, drawn and written as numbers.
+
+This module reads the arguments; `inference.picture_file` and `inference.video_file` do the work.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ldeq_jax.cli.options import natural, not_negative, path
+
+_DESCRIPTION = """\
+Finds the landmarks of faces in a picture, or of one face in a video; draws them, and writes them as
+numbers. Faces are not detected: each needs a box.
+"""
+_EPILOG = """\
+pictures:
+  ldeq predict --output=drawn.png --box=40,30,180,190 --box=220,41,350,188 group.jpg
+
+  A box is x1,y1,x2,y2 in pixels: its left, top, right and bottom side. For the pretrained models,
+  which were trained on crops around the landmarks, it reaches from the brows to the chin, and from
+  ear to ear. Without --box, boxes are read from boxes.json beside the picture, which maps file
+  names to a box or a list of boxes; if it has none, the whole picture is taken as one face.
+
+  Any format that Pillow reads, with 8 or 16 bits per colour. What a file is, its content says, not
+  its name. It is turned upright as its EXIF tag says; transparency is left out, and only the first
+  of several pages is read.
+
+  Written: drawn.png, and drawn.json with, for each face, its landmarks (x, y) and their spread,
+  both in pixels of the picture (pixel centres at whole numbers), and how its solver fared. The
+  spread is large where the model is uncertain.
+
+videos:
+  ldeq predict --output=drawn.mp4 --box=190,85,270,165 clip.mp4
+  ldeq predict --output=drawn.mp4 --compare --boxes=boxes.npy clip.mp4
+
+  One face is followed. --box is its box in the first frame; each later crop is taken around the
+  landmarks of the frame before. Once the face is lost (it leaves the frame, or what the model sees
+  is no face), it stays lost, unless --boxes gives its box in every frame, as a face detector does:
+  a NumPy file of T rows x1 y1 x2 y2, NaN in frames without a face. Boxes say where the face is
+  found again and when it is gone, but crops still follow the landmarks, as boxes of detectors
+  jitter and landmarks jitter with their crop. --crop_at_boxes takes every crop at its box instead.
+
+  Recurrence (RwR) keeps the landmarks of a frame near those of the frame before, moved with the
+  face: --penalty says how firmly, and --follow how much of a sudden common motion it trusts.
+
+  Written: drawn.mp4, and drawn.npz with landmarks (T, K, 2) and spread (T, K) in frame pixels, the
+  box (T, 4) of each crop, all NaN in frames without a face, ok (T,), time (T,) of each frame in
+  seconds, fps by the video's header, and schema; with --compare also those of each frame alone, as
+  alone_landmarks and so on. The numbers are written even if the drawing cannot be.
+
+  A frame that cannot be decoded counts as one without a face. Frames whose pixels are not square
+  are enlarged first; boxes and landmarks are in pixels of the enlarged frames. The drawn video has
+  a constant frame rate and no sound; frames are repeated or left out to keep the times.
+
+A command can be given again: it replaces what it wrote before, and other files only with
+--overwrite. A name that begins with "-" goes after "--".
+
+exit codes: 0 all is written, 1 something is not (a line says what), 2 the arguments cannot be
+understood, 130 after Ctrl-C, 143 after SIGTERM.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Predicts as the arguments say.
+
+    Args:
+        argv: arguments, without the command's name; those of the process when None.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UserError: the arguments or a file cannot be used.
+    """
+    parser = make_parser()
+    options = parser.parse_args(argv)
+
+    from ldeq_jax import hosts
+    from ldeq_jax.errors import UserError
+    from ldeq_jax.inference.picture_file import predict_picture
+    from ldeq_jax.inference.video_file import predict_video
+    from ldeq_jax.media.pictures import kind_of
+
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
+    source, output = Path(options.source), Path(options.output)
+    kind = kind_of(source)
+    if kind == "audio":
+        raise UserError(f"{source} is sound without a video (a cover picture does not count)")
+    if kind == "animation" and output.suffix.lower() != ".mp4":
+        raise UserError(
+            f"--output={output} must end in .mp4: {source} is an animation, read as a video"
+        )
+    common = {"checkpoint": options.checkpoint, "overwrite": options.overwrite}
+    with hosts.exit_on_sigterm():
+        if kind == "picture":
+            if given := [name for name in VIDEO_OPTIONS if getattr(options, name) is not None]:
+                raise UserError(f"--{given[0]} is for videos; {source} is none")
+            predict_picture(source, output, boxes=options.box, **common)
+            return 0
+        if len(options.box) > 1:
+            raise UserError("a video needs --box of one face in its first frame, not several")
+        predict_video(
+            source,
+            output,
+            animation=kind == "animation",
+            box=options.box[0] if options.box else None,
+            boxes=options.boxes and Path(options.boxes),
+            crop_at_boxes=bool(options.crop_at_boxes),
+            still=bool(options.still),
+            compare=bool(options.compare),
+            recurrence={
+                name: getattr(options, name)
+                for name in RECURRENCE_OPTIONS
+                if getattr(options, name) is not None
+            },
+            still_frame=options.still_frame,
+            codec=options.codec or "vp09",
+            **common,
+        )
+    return 0
+
+
+RECURRENCE_OPTIONS = ("penalty", "follow", "budget", "align")
+VIDEO_OPTIONS = (
+    "boxes",
+    "crop_at_boxes",
+    "compare",
+    "still",
+    "still_frame",
+    "codec",
+    *RECURRENCE_OPTIONS,
+)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the arguments; options of videos are None if not given."""
+    parser = argparse.ArgumentParser(
+        prog="ldeq predict",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", type=path, metavar="FILE", help="picture or video")
+    parser.add_argument(
+        "--output",
+        type=path,
+        required=True,
+        metavar="FILE",
+        help="drawing to write, .png or .jpg, of a video .mp4; the numbers go to the same name "
+        "with .json, of a video .npz",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        default="faces-68",
+        metavar="MODEL",
+        help="pretrained model (faces-68 or faces-68-stills), a training run's --workdir, whose "
+        "best model is taken, or a converted model's folder; faces-68 if not given",
+    )
+    parser.add_argument(
+        "--box",
+        action="append",
+        default=[],
+        metavar="X1,Y1,X2,Y2",
+        help="box of a face, pixels of the picture, or of a video's first frame; repeat it for "
+        "more faces of a picture",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace --output and the files beside it even if no earlier call wrote them",
+    )
+    videos = parser.add_argument_group("videos")
+    videos.add_argument(
+        "--boxes",
+        type=path,
+        metavar="FILE.npy",
+        help="the face's box in every frame, NaN where there is none",
+    )
+    videos.add_argument(
+        "--crop_at_boxes",
+        action="store_const",
+        const=True,
+        help="take each crop at its box in --boxes; do not follow the face",
+    )
+    videos.add_argument(
+        "--still", action="store_const", const=True, help="solve each frame alone, without RwR"
+    )
+    videos.add_argument(
+        "--compare", action="store_const", const=True, help="each frame alone and RwR, side by side"
+    )
+    videos.add_argument(
+        "--still_frame",
+        type=natural,
+        metavar="N",
+        help="number of a frame, from 0, to write as a picture too, to NAME_frame.png",
+    )
+    videos.add_argument(
+        "--codec",
+        choices=("vp09", "mp4v"),
+        help="of the drawn video: vp09, taken if not given, plays in web browsers, but takes some "
+        "tenths of a second per frame; mp4v is fast and plays in media players",
+    )
+    recurrence = parser.add_argument_group(
+        "videos, recurrence (as the model's config says if not given)"
+    )
+    recurrence.add_argument(
+        "--penalty",
+        type=not_negative,
+        metavar="WEIGHT",
+        help="weight of the frame before, 0 or more; 0 is none",
+    )
+    recurrence.add_argument(
+        "--follow",
+        type=float,
+        metavar="GAIN",
+        help="how much of a sudden motion of the whole face is trusted, above 0, at most 1",
+    )
+    recurrence.add_argument(
+        "--budget",
+        type=natural,
+        metavar="STEPS",
+        help="solver steps per frame, besides one more",
+    )
+    recurrence.add_argument(
+        "--align",
+        choices=("face", "crop", "none"),
+        help="the frame before is moved with the face, kept in its place in the frame (crop), or "
+        "left where it was in the crop (none)",
+    )
+    return parser

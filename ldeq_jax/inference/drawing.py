@@ -1,0 +1,153 @@
+"""The drawn video of a film, made while its frames are predicted: `Drawing`."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ldeq_jax.face.schema import LandmarkSchema
+from ldeq_jax.media.pictures import write_picture
+from ldeq_jax.media.video import Frame, VideoReader
+from ldeq_jax.media.writer import Pace, open_writer
+from ldeq_jax.report import overlay
+
+_GREY = 128  # of what is shown before the first frame that can be decoded
+_FAULTS = OSError, cv2.error  # of a file that cannot be written
+
+
+class Drawing:
+    """Draws a film frame by frame, or at the end where something must be known of all frames.
+
+    The video is written at the rate of the film's header. Where that does not keep every frame, as
+    with times of no constant rate, what was written is thrown away, and `finish` decodes the film
+    again. What cannot be written is noted in `failed` and stops nothing, for the numbers matter
+    more. It is a context manager: the video appears at `finish`, and after an error none does.
+
+    Args:
+        path: video to write, .mp4.
+        reader: the film.
+        schema: schema of the landmarks.
+        codec: "vp09" or "mp4v", see `media.writer.open_writer`.
+        at_end: draw at the end only: the window shown depends on all landmarks.
+        still: picture to write of one frame, and the number of the frame, from 0; None for none.
+
+    Attributes:
+        written: files that are written.
+        failed: what could not be written, and why, as texts.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        reader: VideoReader,
+        schema: LandmarkSchema,
+        *,
+        codec: str,
+        at_end: bool = False,
+        still: tuple[Path, int] | None = None,
+    ):
+        self.written: list[Path] = []
+        self.failed: list[str] = []
+        self._path, self._reader, self._schema, self._codec = path, reader, schema, codec
+        self._still, self._still_image = still, None
+        self._count = 0
+        self._image = np.full((reader.height, reader.width, 3), _GREY, np.uint8)
+        self._pace = Pace(reader.fps)
+        self._previous: np.ndarray | None = None
+        self._open = contextlib.ExitStack()
+        self._writer = None
+        self._wanted = not at_end
+
+    def __enter__(self) -> "Drawing":
+        if self._wanted:
+            with self._noting_faults():
+                file = open_writer(self._path, self._pace.rate, codec=self._codec)
+                self._writer = self._open.enter_context(file)
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._abandon()
+
+    def add(self, frame: Frame, points: Mapping[str, np.ndarray]) -> None:
+        """Draws the next frame.
+
+        Args:
+            frame: an image of None shows the frame before again.
+            points: method to its landmarks (K, 2) in frame pixels, NaN without a face.
+        """
+        self._image = self._image if frame.image is None else frame.image
+        if self._still is not None and self._count == self._still[1]:
+            self._still_image = self._image
+        self._count += 1
+        if self._writer is None:
+            return
+        shown = self._pace.add(frame.time)
+        if shown is None:
+            self._abandon()
+            return
+        with self._noting_faults():
+            if self._previous is not None:
+                self._writer.write(self._previous, shown)
+        self._previous = overlay.side_by_side(self._image, points, self._schema)
+
+    def finish(
+        self,
+        times: Sequence[float],
+        tracks: Mapping[str, np.ndarray],
+        margin: float | None = None,
+    ) -> None:
+        """Completes the video, or decodes the film again to draw it; then writes the still.
+
+        Args:
+            times: (T,) seconds of all frames.
+            tracks: method to its landmarks (T, K, 2) in frame pixels.
+            margin: of the window shown around all landmarks, see `overlay.face_window`; None for
+                the whole frame.
+        """
+        shown = self._pace.end() if self._writer is not None else None
+        with self._noting_faults():
+            if shown is not None:
+                with self._open.pop_all():
+                    self._writer.write(self._previous, shown)
+                self.written.append(self._path)
+            elif not self.failed:
+                self._abandon()
+                options = {"times": times, "margin": margin, "codec": self._codec}
+                schema, fps = self._schema, self._reader.fps
+                overlay.write_overlay(self._path, self._again(), tracks, schema, fps, **options)
+                self.written.append(self._path)
+        self._writer = None
+        if self._still_image is not None:
+            path, index = self._still
+            window = None if margin is None else overlay.face_window(tracks.values(), margin)
+            points = {name: track[index] for name, track in tracks.items()}
+            picture = overlay.side_by_side(self._still_image, points, self._schema, window=window)
+            with self._noting_faults(path):
+                write_picture(path, picture)
+                self.written.append(path)
+
+    def _again(self) -> Iterator[np.ndarray | None]:
+        bar = {"total": self._count, "unit": "frame", "desc": "drawing", "leave": False}
+        return (frame.image for frame in tqdm(self._reader.frames(), **bar))
+
+    def _abandon(self) -> None:
+        """Throws away what is written of the video."""
+        self._writer, self._previous = None, None
+        with contextlib.suppress(_Abandoned), self._open.pop_all():
+            raise _Abandoned
+
+    @contextlib.contextmanager
+    def _noting_faults(self, path: Path | None = None) -> Iterator[None]:
+        try:
+            yield
+        except _FAULTS as error:
+            self.failed.append(f"{path or self._path} is not written: {error}")
+            if path is None:
+                self._abandon()
+
+
+class _Abandoned(Exception):
+    pass

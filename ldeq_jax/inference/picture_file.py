@@ -1,0 +1,122 @@
+"""A picture file: its landmarks are found, written as numbers and drawn: `predict_picture`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ldeq_jax.errors import UserError
+from ldeq_jax.face.landmarks import Landmarks
+from ldeq_jax.face.schema import get_schema
+from ldeq_jax.inference.boxes import LISTING, find_boxes
+from ldeq_jax.inference.pictures import Predictor
+from ldeq_jax.media import files, pictures
+from ldeq_jax.report import records
+from ldeq_jax.report.draw import draw_landmarks
+from ldeq_jax.weights import load_model
+
+_SMALLEST = 8  # pixels of a picture's shorter side
+_WIDTH = 1000  # least length, in pixels, of the longer side of the drawing
+
+
+def predict_picture(
+    path: Path,
+    output: Path,
+    *,
+    checkpoint: str,
+    boxes: list[str] | None = None,
+    overwrite: bool = False,
+) -> Landmarks:
+    """Finds the landmarks of the faces of a picture, writes the numbers, and draws them.
+
+    Prints what is read, found and written.
+
+    Args:
+        path: the picture.
+        output: drawing to write, .png or .jpg; the numbers go to the same name with .json.
+        checkpoint: name or folder of the model.
+        boxes: of the faces, as text "x1,y1,x2,y2"; if none are given, those of boxes.json beside
+            the picture, or else the whole picture as one face.
+        overwrite: replace files that no earlier call wrote.
+
+    Returns:
+        Landmarks (N,), in picture pixels.
+
+    Raises:
+        UserError: the picture, a box, the model or an output cannot be used. The numbers are there
+            all the same if it is the drawing that cannot be written.
+    """
+    check_output(output, (".png", ".jpg", ".jpeg"), path, "picture")
+    numbers = output.with_suffix(".json")
+    if numbers.name.lower() == LISTING:
+        raise UserError(
+            f"--output={output} would write {LISTING}, a name for boxes that you give: choose "
+            "another name"
+        )
+    written = [numbers, output]
+    files.check_outputs(written, overwrite)
+    picture = pictures.read_picture(path)
+    if (pages := pictures.count_pages(path)) > 1:
+        print(f"{path}: the first of {pages} pages is read")
+    if min(picture.shape[:2]) < _SMALLEST:
+        raise UserError(
+            f"{path} is {picture.shape[1]} x {picture.shape[0]} pixels: too small to show a face"
+        )
+    given, origin = find_boxes(path, boxes or [], picture.shape)
+    count = 1 if given is None else len(given)
+    listed = "" if given is None or boxes else f", {given.tolist()}"
+    size = f"{picture.shape[1]} x {picture.shape[0]} pixels"
+    print(f"{path}: {size}, {count} face(s) {origin}{listed}")
+    config, variables, step = load_model(checkpoint)
+    if given is None and config.data.crop != "none":
+        given = np.array([[0, 0, picture.shape[1] - 1, picture.shape[0] - 1]], np.float64)
+    # A model trained on pictures that are crops already sees this one as it is, without boxes.
+    faces = Predictor(config, variables).faces(picture, given)
+    schema = get_schema(config.data.schema)
+    record = {
+        "picture": str(path),
+        "checkpoint": str(checkpoint),
+        "step": step,
+        "schema": schema.name,
+        files.RECORD: [file.name for file in written],
+        "faces": [face_record(faces[number]) for number in range(len(faces))],
+    }
+    for number, face in enumerate(record["faces"], start=1):
+        print(
+            f"face {number}: mean spread {np.mean(face['spread']):.2f} pixels, residual "
+            f"{face['residual']:.1e} after {face['num_steps']} steps"
+        )
+    # The numbers are worth more than the drawing, which a full disk may prevent.
+    files.write_whole(numbers, (records.to_json(record, indent=1) + "\n").encode())
+    print(f"wrote {numbers}")
+    scale = max(1, -(-_WIDTH // max(picture.shape)))
+    drawing = draw_landmarks(picture, faces.points, schema, scale=scale)
+    pictures.write_picture(output, drawing)
+    print(f"wrote {output}")
+    return faces
+
+
+def face_record(face: Landmarks) -> dict[str, Any]:
+    """What the JSON file says of a face: a single one, its `info` a SolveInfo."""
+    return {
+        "box": face.box.tolist(),
+        "landmarks": np.round(face.points, 3).tolist(),
+        "spread": np.round(face.spread, 3).tolist(),
+        "num_steps": int(face.info.num_steps),
+        "residual": float(face.info.residual),
+        "converged": bool(face.info.converged),
+        "diverged": bool(face.info.diverged),
+    }
+
+
+def check_output(output: Path, suffixes: tuple[str, ...], source: Path, kind: str) -> None:
+    """Refuses a file to write of another kind, or that is the source itself.
+
+    Raises:
+        UserError: it is refused.
+    """
+    if output.suffix.lower() not in suffixes:
+        endings = " or ".join(suffixes[:2])
+        raise UserError(f"--output={output} must end in {endings}, as {source} is a {kind}")
+    if output.exists() and output.samefile(source):
+        raise UserError(f"--output={output} is the {kind} itself: choose another name")

@@ -1,0 +1,129 @@
+"""Tracks: what one or more trackers find in a film, frame after frame."""
+
+import dataclasses
+import time
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from ldeq_jax.face.landmarks import Landmarks
+from ldeq_jax.inference.tracker import UNDECODED, FaceTracker, TrackerState
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Track:
+    """What a tracker finds in T frames.
+
+    Attributes:
+        landmarks: Landmarks (T,), points and spread float32.
+        trouble: (T,) text, why there is no face, "" if there is.
+        seconds: (T,) that each frame took.
+    """
+
+    landmarks: Landmarks
+    trouble: np.ndarray
+    seconds: np.ndarray
+
+    @property
+    def losses(self) -> np.ndarray:
+        """Numbers of the frames without a face that come just after one with it.
+
+        Frames that could not be decoded do not count.
+        """
+        decoded = np.flatnonzero(self.trouble != UNDECODED)
+        ok = self.landmarks.ok[decoded]
+        return decoded[1:][ok[:-1] & ~ok[1:]]
+
+
+class Recorder:
+    """Runs trackers on the frames of a film as they come, and keeps what they find.
+
+    It keeps about two kilobytes per frame and tracker, and no image.
+
+    Args:
+        trackers: by name.
+    """
+
+    def __init__(self, trackers: Mapping[str, FaceTracker]):
+        self._trackers = trackers
+        self._states: dict[str, TrackerState | None] = dict.fromkeys(trackers)
+        self._rows: dict[str, list[tuple[Landmarks, str, float]]] = {name: [] for name in trackers}
+
+    def add(self, frame: np.ndarray | None, box: np.ndarray | None) -> dict[str, Landmarks]:
+        """Finds the face in the next frame.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB; None if it could not be decoded.
+            box: as `FaceTracker.step` takes it.
+
+        Returns:
+            The face by the tracker's name.
+        """
+        faces = {}
+        for name, tracker in self._trackers.items():
+            start = time.perf_counter()
+            face, state = tracker.step(frame, self._states[name], box)
+            taken = time.perf_counter() - start
+            self._states[name] = state
+            points, spread = face.points.astype(np.float32), face.spread.astype(np.float32)
+            faces[name] = dataclasses.replace(face, points=points, spread=spread, info=None)
+            self._rows[name].append((faces[name], state.trouble, taken))
+        return faces
+
+    def tracks(self) -> dict[str, Track]:
+        """The tracks so far, by the tracker's name; of one frame at least."""
+        tracks = {}
+        for name, rows in self._rows.items():
+            faces, trouble, seconds = zip(*rows, strict=True)
+            tracks[name] = Track(
+                landmarks=Landmarks.stack(faces),
+                trouble=np.array(trouble),
+                seconds=np.array(seconds),
+            )
+        return tracks
+
+
+def follow(
+    trackers: Mapping[str, FaceTracker],
+    frames: Iterable[np.ndarray | None],
+    boxes: Iterable[np.ndarray | None],
+) -> dict[str, Track]:
+    """Runs several trackers over a film, reading it once.
+
+    Args:
+        trackers: by name.
+        frames: T frames (H, W, 3) uint8 RGB, None for those that could not be decoded; one at a
+            time is held.
+        boxes: T boxes, as `FaceTracker.step` takes them.
+
+    Returns:
+        The track of each tracker.
+
+    Raises:
+        ValueError: there are more or fewer boxes than frames, or none.
+        UserError: `face.boxes.check_boxes` refuses a box.
+    """
+    recorder = Recorder(trackers)
+    for frame, box in zip(frames, boxes, strict=True):
+        recorder.add(frame, box)
+    return recorder.tracks()
+
+
+def movement(landmarks: np.ndarray) -> float:
+    """Mean motion of landmarks from one frame to the next, as a part of the face size.
+
+    It includes the face's own motion and the jitter of the landmarks: of two methods on one video,
+    the one with less is the steadier, or lags behind.
+
+    Args:
+        landmarks: (T, K, 2); frames with a NaN are left out.
+
+    Returns:
+        Mean over landmarks and pairs of frames, divided by sqrt(w h) of the landmarks in the second
+        frame; NaN without a pair.
+    """
+    points = np.asarray(landmarks, np.float64)
+    way = np.linalg.norm(np.diff(points, axis=0), axis=-1).mean(axis=1)
+    size = np.sqrt(np.prod(np.ptp(points[1:], axis=1), axis=-1))
+    there = np.isfinite(way) & np.isfinite(size)
+    return float(np.mean(way[there] / size[there])) if there.any() else float("nan")

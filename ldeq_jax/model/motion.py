@@ -1,0 +1,136 @@
+"""Motion of a face from frame to frame, estimated from its heatmaps as a similarity of the plane.
+
+An alpha-beta filter of position, scale and rotation: `predict_motion` says where the last frame's
+heatmaps go if the motion continues, `update_motion` corrects that by the new ones. Matrices are in
+heatmap pixels (x, y), named `to_from`.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from ldeq_jax.model import heatmap
+
+_DAMPING = 0.9  # of the velocity, per frame: a face without new evidence comes to rest
+
+
+def crop_motion(
+    frame_from_before: jax.Array, frame_from_now: jax.Array, offset: float = 0.0
+) -> jax.Array:
+    """now_from_before of a point that rests in the frame while the crop moves.
+
+    Args:
+        frame_from_before: (B, 3, 3) from pixels of the last crop to frame pixels.
+        frame_from_now: (B, 3, 3) the same of this crop.
+        offset: what column 0 and row 0 of a heatmap stand for, as in `heatmap.soft_argmax`.
+
+    Returns:
+        (B, 3, 3).
+    """
+    crop_from_heatmap = jnp.array(
+        [[[4, 0, 4 * offset], [0, 4, 4 * offset], [0, 0, 1]]], frame_from_now.dtype
+    )
+    now, before = (
+        _product(frame_from_crop, crop_from_heatmap)
+        for frame_from_crop in (frame_from_now, frame_from_before)
+    )
+    return _product(heatmap.inverse(now), before)
+
+
+def predict_motion(
+    heatmaps: jax.Array, motion: jax.Array, rest: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Where the face is expected if it moves on as it did.
+
+    Args:
+        heatmaps: (B, h, w, K) of the last frame.
+        motion: (B, 4) motion per frame, as in `rwr.RwRState`, in heatmap pixels of the last crop.
+        rest: (B, 3, 3) now_from_before of a point that rests in the frame.
+
+    Returns:
+        (B, 3, 3) now_from_before of the face, and the motion (B, 4) in pixels of this crop.
+    """
+    shift = _product(rest[:, :2, :2], motion[:, 2:, None])
+    motion = jnp.concatenate([motion[:, :2], shift[..., 0]], axis=1)
+    points, weight = _points(heatmaps)
+    return _product(_similarity(motion, _transform(rest, points), weight), rest), motion
+
+
+def update_motion(
+    heatmaps: jax.Array,
+    now: jax.Array,
+    expected: jax.Array,
+    motion: jax.Array,
+    gain: jax.Array | float,
+) -> tuple[jax.Array, jax.Array]:
+    """Where the face is by the new heatmaps, and its motion from now on.
+
+    Args:
+        heatmaps: (B, h, w, K) of the last frame.
+        now: (B, h, w, K) of this frame.
+        expected: (B, 3, 3) now_from_before, of `predict_motion`.
+        motion: (B, 4), of `predict_motion`.
+        gain: share of the difference from what was expected that is trusted, in (0, 1].
+
+    Returns:
+        (B, 3, 3) now_from_before of the face, and the motion (B, 4).
+    """
+    # Points are transformed, not read from moved heatmaps, whose tails the border cuts again.
+    points, weight = _points(heatmaps)
+    points = _transform(expected, points)
+    difference = fit_similarity(points, _points(now)[0], weight)
+    trusted = _similarity(gain * difference, points, weight)
+    # The usual relation between the two gains of an alpha-beta filter.
+    motion = _DAMPING * (motion + gain**2 / (2 - gain) * difference)
+    return _product(trusted, expected), motion
+
+
+def fit_similarity(points: jax.Array, targets: jax.Array, weight: jax.Array) -> jax.Array:
+    """The least-squares similarity from points to targets.
+
+    Args:
+        points: (B, K, 2), x then y.
+        targets: (B, K, 2).
+        weight: (B, K, 1), summing to 1 over K.
+
+    Returns:
+        (B, 4): scale (logarithm), rotation (radians), and shift of the points' weighted centre.
+    """
+    centre, goal = (jnp.sum(weight * p, axis=1, keepdims=True) for p in (points, targets))
+    (px, py), (qx, qy) = (jnp.unstack(p, axis=-1) for p in (points - centre, targets - goal))
+    along = jnp.sum(weight[..., 0] * (px * qx + py * qy), axis=1)
+    across = jnp.sum(weight[..., 0] * (px * qy - py * qx), axis=1)
+    extent = jnp.sum(weight[..., 0] * (px**2 + py**2), axis=1)
+    # Rows without a face have no extent: their result is not used, but must be finite.
+    ratio = jnp.maximum(jnp.hypot(along, across), 1e-6) / jnp.maximum(extent, 1e-6)
+    turn = jnp.stack([jnp.log(ratio), jnp.arctan2(across, along)], axis=1)
+    return jnp.concatenate([turn, (goal - centre)[:, 0]], axis=1)
+
+
+def _points(heatmaps):
+    """Landmarks (B, K, 2) in heatmap pixels, and weights (B, K, 1), greater where more certain."""
+    landmarks, spread = heatmap.soft_argmax(heatmaps)
+    weight = 1 / (1e-6 + jnp.square(spread))[..., None]
+    return heatmaps.shape[1] * landmarks, weight / jnp.sum(weight, axis=1, keepdims=True)
+
+
+def _similarity(motion, points, weight):
+    """(B, 3, 3) of a motion (B, 4) around the weighted centre of (B, K, 2) points."""
+    centre = jnp.sum(weight * points, axis=1)[..., None]
+    scale, angle = jnp.exp(motion[:, 0]), motion[:, 1]
+    a, b = scale * jnp.cos(angle), scale * jnp.sin(angle)
+    turn = jnp.stack([jnp.stack([a, -b], -1), jnp.stack([b, a], -1)], axis=-2)
+    shift = centre - _product(turn, centre) + motion[:, 2:, None]
+    last = jnp.broadcast_to(jnp.array([0, 0, 1], shift.dtype), (len(motion), 1, 3))
+    return jnp.concatenate([jnp.concatenate([turn, shift], axis=2), last], axis=1)
+
+
+def _transform(to_from, points):
+    """(B, K, 2) points through (B, 3, 3) affine maps."""
+    turned = _product(points, jnp.swapaxes(to_from[:, :2, :2], 1, 2))
+    return turned + to_from[:, None, :2, 2]
+
+
+# Coordinates need full precision, which products do not have by default on TPUs and some GPUs.
+_product = functools.partial(jnp.matmul, precision="highest")
