@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from ldeq_jax import fields
 from ldeq_jax.data.augment import AugmentConfig
 from ldeq_jax.data.config import DataConfig
+from ldeq_jax.data.moving import ClipConfig
 from ldeq_jax.errors import UserError
 from ldeq_jax.face.schema import KNOWN_SCHEMAS, LandmarkSchema
 from ldeq_jax.model.ldeq import ModelConfig
@@ -87,6 +88,15 @@ class TrainConfig:
             normalised coordinates. The loss of the coordinates alone lets heatmaps be
             broad or have several peaks, which then cannot be moved with a face on video.
         spread_target: spread that costs nothing, in normalised coordinates.
+        flicker_weight: with clips, weight of the mean change of the error from frame to frame, in
+            normalised coordinates: what NMF measures.
+        penalties: with clips, lowest and highest penalty of recurrence; each step draws one.
+        follows: with clips, lowest and highest gain of the face's motion; each step draws one.
+        frame_budget: with clips, largest solver budget of a frame that follows another; each step
+            draws 0, ..., frame_budget.
+        carry: with clips, whether a frame's state is passed to the next; if not, each frame is
+            solved alone.
+        carry_gradient: whether the gradient passes from frame to frame with the state.
         shard_params: whether parameters, their average and the optimiser's state are divided among
             the devices, which takes less memory of each and more communication; if not, each device
             holds all of them. The results are the same but for rounding.
@@ -108,6 +118,12 @@ class TrainConfig:
     jacobian_weight: float = 0.0
     spread_weight: float = 0.0
     spread_target: float = 0.03
+    flicker_weight: float = 0.0
+    penalties: tuple[float, ...] = (0.25, 4.0)
+    follows: tuple[float, ...] = (0.7, 1.0)
+    frame_budget: int = 1
+    carry: bool = True
+    carry_gradient: bool = True
     shard_params: bool = False
     start_from: str = ""
     seed: int = 0
@@ -124,7 +140,16 @@ class TrainConfig:
                 raise UserError(f"{field} must be at least 1, not {getattr(self, field)}")
         if self.min_budget < 0:
             raise UserError(f"min_budget must be 0 or more, not {self.min_budget}")
-        for field in ("jacobian_weight", "spread_weight", "spread_target"):
+        for field, most in (("penalties", float("inf")), ("follows", 1.0)):
+            low, high = getattr(self, field) if len(getattr(self, field)) == 2 else (0, 0)
+            if not 0 < low <= high <= most:
+                raise ValueError(
+                    f"{field} must be the lowest and the highest value, above 0, not "
+                    f"{getattr(self, field)}"
+                )
+        if self.frame_budget < 0:
+            raise ValueError(f"frame_budget must be 0 or more, not {self.frame_budget}")
+        for field in ("jacobian_weight", "spread_weight", "spread_target", "flicker_weight"):
             if getattr(self, field) < 0:
                 raise UserError(f"{field} must be 0 or more, not {getattr(self, field)}")
 
@@ -137,6 +162,7 @@ class Config:
         model: sizes and solver.
         data: faces, crops, batches.
         augment: how training faces are varied.
+        clip: how clips are made from training faces, if the model is trained on clips.
         optimizer: optimiser and schedule.
         train: length, loss, intervals.
         rwr: how the trained model is used on video by default.
@@ -145,6 +171,7 @@ class Config:
     model: ModelConfig = ModelConfig(num_landmarks=0)
     data: DataConfig = DataConfig(name="wflw")
     augment: AugmentConfig = AugmentConfig()
+    clip: ClipConfig = ClipConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     rwr: RwRConfig = RwRConfig()

@@ -12,6 +12,7 @@ import numpy as np
 
 from ldeq_jax.data.augment import AugmentConfig, augment_face
 from ldeq_jax.data.config import DataConfig
+from ldeq_jax.data.moving import ClipConfig, augment_clip
 from ldeq_jax.data.sources import FaceSource
 from ldeq_jax.data.workers import in_workers
 from ldeq_jax.errors import UserError
@@ -40,15 +41,34 @@ class LandmarkBatch(NamedTuple):
     index: np.ndarray
 
 
+class ClipBatch(NamedTuple):
+    """B clips of T crops, each made from one face. A plain pytree of NumPy arrays.
+
+    Attributes:
+        image: (B, T, H, W, 3) uint8 RGB crops.
+        landmarks: (B, T, K, 2) float32, normalised crop coordinates.
+        mask: (B,) bool, True for clips that count: all of them.
+        frame_from_crop: (B, T, 3, 3) float32, from crop pixels to the clip's imaginary frames.
+        index: (B,) int32, number of the face in its split.
+    """
+
+    image: np.ndarray
+    landmarks: np.ndarray
+    mask: np.ndarray
+    frame_from_crop: np.ndarray
+    index: np.ndarray
+
+
 def train_iterator(
     config: DataConfig,
     augment: AugmentConfig | None,
     image_size: int,
     *,
+    clip: ClipConfig | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
     first_batch: int = 0,
-) -> grain.DatasetIterator[LandmarkBatch]:
+) -> grain.DatasetIterator[LandmarkBatch | ClipBatch]:
     """Endless batches for training: every epoch holds each face once, in a new random order.
 
     A face's augmentation depends only on the seed, the epoch and the face's place in the order, not
@@ -63,19 +83,21 @@ def train_iterator(
         config: faces, crop, batch.
         augment: how to vary them; None for plain crops.
         image_size: side of the crops, pixels.
+        clip: with `num_frames` above 0, each row is a clip made from the face, see
+            `data.moving`; needs `augment`.
         shard_index: which part of each batch to load, 0 ... shard_count - 1.
         shard_count: number of parts (processes of a multi-host run).
         first_batch: number of batches to skip, at no cost.
 
     Returns:
-        Iterator over LandmarkBatch of ``batch_size // shard_count`` rows.
+        Iterator over LandmarkBatch, or over ClipBatch, of ``batch_size // shard_count`` rows.
 
     Raises:
         UserFileNotFoundError: the data set has not been built.
         UserError: no such split, or the batch cannot be divided by the shards. While iterating:
             a face cannot be read or cropped; the message names it.
     """
-    reader = _FaceReader(config, config.train_split, augment, image_size)
+    reader = _FaceReader(config, config.train_split, augment, image_size, clip)
     rows = grain.MapDataset.range(len(reader.source)).seed(config.seed).shuffle().repeat()
     # Random numbers are drawn by place in the order, thus before the order is divided.
     rows = rows.random_map(reader)[first_batch * config.batch_size :]
@@ -121,9 +143,10 @@ def eval_batches(
 class _FaceReader:
     """Makes one row, a LandmarkBatch without the axis B, of the number of a face."""
 
-    def __init__(self, config, split, augment, image_size):
+    def __init__(self, config, split, augment, image_size, clip=None):
         self.source = FaceSource(config.name, split, config.data_dir)
         self.config, self.augment, self.image_size = config, augment, image_size
+        self.clip = clip if clip is not None and clip.num_frames else None
         schema = config.schema or self.source.schema
         self.schema = get_schema(schema)
 
@@ -145,6 +168,24 @@ class _FaceReader:
             raise UserError(
                 f"face {index} of {self.source.where}, {face['name']}: {error}"
             ) from error
+        if self.clip is not None:
+            crops, points, frame_from_crop = augment_clip(
+                image,
+                landmarks,
+                crop_from_frame,
+                rng,
+                config=self.clip,
+                augment=self.augment,
+                schema=self.schema,
+                size=size,
+            )
+            return ClipBatch(
+                image=crops,
+                landmarks=(points / size).astype(np.float32),
+                mask=np.True_,
+                frame_from_crop=frame_from_crop.astype(np.float32),
+                index=np.int32(index),
+            )
         if self.augment is None:
             crop = geometry.warp(image, crop_from_frame, size)
             points = geometry.transform_points(crop_from_frame, landmarks)

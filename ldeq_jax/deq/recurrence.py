@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ldeq_jax.deq.equilibrium import fixed_point
+from ldeq_jax.deq.equilibrium import Gradient, fixed_point
 from ldeq_jax.deq.rows import Map, check_state, norm
 from ldeq_jax.deq.solver import SolverConfig
 
 Align = Callable[[Any, Any, Any | None], tuple[Any, Any]]
+Fuse = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 class RecurrentState(NamedTuple):
@@ -87,8 +88,10 @@ def step(
     first_budget: jax.Array | int | None = None,
     penalty: Any = 1.0,
     align: Align | None = None,
+    fuse: Fuse | None = None,
     warm_start: bool = True,
     final_evaluation: bool = True,
+    gradient: Gradient = "implicit",
     reset: jax.Array | None = None,
     mask: jax.Array | None = None,
 ) -> tuple[FrameInfo, RecurrentState]:
@@ -115,8 +118,13 @@ def step(
             solver; then with the z of this frame before the penalty, and this answer is used for
             the penalty and kept. It may close over what is known of the frames, such as a flow.
             None leaves the state as it is.
+        fuse: `(z, z_prev, penalty) -> z`, leaf by leaf, with the penalty as an array that
+            broadcasts. None is the mean `(z + penalty * z_prev) / (1 + penalty)`. A penalty of 0
+            must give z.
         warm_start: start the solver at the previous state rather than from zeros.
         final_evaluation: evaluate the map once more at the solution.
+        gradient: of the solver, as in `fixed_point`. "one_step" with a final evaluation
+            differentiates that evaluation alone.
         reset: (B,) bool, True for a frame that does not follow the last one: it is solved alone. So
             is every row whose state is not valid.
         mask: (B,) bool, False for rows that are not to be solved: they cost no iterations, and the
@@ -145,7 +153,9 @@ def step(
     first_budget = forward.max_steps if first_budget is None else first_budget
     budget = jnp.where(mask, jnp.where(follows, budget, first_budget), 0)
     forward = dataclasses.replace(forward, final_evaluation=False)
-    z, info = fixed_point(f, theta, z0, forward=forward, budget=budget)
+    one_step = gradient == "one_step" and final_evaluation
+    z, info = fixed_point(f, theta, z0, forward=forward, budget=budget, gradient=gradient)
+    z = jax.lax.stop_gradient(z) if one_step else z
     residual = info.residual
     start_evaluations = jnp.where(budget > 0, forward.start_evaluations, 0)
     evaluations = start_evaluations + info.num_steps + final_evaluation
@@ -156,7 +166,7 @@ def step(
 
     previous, memory = aligned(z)
     weights = _where(follows, _weights(penalty, previous))
-    z = jax.tree.map(lambda z, p, w: (z + w * p) / (1 + w), z, previous, weights)
+    z = jax.tree.map(_weighted_mean if fuse is None else fuse, z, previous, weights)
     size = rows_norm(z)
     ok = mask & jnp.isfinite(residual) & jnp.isfinite(size)
     distance = rows_norm(_subtract(z, previous)) / (1e-5 + size)
@@ -168,6 +178,10 @@ def step(
         ok=ok,
     )
     return frame, RecurrentState(_where(ok, z), _where(ok, memory), ok)
+
+
+def _weighted_mean(z, z_prev, penalty):
+    return (z + penalty * z_prev) / (1 + penalty)
 
 
 def _leave(z_prev, memory, z):

@@ -9,6 +9,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+_TINY = 1e-12  # what counts as the smallest value of a heatmap where its logarithm is taken
+
 
 def normalise(logits: jax.Array, temperature: jax.Array | float) -> jax.Array:
     """`exp(temperature * (logits - max over pixels))`, the state of the equilibrium model.
@@ -51,6 +53,27 @@ def soft_argmax(heatmap: jax.Array, offset: float = 0.0) -> tuple[jax.Array, jax
     var_x = product("...wk,...wk->...k", columns, jnp.square(along - x[..., None, :]))
     var_y = product("...hk,...hk->...k", rows, jnp.square(along - y[..., None, :]))
     return jnp.stack([x, y], axis=-1), jnp.sqrt((var_x + var_y) / 2)
+
+
+def fuse(heatmap: jax.Array, previous: jax.Array, penalty: jax.Array | float) -> jax.Array:
+    """Weighted geometric mean of two heatmaps, divided by its maximum: a product of experts.
+
+    `log z = (log heatmap + penalty * log previous) / (1 + penalty)`. Two Gaussians give the
+    Gaussian whose centre is their precision-weighted mean, so a sharp heatmap decides where the
+    landmark is and a broad one gives way, which the arithmetic mean of two points cannot do.
+
+    Args:
+        heatmap: (..., h, w, K), non-negative, of this frame.
+        previous: the same of the last frame, moved to where it belongs.
+        penalty: weight of `previous`, not negative; broadcasts.
+
+    Returns:
+        (..., h, w, K) in (0, 1]; `heatmap` itself where the penalty is 0.
+    """
+    now, before = (jnp.log(jnp.maximum(h, _TINY)) for h in (heatmap, previous))
+    logarithm = (now + penalty * before) / (1 + penalty)
+    highest = jnp.max(logarithm, axis=(-3, -2), keepdims=True)
+    return jnp.where(penalty == 0, heatmap, jnp.exp(logarithm - highest))
 
 
 def move(heatmap: jax.Array, to_from: jax.Array) -> jax.Array:

@@ -21,6 +21,7 @@ from ldeq_jax.model.motion import crop_motion, predict_motion, update_motion
 
 Align = Literal["none", "crop", "face"]
 Weighting = Literal["uniform", "spread"]
+Fusion = Literal["arithmetic", "geometric"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,9 @@ class RwRConfig:
         weighting: "uniform", or "spread": the penalty of each landmark is multiplied by the square
             of its previous heatmap's spread, divided by the mean square over the face, so that
             ambiguous landmarks are held and certain ones move freely.
+        fusion: how the penalty holds the state: "arithmetic" is the mean of this frame's heatmaps
+            and the previous ones, weighted 1 to penalty; "geometric" is their product of experts,
+            `heatmap.fuse`, in which sharp heatmaps count more than broad ones.
         align: where the previous state belongs in this frame: "none" leaves it in its place in the
             crop, as released; "crop" keeps its place in the frame, whatever the crop did; "face"
             moves it along with the face, by a similarity between the landmarks of the two frames.
@@ -50,15 +54,18 @@ class RwRConfig:
     first_budget: int | jax.Array | None = None
     penalty: float | tuple[float, ...] | jax.Array = 1.0
     weighting: Weighting = "uniform"
+    fusion: Fusion = "arithmetic"
     align: Align = "face"
     follow: float | jax.Array = 0.8
     warm_start: bool = True
     final_evaluation: bool = True
 
     def __post_init__(self) -> None:
-        for name, choices in (("weighting", get_args(Weighting)), ("align", get_args(Align))):
-            if getattr(self, name) not in choices:
-                raise UserError(f"{name} must be one of {choices}, not {getattr(self, name)!r}")
+        for name, kind in (("weighting", Weighting), ("fusion", Fusion), ("align", Align)):
+            if getattr(self, name) not in get_args(kind):
+                raise UserError(
+                    f"{name} must be one of {get_args(kind)}, not {getattr(self, name)!r}"
+                )
         penalties = self.penalty if isinstance(self.penalty, tuple) else (self.penalty,)
         for name, values in (("budget", (self.budget, self.first_budget)), ("penalty", penalties)):
             # JAX rebuilds the dataclass with its own objects, whose values are not known.
@@ -77,7 +84,7 @@ class RwRConfig:
 jax.tree_util.register_dataclass(
     RwRConfig,
     data_fields=["budget", "first_budget", "penalty", "follow"],
-    meta_fields=["weighting", "align", "warm_start", "final_evaluation"],
+    meta_fields=["weighting", "fusion", "align", "warm_start", "final_evaluation"],
 )
 
 
@@ -191,8 +198,10 @@ def step(
         first_budget=config.first_budget,
         penalty=functools.partial(_penalties, config),
         align=None if config.align == "none" else align,
+        fuse=heatmap.fuse if config.fusion == "geometric" else None,
         warm_start=config.warm_start,
         final_evaluation=config.final_evaluation,
+        gradient=model_config.gradient,
         reset=reset,
         mask=mask,
     )

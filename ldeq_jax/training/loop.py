@@ -72,7 +72,14 @@ def _train(config, schema, num_faces, workdir, stack):
     mesh = make_mesh(config.data.batch_size)
     shard = {"shard_index": jax.process_index(), "shard_count": jax.process_count()}
     validation = eval_batches(config.data, config.data.eval_split, size, **shard)
-    step_fn = make_train_step(config.model, config.optimizer, settings, schema.eye_corners, mesh)
+    step_fn = make_train_step(
+        config.model,
+        config.optimizer,
+        settings,
+        schema.eye_corners,
+        mesh,
+        recurrence=config.rwr if config.clip.num_frames else None,
+    )
     state = create_state(config.model, config.optimizer, settings, mesh)
     hosts.print_once(describe(config, state, num_faces))
     given = None
@@ -88,7 +95,9 @@ def _train(config, schema, num_faces, workdir, stack):
         _, variables, trained = given or load_model(settings.start_from)
         state = with_weights(state, variables)
         hosts.print_once(f"starting from {settings.start_from}, step {trained}")
-    batches = train_iterator(config.data, config.augment, size, first_batch=start, **shard)
+    batches = train_iterator(
+        config.data, config.augment, size, clip=config.clip, first_batch=start, **shard
+    )
     stack.enter_context(contextlib.closing(batches))
     log = stack.enter_context(Log(workdir, start, config))
     stop = stack.enter_context(StopRequest())
@@ -119,7 +128,7 @@ def _train(config, schema, num_faces, workdir, stack):
             line = {name if name == "lr" else f"train/{name}": numbers[name] for name in numbers}
             shown = f"loss {numbers['loss']:.4f}, NME {numbers['nme']:.2f} %"
             if step > clock[0]:
-                images = (step - clock[0]) * config.data.batch_size
+                images = (step - clock[0]) * config.data.batch_size * max(config.clip.num_frames, 1)
                 line["images_per_second"] = images / (time.perf_counter() - clock[1])
                 shown += f", {line['images_per_second']:.0f} images/s"
             bar.set_postfix_str(shown)

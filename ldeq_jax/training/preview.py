@@ -18,7 +18,7 @@ _NUMBER = 32
 
 
 def draw_contact_sheet(config: Config, path: str | Path) -> None:
-    """Draws the first 32 training faces, augmented as in training, with their landmarks.
+    """Draws the first 32 training faces or frames of clips as in training, with their landmarks.
 
     Args:
         config: of the run; its number of landmarks and schema may be open.
@@ -31,10 +31,12 @@ def draw_contact_sheet(config: Config, path: str | Path) -> None:
     schema = get_schema(config.data.schema or faces.schema)
     config = config.for_schema(schema)
     size = config.model.image_size
-    with contextlib.closing(train_iterator(config.data, config.augment, size)) as batches:
+    batches = train_iterator(config.data, config.augment, size, clip=config.clip)
+    with contextlib.closing(batches):
         shown = [next(batches) for _ in range(math.ceil(_NUMBER / config.data.batch_size))]
-    images = np.concatenate([batch.image for batch in shown])[:_NUMBER]
-    points = np.concatenate([batch.landmarks for batch in shown])[:_NUMBER] * size
+    images = np.concatenate([batch.image for batch in shown]).reshape(-1, size, size, 3)
+    points = np.concatenate([batch.landmarks for batch in shown])
+    images, points = images[:_NUMBER], points.reshape(-1, *points.shape[-2:])[:_NUMBER] * size
     if hosts.is_first():
         pictures.write_picture(path, draw.contact_sheet(images, points, schema))
     hosts.print_once(f"wrote {path}")

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import optax
 
 from ldeq_jax.config import OptimizerConfig, TrainConfig
-from ldeq_jax.data.faces import LandmarkBatch
+from ldeq_jax.data.faces import ClipBatch, LandmarkBatch
 from ldeq_jax.errors import UserError
 from ldeq_jax.mesh import batch_sharding, replicated
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig, normalise_image
 from ldeq_jax.model.losses import landmark_loss, spread_loss
+from ldeq_jax.model.rwr import RwRConfig
+from ldeq_jax.training.clips import check_clips, clip_loss
 from ldeq_jax.training.optimizer import make_optimizer, make_schedule
 from ldeq_jax.training.state import TrainState, state_shardings
 
@@ -22,7 +24,8 @@ def make_train_step(
     train: TrainConfig,
     eye_corners: tuple[int, int],
     mesh: jax.sharding.Mesh,
-) -> Callable[[TrainState, LandmarkBatch], tuple[TrainState, dict[str, jax.Array]]]:
+    recurrence: RwRConfig | None = None,
+) -> Callable[[TrainState, LandmarkBatch | ClipBatch], tuple[TrainState, dict[str, jax.Array]]]:
     """The jitted training step.
 
     The batch is divided over the mesh and the state is placed by `state_shardings`; norms, losses
@@ -33,6 +36,14 @@ def make_train_step(
     still not finite, the step is skipped: its batch is used up, while weights, averages and
     optimiser stay as they are. Excluding the face alone would take a second pass: a value that is
     not finite in one row makes the gradient of every weight NaN, whatever the row's weight is.
+
+    Args:
+        model: the model.
+        optimizer: its optimiser and schedule.
+        train: loss and length of the run.
+        eye_corners: indices of the outer eye corners.
+        mesh: devices.
+        recurrence: how frames depend on each other, to train on clips; None trains on stills.
 
     Returns:
         `step(state, batch) -> state, metrics`. It consumes the state it is given. The metrics are:
@@ -47,6 +58,8 @@ def make_train_step(
             f"train.min_budget {train.min_budget} exceeds model.forward.max_steps "
             f"{model.forward.max_steps}"
         )
+    if recurrence is not None:
+        check_clips(model, train, recurrence)
     network = LDEQ(model)
     transform = make_optimizer(optimizer, train.num_steps)
     schedule = make_schedule(optimizer, train.num_steps)
@@ -91,12 +104,19 @@ def make_train_step(
         }
         return loss, (updates.get("batch_stats", {}), metrics)
 
-    def step(state: TrainState, batch: LandmarkBatch):
+    def clip_loss_fn(params, batch_stats, batch, key):
+        variables = {"params": params, "batch_stats": batch_stats}
+        loss, metrics = clip_loss(model, train, recurrence, eye_corners, variables, batch, key)
+        return loss, (batch_stats, metrics)
+
+    loss_of = loss_fn if recurrence is None else clip_loss_fn
+
+    def step(state: TrainState, batch: LandmarkBatch | ClipBatch):
         # The key is a function of the step alone, so a resumed run draws what the first would have.
         key = jax.random.fold_in(jax.random.key(train.seed), state.step)
         # Divided parameters are gathered once, not in every iteration of the solver.
         whole = jax.lax.with_sharding_constraint(state.params, on_all_devices)
-        gradient, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(
+        gradient, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(
             whole, state.batch_stats, batch, key
         )
         gradient = jax.lax.with_sharding_constraint(gradient, shardings.params)

@@ -1,0 +1,122 @@
+"""The loss of a batch of clips: the model is run as on video, frame after frame.
+
+The first frame is solved as a still. Each later one starts from the state of the frame before,
+moved with the face, spends the small budget that it will have on video, and is fused with that
+state by a random penalty. The loss is the error of every frame, the spread of its heatmaps, and the
+change of the error from frame to frame, which is what flicker (NMF) measures.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ldeq_jax.config import TrainConfig
+from ldeq_jax.data.faces import ClipBatch
+from ldeq_jax.errors import UserError
+from ldeq_jax.model import rwr
+from ldeq_jax.model.ldeq import ModelConfig, normalise_image
+from ldeq_jax.model.losses import landmark_loss, spread_loss
+
+
+def check_clips(model: ModelConfig, train: TrainConfig, recurrence: rwr.RwRConfig) -> None:
+    """Refuses settings that clips cannot be trained with.
+
+    Raises:
+        UserError: the stem has batch statistics, the frame's budget exceeds the model's, or the
+            recurrence has no final evaluation.
+    """
+    if model.stem_norm == "batch":
+        raise UserError(
+            "clip.num_frames needs model.stem_norm=group: batch statistics of the frames of a clip "
+            "would depend on each other"
+        )
+    if train.frame_budget > model.forward.max_steps:
+        raise UserError(
+            f"train.frame_budget {train.frame_budget} exceeds model.forward.max_steps "
+            f"{model.forward.max_steps}"
+        )
+    if not recurrence.final_evaluation:
+        raise UserError("clip.num_frames needs rwr.final_evaluation: the gradient starts there")
+
+
+def clip_loss(
+    model: ModelConfig,
+    train: TrainConfig,
+    recurrence: rwr.RwRConfig,
+    eye_corners: tuple[int, int],
+    variables: dict[str, Any],
+    batch: ClipBatch,
+    key: jax.Array,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Mean loss of the frames of a batch of clips.
+
+    Args:
+        model: the model.
+        train: weights of the parts of the loss, ranges of the random settings.
+        recurrence: how frames are aligned and fused; its penalty, follow and budgets are drawn.
+        eye_corners: indices of the outer eye corners.
+        variables: of the model.
+        batch: clips.
+        key: random key of the step.
+
+    Returns:
+        The loss, and metrics: loss, nme (percent), flicker (about NMF: percent of a pixel of a
+        256-pixel face), spread, solver_steps, residual, converged and diverged (shares).
+    """
+    keys = jax.random.split(key, 4)
+    low, high = (jnp.log(value) for value in train.penalties)
+    longest = model.forward.max_steps
+    config = dataclasses.replace(
+        recurrence,
+        penalty=jnp.exp(jax.random.uniform(keys[0], (), minval=low, maxval=high)),
+        follow=jax.random.uniform(keys[1], (), minval=train.follows[0], maxval=train.follows[1]),
+        budget=jax.random.randint(keys[2], (), 0, train.frame_budget + 1),
+        first_budget=jax.random.randint(keys[3], (), train.min_budget or longest, longest + 1),
+    )
+    rows = batch.landmarks.shape[0]
+
+    def body(state, frame):
+        image, frame_from_crop = frame
+        image = normalise_image(image).astype(model.dtype)
+        if not train.carry_gradient:
+            state = jax.lax.stop_gradient(state)
+        reset = None if train.carry else jnp.ones(rows, bool)
+        prediction, state = rwr.step(
+            model, variables, config, image, state, frame_from_crop=frame_from_crop, reset=reset
+        )
+        return state, prediction
+
+    swapped = (jnp.swapaxes(batch.image, 0, 1), jnp.swapaxes(batch.frame_from_crop, 0, 1))
+    _, predictions = jax.lax.scan(body, rwr.initial_state(model, rows), swapped)
+    predictions = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), predictions)
+
+    error = predictions.landmarks - batch.landmarks
+    change = jnp.diff(error, axis=1)
+    # A root mean square as in NMF, smooth at zero.
+    flicker = jnp.sqrt(1e-12 + jnp.mean(jnp.sum(jnp.square(change), axis=-1), axis=-1))
+    found, labels, spread = (
+        a.reshape(-1, *a.shape[2:])
+        for a in (predictions.landmarks, batch.landmarks, predictions.spread)
+    )
+    loss = jnp.mean(landmark_loss(train.loss, found, labels))
+    loss += train.spread_weight * jnp.mean(spread_loss(spread, train.spread_target))
+    loss += train.flicker_weight * jnp.mean(flicker)
+
+    left, right = eye_corners
+    eyes = jnp.linalg.norm(batch.landmarks[..., left, :] - batch.landmarks[..., right, :], axis=-1)
+    distance = jnp.linalg.norm(error, axis=-1).mean(axis=-1)
+    extent = jnp.max(batch.landmarks, axis=2) - jnp.min(batch.landmarks, axis=2)
+    size = jnp.sqrt(jnp.prod(extent, axis=-1))
+    metrics = {
+        "loss": loss,
+        "nme": 100 * jnp.mean(distance / eyes),
+        "flicker": 100 * 256 * jnp.mean(flicker / size[:, 1:]),
+        "spread": 100 * jnp.mean(spread),
+        "solver_steps": jnp.mean(predictions.num_steps),
+        "residual": jnp.mean(predictions.residual),
+        "converged": jnp.mean(predictions.residual < model.forward.tol),
+        "diverged": jnp.mean(~predictions.ok),
+    }
+    return loss, metrics
