@@ -1,0 +1,29 @@
+"""The model of ibug_300w_video, trained on clips made from stills, as it will be used on video.
+
+    ldeq train --config=ibug_300w_moving --workdir=runs/moving --config.data.data_dir=DATA
+
+It starts from the pretrained model faces-68. Each face becomes a clip of 4 crops with motion,
+jitter, noise, blur, occluders and exact labels; the state of each frame is passed to the next. No
+video is used.
+"""
+
+from ldeq_jax.config import Config
+from ldeq_jax.configs import ibug_300w_video
+
+
+def get_config() -> Config:
+    """The run."""
+    return ibug_300w_video.get_config().with_values(
+        {
+            "train.start_from": "faces-68",
+            "train.num_steps": 1200,
+            "train.flicker_weight": 2.0,
+            "train.eval_every": 200,
+            "train.checkpoint_every": 200,
+            "clip.num_frames": 4,
+            "data.batch_size": 16,
+            "rwr.fusion": "geometric",
+            "optimizer.learning_rate": 5e-4,
+            "optimizer.ema_decay": 0.995,
+        }
+    )
