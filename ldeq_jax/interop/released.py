@@ -74,7 +74,7 @@ _TOLERANCES = {"rel": "rel_diff_target", "abs": "abs_diff_target"}
 _METHODS = {"fpi": "picard", "anderson": "anderson", "broyden": "broyden"}
 
 
-class Setting(NamedTuple):
+class ReleasedArg(NamedTuple):
     """The value of one of the released args, and where it comes from.
 
     Attributes:
@@ -149,7 +149,7 @@ def to_released(
 
 def read_settings(
     state_dict: Mapping[str, np.ndarray], args: Mapping[str, Any]
-) -> dict[str, Setting]:
+) -> dict[str, ReleasedArg]:
     """What the args, and the shapes of the tensors, say of a released model.
 
     The args must say cell_softargmax_beta, solver, max_iters, and rel_diff_target or, with
@@ -165,7 +165,7 @@ def read_settings(
         args: the args by name, see `stored_names`.
 
     Returns:
-        Settings by the names that released files have.
+        The args by the names that released files have.
 
     Raises:
         ValueError: a setting is missing, of another type, or asks for another kind of model; two
@@ -196,16 +196,18 @@ def read_settings(
                 f"the args say im_size={args['im_size']!r} and heatmap_size="
                 f"{args['heatmap_size']!r}, which must be a quarter of it"
             )
-    found = {name: Setting(_typed(name, args[name], kind), "args") for name, kind in needed.items()}
+    found = {
+        name: ReleasedArg(_typed(name, args[name], kind), "args") for name, kind in needed.items()
+    }
     for others, origin in ((assumed, "assumed"), (_sizes(state_dict), "tensors")):
         for name, value in others.items():
             if name in args:
-                found[name] = Setting(_typed(name, args[name], type(value)), "args")
+                found[name] = ReleasedArg(_typed(name, args[name], type(value)), "args")
             else:
-                found[name] = Setting(value, origin)
-    found |= {name: Setting(args[name], "args") for name in _ONLY if name in args}
+                found[name] = ReleasedArg(value, origin)
+    found |= {name: ReleasedArg(args[name], "args") for name in _ONLY if name in args}
     if "z_width" in args:
-        found["z_width"] = Setting(_typed("z_width", args["z_width"], int), "args")
+        found["z_width"] = ReleasedArg(_typed("z_width", args["z_width"], int), "args")
         if args["z_width"] != found["n_keypoints"].value:
             raise UserError(
                 f"the args say z_width={args['z_width']}, and here the state has a heatmap for "
