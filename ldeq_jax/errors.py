@@ -3,8 +3,8 @@
 The library raises `UserError` where the cause is something that the user gave: a file, an option, a
 config, a box. Wrong calls by other code stay ValueError and TypeError. Commands print a
 `UserError`, an error of the operating system and a fault of the installation as one line; every
-other exception is a bug and keeps its traceback. `ldeq` does so around its commands, and a script calls
-`show_in_one_line` before it imports the rest. This module needs the standard library alone.
+other exception is a bug and keeps its traceback. `ldeq` does so around its commands, and a script
+calls `show_in_one_line` before it imports the rest. This module needs the standard library alone.
 """
 
 import errno
@@ -61,9 +61,8 @@ def one_line(error: BaseException) -> str | None:
         return "interrupted"
     if isinstance(error, OSError) and error.errno is not None:
         name = error.filename
-        place = (
-            "" if name is None else f"{os.fsdecode(name) if isinstance(name, bytes) else name}: "
-        )
+        name = os.fsdecode(name) if isinstance(name, bytes) else name
+        place = "" if name is None else f"{name}: "
         full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
         advice = "; make space, then run the command again" if full else ""
         return f"{place}{error.strerror}{advice}"
