@@ -93,7 +93,7 @@ def raising(error):
     [
         (UserError("the box is empty: give another"), "the box is empty: give another"),
         (UserFileNotFoundError("no file a"), "no file a"),
-        (OSError(errno.ENOSPC, "No space left", "a"), "a: No space left; make space, then give"),
+        (OSError(errno.ENOSPC, "No space left", "a"), "a: No space left; make space, then run"),
         (ImportError(NO_GL, name="cv2"), "OpenCV cannot be loaded"),
     ],
     ids=["user", "missing", "disk", "opencv"],

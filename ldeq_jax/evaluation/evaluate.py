@@ -46,7 +46,7 @@ class Results(Protocol):
 
 
 class Evaluator(Protocol):
-    """Checks what is to be measured when it is made; measures it when it is told to."""
+    """Checks its arguments when it is made, and measures in `measure`."""
 
     written: ClassVar[tuple[str, ...]]
     """Names of all files and folders that its results may write."""
