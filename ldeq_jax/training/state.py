@@ -36,8 +36,8 @@ class TrainState:
     batch_stats: Any
     opt_state: Any
     ema: Any
-    skipped: jax.Array = np.int32(0)
-    skipped_in_a_row: jax.Array = np.int32(0)
+    skipped: jax.Array | np.integer = np.int32(0)
+    skipped_in_a_row: jax.Array | np.integer = np.int32(0)
 
     def variables(self) -> dict[str, Any]:
         """What `LDEQ.apply` needs to predict: averaged parameters where they are kept."""
