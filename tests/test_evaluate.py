@@ -40,7 +40,7 @@ from ldeq_jax.evaluation.videos import VideoEvaluator, VideoOptions
 from ldeq_jax.face import geometry, metrics, video_metrics
 from ldeq_jax.face.crops import crop_from_landmarks
 from ldeq_jax.face.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema
-from ldeq_jax.inference import pictures as inference
+from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.media import files
 from ldeq_jax.model.rwr import RwRConfig
 
@@ -145,7 +145,7 @@ def test_sigterm_ends_an_evaluation_with_its_own_code(monkeypatch, tmp_path, cap
 
 
 def test_the_numbers_are_those_of_the_faces_in_picture_pixels(evaluated, model, data_dir):
-    predictor = inference.Predictor.load(model)
+    predictor = Predictor.load(model)
     source = FaceSource("toy_faces", "test", data_dir)
     expected = []
     for index in range(len(source)):
@@ -259,7 +259,7 @@ def test_the_precision_can_be_another_than_in_training(evaluated, model, tmp_pat
 @pytest.mark.parametrize("crop", ["box", "landmarks", "none"])
 def test_exact_landmarks_have_no_error_in_any_crop(config, monkeypatch, crop):
     data = dataclasses.replace(config.data, crop=crop, crop_scale=0.7, batch_size=4)
-    predictor = inference.Predictor(dataclasses.replace(config, data=data), {})
+    predictor = Predictor(dataclasses.replace(config, data=data), {})
 
     def perfect(self, batches, total, budget):
         kept = [(b.landmarks + off, b.frame_from_crop, b.index) for b in batches]
@@ -269,7 +269,7 @@ def test_exact_landmarks_have_no_error_in_any_crop(config, monkeypatch, crop):
 
     source = FaceSource("toy_faces", "test", config.data.data_dir)
     annotations = [source.annotation(index) for index in range(7)]
-    monkeypatch.setattr(inference.Predictor, "batches", perfect)
+    monkeypatch.setattr(Predictor, "batches", perfect)
     off = np.zeros(2)
     found = faces.measure(predictor, annotations, IBUG_68, budget=1, progress=False)
     np.testing.assert_allclose(found["nme"], 0, atol=1e-5)
@@ -346,7 +346,7 @@ def compared(video_model, loaded, tmp_path_factory):
 
 
 def test_the_frames_alone_are_those_of_the_predictor(compared, video_model, clips):
-    predictor = inference.Predictor.load(video_model)
+    predictor = Predictor.load(video_model)
     source = VideoSource("toy_clips", "test", clips.data_dir)
     with (compared / "videos.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["method"] == "each frame alone"]
