@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ldeq_jax.config import Config
     from ldeq_jax.deq.equilibrium import fixed_point
     from ldeq_jax.deq.solver import SolveInfo, SolverConfig
+    from ldeq_jax.face.landmarks import Landmarks
     from ldeq_jax.face.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema, get_schema
     from ldeq_jax.inference.pictures import Predictor
     from ldeq_jax.inference.videos import VideoPredictor
@@ -26,6 +27,7 @@ _MODULE_OF = {
     "WFLW_98": "face.schema",
     "Config": "config",
     "LandmarkSchema": "face.schema",
+    "Landmarks": "face.landmarks",
     "ModelConfig": "model.ldeq",
     "Prediction": "model.ldeq",
     "Predictor": "inference.pictures",
@@ -44,6 +46,7 @@ __all__ = [
     "WFLW_98",
     "Config",
     "LandmarkSchema",
+    "Landmarks",
     "ModelConfig",
     "Prediction",
     "Predictor",

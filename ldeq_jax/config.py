@@ -30,8 +30,8 @@ class OptimizerConfig:
         name: "adam" or "adamw".
         learning_rate: peak learning rate.
         warmup_steps: steps of linear rise; the first step has rate 0.
-        decay: "cosine" to 0 over the rest of the run, "step" (times `decay_factor` from each of the
-            steps `decay_at` on) or "none".
+        decay: "cosine" to 0 over the rest of the run, "step" (times `decay_factor` at each of the
+            steps `decay_at`) or "none".
         decay_at: steps at which "step" decays, counted from the start of the run.
         decay_factor: what it multiplies by.
         b1: decay of the first moment.
@@ -40,6 +40,9 @@ class OptimizerConfig:
         clip: "value" (each element), "norm" (whole gradient) or "none".
         clip_at: the threshold.
         ema_decay: decay of the weight average that is evaluated and exported; 0 keeps none.
+
+    Raises:
+        UserError: a field is outside its range.
     """
 
     name: OptimizerName = "adam"
@@ -58,15 +61,15 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         for field, kind in (("name", OptimizerName), ("decay", Decay), ("clip", Clipping)):
             if getattr(self, field) not in get_args(kind):
-                raise ValueError(
+                raise UserError(
                     f"{field} must be one of {get_args(kind)}, not {getattr(self, field)!r}"
                 )
         if self.weight_decay and self.name != "adamw":
-            raise ValueError(f"weight_decay needs adamw; {self.name} has no weight decay")
+            raise UserError(f"weight_decay needs adamw; {self.name} has no weight decay")
         if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
+            raise UserError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
         if self.warmup_steps < 0 or self.clip_at <= 0:
-            raise ValueError("warmup_steps must be 0 or more, and clip_at above 0")
+            raise UserError("warmup_steps must be 0 or more, and clip_at above 0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,10 +78,10 @@ class TrainConfig:
 
     Attributes:
         num_steps: optimiser steps.
-        loss: "l1", "l2", "smooth_l1" or "wing", on normalised coordinates.
+        loss: "l1" or "l2", on normalised coordinates.
         min_budget: each step draws its solver budget uniformly from min_budget, ...,
-            forward.max_steps, so that the map learns to improve a state of any age; 0 always uses
-            the largest.
+            forward.max_steps, so that the map learns to improve states of early and late
+            iterations; 0 always uses the largest budget.
         jacobian_weight: weight of the squared Frobenius norm of df/dz per state element.
         spread_weight: weight of the mean excess of the heatmaps' spread over `spread_target`, in
             normalised coordinates. The loss of the coordinates alone lets heatmaps be
@@ -93,7 +96,10 @@ class TrainConfig:
         log_every: steps between lines of the log.
         eval_every: steps between validations.
         checkpoint_every: steps between checkpoints.
-        keep: number of latest checkpoints kept; the best is kept besides.
+        keep: number of latest checkpoints kept; the best model is kept in addition.
+
+    Raises:
+        UserError: a field is outside its range.
     """
 
     num_steps: int = 1000
@@ -112,15 +118,15 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.loss not in get_args(LossName):
-            raise ValueError(f"loss must be one of {get_args(LossName)}, not {self.loss!r}")
+            raise UserError(f"loss must be one of {get_args(LossName)}, not {self.loss!r}")
         for field in ("num_steps", "log_every", "eval_every", "checkpoint_every", "keep"):
             if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+                raise UserError(f"{field} must be at least 1, not {getattr(self, field)}")
         if self.min_budget < 0:
-            raise ValueError(f"min_budget must be 0 or more, not {self.min_budget}")
+            raise UserError(f"min_budget must be 0 or more, not {self.min_budget}")
         for field in ("jacobian_weight", "spread_weight", "spread_target"):
             if getattr(self, field) < 0:
-                raise ValueError(f"{field} must be 0 or more, not {getattr(self, field)}")
+                raise UserError(f"{field} must be 0 or more, not {getattr(self, field)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,15 +153,15 @@ class Config:
         """This config with the number of landmarks and the schema filled in.
 
         Raises:
-            ValueError: the model is set to another number of landmarks.
+            UserError: the model is set to another number of landmarks.
         """
         if self.model.num_landmarks not in (0, schema.num_landmarks):
-            raise ValueError(
+            raise UserError(
                 f"model.num_landmarks is {self.model.num_landmarks}, but {schema.name} has "
                 f"{schema.num_landmarks}; 0 takes the number from the schema"
             )
         model = dataclasses.replace(self.model, num_landmarks=schema.num_landmarks)
-        # A schema of one's own is kept whole: no name leads to it, and its file may move.
+        # A schema that is not known by name is stored whole: its file may move.
         known = schema in KNOWN_SCHEMAS
         data = dataclasses.replace(self.data, schema=schema.name if known else schema)
         return dataclasses.replace(self, model=model, data=data)

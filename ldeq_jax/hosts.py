@@ -1,13 +1,14 @@
-"""The hosts of a run: processes that each drive devices of their own and compute as one.
+"""The hosts of a run: processes that each drive their own devices and compute one program.
 
-On a TPU pod and under Slurm, Open MPI or Kubernetes, JAX finds them by itself. Elsewhere three
-environment variables tell each process of the others; JAX itself reads the first of them alone:
+How they find each other, gather values, print once and end together. On a TPU pod and under Slurm,
+Open MPI or Kubernetes, JAX finds the hosts by itself. Elsewhere three environment variables
+describe them to each process; JAX itself reads only the first:
 
   JAX_COORDINATOR_ADDRESS  HOST:PORT of the first process, at any free port
-  JAX_NUM_PROCESSES        how many there are
-  JAX_PROCESS_ID           which of them this is, from 0
+  JAX_NUM_PROCESSES        number of processes
+  JAX_PROCESS_ID           number of this process, from 0
 
-A process on CPUs has one device, or as many as JAX_NUM_CPU_DEVICES says.
+A process on CPUs has one device, or JAX_NUM_CPU_DEVICES of them.
 """
 
 import contextlib
@@ -23,26 +24,28 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-LOST = 134  # the exit code where another host is gone: that of abort(), by which JAX ends such runs
+from ldeq_jax.errors import UserError
+
+LOST = 134  # exit code when another host is gone: that of abort(), with which JAX ends such runs
 _TERMINATED = 128 + signal.SIGTERM
-_CLOSING = 10  # seconds that a host which fails alone has to close its files
+_SECONDS_TO_CLOSE = 10  # for a host that fails alone to close its files
 
 
 def join(distributed: bool, timeout: int, *, preemptible: bool) -> bool:
-    """Makes this process one of several, where that is wanted; before anything is computed.
+    """Connects this process with the other hosts, if there are any; before anything is computed.
 
     Args:
-        distributed: whether it is one of several; if not, JAX_COORDINATOR_ADDRESS decides.
-        timeout: seconds after which a host that gives no sign of life counts as lost and all the
-            others end.
-        preemptible: whether SIGTERM to one of the hosts is noted for all of them, to be asked for
-            by `multihost_utils.reached_preemption_sync_point`; if not, it ends the process.
+        distributed: whether there are other hosts; if not, JAX_COORDINATOR_ADDRESS decides.
+        timeout: seconds without a sign of life after which a host counts as lost and all others
+            end.
+        preemptible: whether SIGTERM to one host is reported to all of them by
+            `multihost_utils.reached_preemption_sync_point`; if not, it ends the process.
 
     Returns:
-        Whether it is one of several.
+        Whether there are other hosts.
 
     Raises:
-        ValueError: it is not told which the others are.
+        UserError: the environment does not say which the other hosts are.
     """
     if not (distributed or os.environ.get("JAX_COORDINATOR_ADDRESS")):
         return False
@@ -53,7 +56,7 @@ def join(distributed: bool, timeout: int, *, preemptible: bool) -> bool:
             num_processes=number, process_id=place, heartbeat_timeout_seconds=timeout
         )
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f"JAX does not find the other hosts ({error}) Set JAX_COORDINATOR_ADDRESS to HOST:PORT "
             "of the first, JAX_NUM_PROCESSES and JAX_PROCESS_ID, see docs/pods.md"
         ) from error
@@ -63,26 +66,29 @@ def join(distributed: bool, timeout: int, *, preemptible: bool) -> bool:
 def _number(variable):
     text = os.environ.get(variable)
     if text is not None and not text.isdecimal():
-        raise ValueError(f"the environment variable {variable} must be a number, not {text!r}")
+        raise UserError(f"the environment variable {variable} must be a number, not {text!r}")
     return None if text is None else int(text)
 
 
 def is_first() -> bool:
-    """Whether this host is the one that prints and writes for all of them."""
+    """Whether this host is the one that prints and writes for all hosts."""
     return jax.process_index() == 0
 
 
 def print_once(text: str) -> None:
-    """Prints, once for all hosts."""
+    """Prints on the first host alone."""
     if is_first():
         print(text, flush=True)
 
 
 def gather(value: Any) -> list[Any]:
-    """What each host has, in the order of hosts; to be asked for on all of them.
+    """The values of all hosts, in their order; every host must call it.
 
     Args:
-        value: anything that can be pickled, up to 2 GiB.
+        value: of this host, anything that can be pickled, up to 2 GiB.
+
+    Returns:
+        One value for each host, the same list on every host.
     """
     if jax.process_count() == 1:
         return [value]
@@ -96,9 +102,9 @@ def gather(value: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def exit_soon_on_error() -> Iterator[None]:
-    """Where a host of several fails or loses another within, it ends before long.
+    """When this host of several fails within the block, or loses another, its process ends soon.
 
-    Otherwise whatever is closed then may wait for the others at a place that they never reach.
+    Otherwise closing files may wait forever for the other hosts at a barrier they never reach.
     """
     try:
         yield
@@ -107,13 +113,13 @@ def exit_soon_on_error() -> Iterator[None]:
             if lost := _loss(error):
                 print(
                     f"{os.path.basename(sys.argv[0])}: host {jax.process_index()} of "
-                    f"{jax.process_count()} lost another ({lost}). See what the others say; what "
-                    "is saved stays, and the same command on all hosts goes on from there",
+                    f"{jax.process_count()} lost another ({lost}). Look at the messages of the "
+                    "others; what is saved stays, and the same command on all hosts continues it",
                     file=sys.stderr,
                     flush=True,
                 )
                 os._exit(LOST)
-            end = threading.Timer(_CLOSING, os._exit, [1])
+            end = threading.Timer(_SECONDS_TO_CLOSE, os._exit, [1])
             end.daemon = True
             end.start()
         raise
@@ -125,10 +131,10 @@ class _Terminated(SystemExit):
 
 @contextlib.contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends what runs within as Ctrl-C does: unfinished files are removed on the way.
+    """SIGTERM ends the block as Ctrl-C does, so that unfinished files are removed.
 
-    A line says so, and the exit code is 143. Of several hosts, one ends at once: what it closes
-    may wait for the others. Only for the main thread.
+    A line is printed, and the exit code is 143. One of several hosts ends at once: closing may wait
+    for the others. Only for the main thread.
     """
 
     def end(*_):
@@ -147,10 +153,10 @@ def exit_on_sigterm() -> Iterator[None]:
 
 
 def _loss(error):
-    """What an error says of a lost host, if it does."""
+    """The first line of an error that means a lost host, or None for other errors."""
     signs = "Gloo", "CoordinationService", "heartbeat", "Socket closed"
     while error is not None:
-        if any(sign in str(error) for sign in signs):  # of whatever type: JAX has several
+        if any(sign in str(error) for sign in signs):  # JAX has several types
             return str(error).splitlines()[0][:200]
         error = error.__cause__ or error.__context__
     return None

@@ -1,4 +1,4 @@
-"""Devices in one row, and where arrays lie on them."""
+"""A row of devices, and how arrays are divided among them or replicated on them."""
 
 import os
 from collections.abc import Sequence
@@ -7,16 +7,22 @@ from typing import Any
 import jax
 import numpy as np
 
+from ldeq_jax.errors import UserError
+
 
 def make_mesh(batch_size: int, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
-    """Devices in one row, over which batches are divided: all of all hosts if none are given.
+    """Devices in one row, over which batches are divided.
+
+    Args:
+        batch_size: rows of a batch, of all hosts together.
+        devices: which ones; all devices of all hosts if None.
 
     Raises:
-        ValueError: the devices do not divide the batch.
+        UserError: the batch cannot be divided by the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     if batch_size % len(devices):
-        raise ValueError(
+        raise UserError(
             f"a batch of {batch_size} cannot be divided over {len(devices)} devices: "
             f"set --config.data.batch_size to a multiple of {len(devices)}"
         )
@@ -43,14 +49,14 @@ def to_devices(mesh: jax.sharding.Mesh, batch: Any) -> Any:
 
 
 def use_all_cores(batch_size: int = 0) -> None:
-    """Makes one CPU device a core, as XLA runs a convolution on one; no effect on GPU and TPU.
+    """Makes each CPU core a device, as XLA runs a convolution on one core; not for GPU and TPU.
 
     Call it before anything is computed.
 
     Args:
-        batch_size: rows that the devices must divide; if not all cores do, fewer are used. 0 for
-            any number.
+        batch_size: rows of a batch; as many cores are used as divide it evenly. 0 for all cores.
     """
-    every = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    count = max(n for n in range(1, every + 1) if batch_size % n == 0)
+    known = hasattr(os, "sched_getaffinity")  # on Linux: the cores that this process may use
+    cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    count = max(n for n in range(1, cores + 1) if batch_size % n == 0)
     jax.config.update("jax_num_cpu_devices", count)

@@ -220,13 +220,13 @@ def test_a_damaged_state_is_named_and_the_one_before_it_helps(run, state, part, 
 
 def test_a_run_does_not_go_on_with_another_config(run):
     other = changed("model", base_width=16)
-    other = dataclasses.replace(other, train=dataclasses.replace(CONFIG.train, loss="wing"))
+    other = dataclasses.replace(other, train=dataclasses.replace(CONFIG.train, loss="l2"))
     for folder in ("checkpoints", "best"):  # the best model alone tells as well
         with pytest.raises(ValueError) as error:
             Checkpoints(run, other)
         assert f"{folder}/" in str(error.value)
         assert "config.model.base_width: 8 then, 16 now" in str(error.value)
-        assert "config.train.loss: 'l1' then, 'wing' now" in str(error.value)
+        assert "config.train.loss: 'l1' then, 'l2' now" in str(error.value)
         assert "groups" not in str(error.value)
         shutil.rmtree(run / folder)
 

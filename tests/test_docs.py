@@ -63,7 +63,7 @@ def flags_of(name):
         function = getattr(node.func, "attr", getattr(node.func, "id", ""))
         texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
         texts = [text for text in texts if isinstance(text, str)]
-        if (function.startswith("DEFINE_") or function == "define_path") and texts:
+        if function.startswith("DEFINE_") and texts:
             flags.add(f"--{texts[0]}")
             if function == "DEFINE_bool":
                 flags.add(f"--no{texts[0]}")

@@ -8,13 +8,16 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import get_args
 
 import build
 import pytest
 import sample_faces
 
-from ldeq_jax.cli import main
+from ldeq_jax.cli import convert, main, predict
 from ldeq_jax.errors import UserError, UserFileNotFoundError, installation_fault
+from ldeq_jax.face.crops import Crop
+from ldeq_jax.model import rwr
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [
@@ -90,7 +93,7 @@ def raising(error):
     [
         (UserError("the box is empty: give another"), "the box is empty: give another"),
         (UserFileNotFoundError("no file a"), "no file a"),
-        (OSError(errno.ENOSPC, "No space left", "a"), "a: No space left; make space, then give"),
+        (OSError(errno.ENOSPC, "No space left", "a"), "a: No space left; make space, then run"),
         (ImportError(NO_GL, name="cv2"), "OpenCV cannot be loaded"),
     ],
     ids=["user", "missing", "disk", "opencv"],
@@ -149,6 +152,15 @@ assert not others, others
 """
     code, told = ended(["-c", code])
     assert code == 0, told
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "choices"),
+    [(predict, "--align", rwr.Align), (convert, "--crop", Crop)],
+)
+def test_options_written_out_for_a_quick_help_are_those_of_the_library(command, option, choices):
+    (found,) = [a for a in command.make_parser()._actions if option in a.option_strings]
+    assert {*found.choices} == {*get_args(choices)}
 
 
 def test_python_m_is_the_console_command():

@@ -20,6 +20,7 @@ from ldeq_jax import weights
 from ldeq_jax.cli import predict as predict_command
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.face import crops, geometry
+from ldeq_jax.inference import picture_file
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.media import pictures
 from ldeq_jax.report import draw
@@ -280,3 +281,27 @@ def test_a_damaged_model_is_named(model, photo, tmp_path):
     output = f"--output={photo.with_name('drawn.png')}"
     found = complaint("predict", f"--checkpoint={tmp_path / 'model'}", output, photo)
     assert re.match(r".*model/3 cannot be read", found), found
+
+
+def test_a_name_that_begins_with_a_dash_goes_after_two(model, photo, monkeypatch):
+    monkeypatch.chdir(photo.parent)
+    photo.rename("-photo.png")
+    options = f"--checkpoint={model}", "--output=-drawn.png", "--box=100,40,160,99"
+    ldeq("predict", *options, "--", "-photo.png")
+    assert sorted(os.listdir()) == ["-drawn.json", "-drawn.png", "-photo.png"]
+
+
+def test_the_home_directory_is_written_as_a_tilde(model, photo, monkeypatch):
+    monkeypatch.setenv("HOME", str(photo.parent))
+    ldeq(
+        "predict", f"--checkpoint={model}", "--output=~/a.png", "--box=100,40,160,99", "~/photo.png"
+    )
+    assert sorted(os.listdir(photo.parent)) == ["a.json", "a.png", "photo.png"]
+
+
+def test_without_a_checkpoint_the_pretrained_model_is_taken(photo, monkeypatch):
+    taken = []
+    monkeypatch.setattr(picture_file, "load_model", lambda name: taken.append(name) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        predict_command.main([f"--output={photo.with_name('a.png')}", str(photo)])
+    assert taken == ["faces-68"]

@@ -10,7 +10,8 @@ import pytest
 from golden_weights import STILL_ARGS, VIDEO_ARGS, released_weights, stored_sizes
 
 from ldeq_jax.deq.solver import SolverConfig
-from ldeq_jax.interop.released import from_released, lost_settings, read_settings, to_released
+from ldeq_jax.interop.args import read_settings
+from ldeq_jax.interop.released import from_released, lost_settings, to_released
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig
 
 META = json.loads(str(np.load(Path(__file__).parent / "goldens" / "early_stop.npz")["meta"]))

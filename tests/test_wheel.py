@@ -90,7 +90,6 @@ def test_the_wheel_says_who_it_is_and_under_which_terms(wheel):
     assert "non-commercial research" in texts["licenses/ldeq_jax/pretrained/README.md"]
 
 
-@pytest.mark.skipif(not (ROOT / "ldeq_jax/cli/main.py").exists(), reason="no ldeq")
 def test_commands_of_an_installed_wheel_explain_themselves(installed):
     site, _, run, ldeq = installed
     code = "import ldeq_jax; print(ldeq_jax.__file__, ldeq_jax.__version__)"

@@ -5,6 +5,9 @@ This module reads the arguments; `interop.conversion` does the work.
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
+
+from ldeq_jax.cli.options import path
 
 _DESCRIPTION = """\
 Turns a released PyTorch checkpoint (a file) into a model of this package (a folder), or a model of
@@ -43,11 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ldeq_jax import zoo
     from ldeq_jax.errors import UserError
     from ldeq_jax.interop.conversion import export_file, import_file
-    from ldeq_jax.media.files import expand
 
     named = options.source in zoo.MODELS
-    source = zoo.find(options.source) if named else expand(options.source)
-    output = expand(options.output)
+    source = zoo.find(options.source) if named else Path(options.source)
+    output = Path(options.output)
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise UserError(f"--output={output} exists already: choose another name")
     from_folder = source.is_dir()
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         kind = "a directory" if from_folder else "no directory"
         raise UserError(f"--{misplaced[0]} is of no use here: {source} is {kind}")
     if from_folder:
-        export_file(source, output, args_from=options.args_from and expand(options.args_from))
+        export_file(source, output, args_from=options.args_from and Path(options.args_from))
     else:
         import_file(source, output, **{name: getattr(options, name) for name in FROM_FILE})
     return 0
@@ -73,10 +75,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "source",
+        type=path,
         metavar="SOURCE",
         help="checkpoint file; or folder of a model or training run, or name of a pretrained model",
     )
-    parser.add_argument("--output", required=True, metavar="PATH", help="folder, or file, to write")
+    parser.add_argument(
+        "--output", type=path, required=True, metavar="PATH", help="folder, or file, to write"
+    )
     file = parser.add_argument_group("from a file")
     file.add_argument(
         "--set",
@@ -117,6 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
     folder = parser.add_argument_group("from a folder")
     folder.add_argument(
         "--args_from",
+        type=path,
         metavar="FILE",
         help="checkpoint file whose args are kept, but for those that the model says itself",
     )

@@ -1,6 +1,7 @@
 """Types of options of the command line, and the options that several commands have.
 
-A type turns a text into a value; `argparse` prints what it says of a wrong text, and exits with 2.
+A type turns a text into a value. For a wrong text it raises an error, which `argparse` prints
+before it exits with 2.
 """
 
 import argparse
@@ -58,6 +59,13 @@ def count(text: str) -> int:
     """A whole number of 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, not {text!r}")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """A whole number of 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number of 0 or more, not {text!r}")
     return int(text)
 
 

@@ -6,6 +6,9 @@ This module reads the arguments; `inference.picture_file` and `inference.video_f
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+from ldeq_jax.cli.options import natural, not_negative, path
 
 _DESCRIPTION = """\
 Finds the landmarks of faces in a picture, or of one face in a video; draws them, and writes them as
@@ -78,33 +81,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ldeq_jax.errors import UserError
     from ldeq_jax.inference.picture_file import predict_picture
     from ldeq_jax.inference.video_file import predict_video
-    from ldeq_jax.media import files, pictures
+    from ldeq_jax.media.pictures import kind_of
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
-    path, output = files.expand(options.source), files.expand(options.output)
-    kind = pictures.kind_of(path)
+    source, output = Path(options.source), Path(options.output)
+    kind = kind_of(source)
     if kind == "audio":
-        raise UserError(f"{path} is sound without a video (a cover picture does not count)")
+        raise UserError(f"{source} is sound without a video (a cover picture does not count)")
     if kind == "animation" and output.suffix.lower() != ".mp4":
         raise UserError(
-            f"--output={output} must end in .mp4: {path} is an animation, read as a video"
+            f"--output={output} must end in .mp4: {source} is an animation, read as a video"
         )
     common = {"checkpoint": options.checkpoint, "overwrite": options.overwrite}
     with hosts.exit_on_sigterm():
         if kind == "picture":
             if given := [name for name in VIDEO_OPTIONS if getattr(options, name) is not None]:
-                raise UserError(f"--{given[0]} is for videos; {path} is none")
-            predict_picture(path, output, boxes=options.box, **common)
+                raise UserError(f"--{given[0]} is for videos; {source} is none")
+            predict_picture(source, output, boxes=options.box, **common)
             return 0
         if len(options.box) > 1:
             raise UserError("a video needs --box of one face in its first frame, not several")
         predict_video(
-            path,
+            source,
             output,
             animation=kind == "animation",
             box=options.box[0] if options.box else None,
-            boxes=options.boxes and files.expand(options.boxes),
+            boxes=options.boxes and Path(options.boxes),
             crop_at_boxes=bool(options.crop_at_boxes),
             still=bool(options.still),
             compare=bool(options.compare),
@@ -141,9 +144,10 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("source", metavar="FILE", help="picture or video")
+    parser.add_argument("source", type=path, metavar="FILE", help="picture or video")
     parser.add_argument(
         "--output",
+        type=path,
         required=True,
         metavar="FILE",
         help="drawing to write, .png or .jpg, of a video .mp4; the numbers go to the same name "
@@ -172,20 +176,25 @@ def make_parser() -> argparse.ArgumentParser:
     videos = parser.add_argument_group("videos")
     videos.add_argument(
         "--boxes",
+        type=path,
         metavar="FILE.npy",
         help="the face's box in every frame, NaN where there is none",
     )
-    switch = {"action": "store_true", "default": None}
     videos.add_argument(
         "--crop_at_boxes",
-        **switch,
+        action="store_const",
+        const=True,
         help="take each crop at its box in --boxes; do not follow the face",
     )
-    videos.add_argument("--still", **switch, help="solve each frame alone, without RwR")
-    videos.add_argument("--compare", **switch, help="each frame alone and RwR, side by side")
+    videos.add_argument(
+        "--still", action="store_const", const=True, help="solve each frame alone, without RwR"
+    )
+    videos.add_argument(
+        "--compare", action="store_const", const=True, help="each frame alone and RwR, side by side"
+    )
     videos.add_argument(
         "--still_frame",
-        type=whole_number,
+        type=natural,
         metavar="N",
         help="number of a frame, from 0, to write as a picture too, to NAME_frame.png",
     )
@@ -200,7 +209,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     recurrence.add_argument(
         "--penalty",
-        type=nonnegative_number,
+        type=not_negative,
         metavar="WEIGHT",
         help="weight of the frame before, 0 or more; 0 is none",
     )
@@ -212,7 +221,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     recurrence.add_argument(
         "--budget",
-        type=whole_number,
+        type=natural,
         metavar="STEPS",
         help="solver steps per frame, besides one more",
     )
@@ -223,19 +232,3 @@ def make_parser() -> argparse.ArgumentParser:
         "left where it was in the crop (none)",
     )
     return parser
-
-
-def whole_number(text: str) -> int:
-    """A number of frames or steps."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
-    return number
-
-
-def nonnegative_number(text: str) -> float:
-    """A weight."""
-    number = float(text)
-    if not number >= 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
-    return number

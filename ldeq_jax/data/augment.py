@@ -1,7 +1,7 @@
 """Augmentation of faces: a random change of the crop, then of its pixels.
 
-All geometric changes are folded into the matrix that cuts the crop out of its frame: pixels are
-interpolated once, and a crop moved or turned shows more of its frame, black only beyond it.
+All geometric changes are combined in the matrix that cuts the crop from its frame. So pixels are
+interpolated once, and a moved or turned crop shows more of its frame, and black only outside it.
 """
 
 import dataclasses
@@ -9,16 +9,17 @@ import dataclasses
 import cv2
 import numpy as np
 
+from ldeq_jax.errors import UserError
 from ldeq_jax.face import geometry
 from ldeq_jax.face.schema import LandmarkSchema
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """How training faces are varied; each change has a size and a probability of its own.
+    """How training faces are varied; each change has its own size and probability.
 
-    LDEQ's own augmentation is not published. The defaults are those of its parent project, HIH,
-    whose crops have 256 pixels; changes that HIH does not have are off.
+    LDEQ's augmentation is not published. The defaults are those of its parent project, HIH, whose
+    crops have 256 pixels; changes that HIH does not have are off.
 
     Attributes:
         translate: largest shift along each axis, in units of the crop's side, uniform in both
@@ -33,7 +34,7 @@ class AugmentConfig:
         brightness_probability: off in HIH.
         contrast: largest relative change of the distance from mid-grey.
         contrast_probability: off in HIH.
-        color: largest relative change of each colour channel, drawn for each alone.
+        color: largest relative change of each colour channel, drawn for each independently.
         color_probability: off in HIH.
         grayscale_probability: of a crop without colour; off in HIH.
         blur: largest deviation of the Gaussian blur, in units of the crop's side, uniform from 0.
@@ -45,7 +46,7 @@ class AugmentConfig:
         jpeg_probability: of JPEG noise; off in HIH.
 
     Raises:
-        ValueError: a probability or size is outside its range.
+        UserError: a probability or size is outside its range.
     """
 
     translate: float = 30 / 256
@@ -70,11 +71,11 @@ class AugmentConfig:
     jpeg_probability: float = 0.0
 
     def __post_init__(self):
-        # Sides, sizes and changes above 1 make no sense; these two have scales of their own.
+        # Sides, sizes and changes above 1 make no sense; these two have other units.
         limits = {"rotate": 180, "jpeg_quality": 95}
         for name, value in dataclasses.asdict(self).items():
             if not 0 <= value <= limits.get(name, 1):
-                raise ValueError(
+                raise UserError(
                     f"AugmentConfig.{name} must lie in [0, {limits.get(name, 1)}], got {value}"
                 )
 
@@ -89,13 +90,13 @@ def augment_face(
     schema: LandmarkSchema,
     size: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut one face out of its picture, varied at random.
+    """Cut one face from its picture, varied at random.
 
     Args:
         image: (H, W, 3) uint8 RGB frame.
         landmarks: (K, 2) frame pixels.
         crop_from_frame: (3, 3), the crop before augmentation.
-        rng: the only source of chance.
+        rng: the only source of randomness.
         config: what to vary.
         schema: of the landmarks, for mirroring.
         size: side of the crop, pixels.
@@ -121,7 +122,7 @@ def random_motion(
     Args:
         config: what to vary.
         size: side of the crop, pixels.
-        rng: the only source of chance.
+        rng: the only source of randomness.
 
     Returns:
         (3, 3) matrix from the plain crop to the varied one, and whether it mirrors.
@@ -149,7 +150,7 @@ def vary_pixels(crop: np.ndarray, config: AugmentConfig, rng: np.random.Generato
     Args:
         crop: (S, S, 3) uint8 RGB.
         config: what to vary.
-        rng: the only source of chance.
+        rng: the only source of randomness.
 
     Returns:
         (S, S, 3) uint8 RGB; ``crop`` itself is left as it was.

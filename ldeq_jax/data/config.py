@@ -1,8 +1,9 @@
-"""What data a run reads, and how."""
+"""The config of the data that a run reads."""
 
 import dataclasses
 from typing import get_args
 
+from ldeq_jax.errors import UserError
 from ldeq_jax.face.crops import Crop
 from ldeq_jax.face.schema import LandmarkSchema
 
@@ -19,17 +20,16 @@ class DataConfig:
         eval_split: split to evaluate on.
         crop: "box" crops by WFLW's rule around the labelled face box, "extent" squarely around that
             box (for boxes that are the extent of the landmarks), "landmarks" squarely around the
-            extent of the landmarks, thus along with the labels, "none" takes the whole picture
-            (for pre-cropped ones).
+            extent of the labelled landmarks, "none" takes the whole picture (for pre-cropped ones).
         crop_scale: side of the crop in units of the larger side of the box or extent.
         batch_size: rows of a batch, faces or videos, of all shards together.
         num_workers: worker processes that load faces; 0 = threads of this process. Scripts that
             use workers must guard their start by ``if __name__ == "__main__":``.
         seed: of order and augmentation.
-        schema: meaning of the landmarks, a name or a schema of your own; "" = as the data set says.
+        schema: meaning of the landmarks: a name, a JSON file or a schema; "" = the data set's own.
 
     Raises:
-        ValueError: a field is outside its range.
+        UserError: a field is outside its range.
     """
 
     name: str
@@ -45,7 +45,7 @@ class DataConfig:
 
     def __post_init__(self):
         if self.crop not in get_args(Crop):
-            raise ValueError(f"crop must be one of {get_args(Crop)}, got {self.crop!r}")
+            raise UserError(f"crop must be one of {get_args(Crop)}, got {self.crop!r}")
         for field, lowest in (("crop_scale", 1e-3), ("batch_size", 1), ("num_workers", 0)):
             if getattr(self, field) < lowest:
-                raise ValueError(f"{field} must be {lowest} or more, got {getattr(self, field)}")
+                raise UserError(f"{field} must be {lowest} or more, got {getattr(self, field)}")

@@ -1,8 +1,7 @@
-"""From a data set on disk to batches of faces: TFDS source, grain pipeline.
+"""Batches of faces from a data set on disk: TFDS source, grain pipeline.
 
-Data sets are the ones that `ldeq build` writes; TensorFlow is not needed to read them.
-Pictures stay uint8 up to the device, a quarter of the bytes of float32; the model scales and
-normalises them there.
+`ldeq build` writes the data sets; TensorFlow is not needed to read them. Pictures stay uint8 up to
+the device, which takes a quarter of the bytes of float32; the model normalises them there.
 """
 
 import functools
@@ -15,6 +14,7 @@ from ldeq_jax.data.augment import AugmentConfig, augment_face
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.data.sources import FaceSource
 from ldeq_jax.data.workers import in_workers
+from ldeq_jax.errors import UserError
 from ldeq_jax.face import geometry
 from ldeq_jax.face.crops import labelled_crop
 from ldeq_jax.face.schema import get_schema
@@ -49,16 +49,15 @@ def train_iterator(
     shard_count: int = 1,
     first_batch: int = 0,
 ) -> grain.DatasetIterator[LandmarkBatch]:
-    """Batches for training, without end: every epoch holds each face once, in an order of its own.
+    """Endless batches for training: every epoch holds each face once, in a new random order.
 
-    What a face looks like depends on the seed, the epoch and its place in the order alone: not on
-    the number of workers, and the shards together yield what one shard would. Batches run on
+    A face's augmentation depends only on the seed, the epoch and the face's place in the order, not
+    on the number of workers; the shards together yield what one shard would. Batches continue
     across epochs, so none is short.
 
     To resume, either call again with ``first_batch`` (the number of batches taken so far; workers
-    and shards may differ then), or keep ``get_state()``, a dict that JSON can hold, for
-    ``set_state()`` of an iterator with the same number of workers. Call ``close()`` in the end to
-    stop the workers early.
+    and shards may differ then), or pass ``get_state()``, a dict that JSON can hold, to
+    ``set_state()`` of an iterator with the same number of workers. ``close()`` stops the workers.
 
     Args:
         config: faces, crop, batch.
@@ -72,8 +71,8 @@ def train_iterator(
         Iterator over LandmarkBatch of ``batch_size // shard_count`` rows.
 
     Raises:
-        FileNotFoundError: the data set has not been built.
-        ValueError: no such split, or the batch cannot be divided by the shards. While iterating:
+        UserFileNotFoundError: the data set has not been built.
+        UserError: no such split, or the batch cannot be divided by the shards. While iterating:
             a face cannot be read or cropped; the message names it.
     """
     reader = _FaceReader(config, config.train_split, augment, image_size)
@@ -93,25 +92,25 @@ def eval_batches(
 ) -> grain.IterDataset[LandmarkBatch]:
     """Batches of plain crops, each face of a split once and in order.
 
-    Faces that no error can be measured of are masked: those whose eye corners coincide, and those
-    that cannot be cropped for labels or a box without a size. The last batch is filled up with
-    masked rows. Every shard yields the same number of batches,
+    Faces whose error cannot be measured are masked: those whose eye corners coincide, and those
+    that cannot be cropped because their labels or box have no size. The last batch is filled up
+    with masked rows. Every shard yields the same number of batches,
     ``ceil(faces / batch_size)``; shard s has the rows s, s + shard_count, ... of each.
 
     Args:
-        config: faces, crop, batch; ``train_split`` and ``eval_split`` are not looked at.
+        config: faces, crop, batch; ``train_split`` and ``eval_split`` are not used.
         split: which faces, ``config.eval_split`` as a rule.
         image_size: side of the crops, pixels.
         shard_index: which part of each batch to load, 0 ... shard_count - 1.
         shard_count: number of parts.
 
     Returns:
-        Iterable over LandmarkBatch of ``batch_size // shard_count`` rows; each loop starts anew.
+        Iterable over LandmarkBatch of ``batch_size // shard_count`` rows; each loop starts again.
 
     Raises:
-        FileNotFoundError: the data set has not been built.
-        ValueError: like ``train_iterator``, but a face that cannot be cropped; or no error can be
-            measured of any face.
+        UserFileNotFoundError: the data set has not been built.
+        UserError: as from ``train_iterator``, except for a face that cannot be cropped; or the
+            error of no face can be measured.
     """
     reader = _EvaluationReader(config, split, None, image_size)
     padded = -(-len(reader.source) // config.batch_size) * config.batch_size
@@ -141,9 +140,9 @@ class _FaceReader:
                 landmarks=landmarks,
             )
             if landmarks.shape != (self.schema.num_landmarks, 2):
-                raise ValueError(f"landmarks {landmarks.shape} do not fit {self.schema.name}")
+                raise UserError(f"landmarks {landmarks.shape} do not fit {self.schema.name}")
         except ValueError as error:
-            raise ValueError(
+            raise UserError(
                 f"face {index} of {self.source.where}, {face['name']}: {error}"
             ) from error
         if self.augment is None:
@@ -169,7 +168,7 @@ class _FaceReader:
 
 
 class _EvaluationReader(_FaceReader):
-    """Makes masked rows of faces that no error can be measured of, and beyond the last face."""
+    """Makes masked rows of faces whose error cannot be measured, and beyond the last face."""
 
     def __call__(self, index, rng):
         if index < len(self.source) and self._has_size(index):
@@ -183,7 +182,7 @@ class _EvaluationReader(_FaceReader):
             if self._has_size(index):
                 row = super().__call__(index, None)
                 return row._replace(mask=np.False_, index=np.int32(-1))
-        raise ValueError(
+        raise UserError(
             f"no error can be measured of any face of {self.source.where}: their eye corners "
             "coincide, or their labels or boxes have no size"
         )
@@ -212,10 +211,10 @@ def shard_rows(config: DataConfig, shard_index: int, shard_count: int) -> slice:
     """The rows of each batch that a shard loads: s, s + shard_count, ...
 
     Raises:
-        ValueError: the batch cannot be divided by the shards, or there is no such shard.
+        UserError: the batch cannot be divided by the shards, or there is no such shard.
     """
     if config.batch_size % shard_count or not 0 <= shard_index < shard_count:
-        raise ValueError(
+        raise UserError(
             f"shard {shard_index} of {shard_count}: a batch of {config.batch_size} must divide "
             "evenly, and shards count from 0"
         )

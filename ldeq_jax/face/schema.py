@@ -13,15 +13,15 @@ label a face with K points of your own, build a schema and pass it wherever one 
 >>> nine.flip_permutation
 (3, 2, 1, 0, 4, 7, 6, 5, 8)
 
-The scripts take a file instead, ``--config.data.schema=nine.json``. It holds the same fields:
+Commands take a file instead, ``--config.data.schema=nine.json``. It holds the same fields:
 
 >>> print(json.dumps(dataclasses.asdict(nine)))  # doctest: +NORMALIZE_WHITESPACE
 {"name": "nine", "num_landmarks": 9, "flip_permutation": [3, 2, 1, 0, 4, 7, 6, 5, 8],
  "eye_corners": [0, 3], "contours": [[[5, 6, 7, 8], true]]}
 
-A model keeps its schema, so the file is needed for training alone. The data set's own metadata,
-``MetadataDict(schema=...)``, must name it, here "nine", or hold these fields: then no file is
-needed, and an evaluation can tell whether another schema of that name is meant.
+A model keeps its schema, so only training needs the file. The metadata of the data set,
+``MetadataDict(schema=...)``, must name the schema, here "nine", or hold these fields. With the
+fields no file is needed, and an evaluation can check whether another schema has that name.
 
 A wrong permutation ruins training with mirrored pictures without any error. Check one by mirroring
 a mean face: its points must land on themselves.
@@ -29,11 +29,11 @@ a mean face: its points must land on themselves.
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ldeq_jax.media.files import read_text
+from ldeq_jax.errors import UserError
+from ldeq_jax.media.files import expand, read_text
 
 
 class Contour(NamedTuple):
@@ -234,7 +234,7 @@ def get_schema(schema: str | LandmarkSchema) -> LandmarkSchema:
         schema: a known name, a file ending in .json, or a schema, which is returned as it is.
 
     Raises:
-        ValueError: no such name, or the file does not describe a schema.
+        UserError: there is no such name, or the file does not describe a schema.
     """
     if isinstance(schema, LandmarkSchema):
         return schema
@@ -243,9 +243,9 @@ def get_schema(schema: str | LandmarkSchema) -> LandmarkSchema:
 
 def _read(path: str) -> LandmarkSchema:
     try:
-        return from_fields(json.loads(read_text(os.path.expanduser(path))))
+        return from_fields(json.loads(read_text(expand(path))))
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} describes no landmark schema ({error}); ldeq_jax/face/schema.py shows the form"
         ) from error
 
@@ -267,7 +267,7 @@ def from_fields(fields: Mapping[str, Any]) -> LandmarkSchema:
 def _find(name: str) -> LandmarkSchema:
     schemas = {schema.name: schema for schema in KNOWN_SCHEMAS}
     if name not in schemas:
-        raise ValueError(
+        raise UserError(
             f"no landmark schema {name!r}; there are {', '.join(schemas)}. For points of your own, "
             "describe them in a .json file, as ldeq_jax/face/schema.py shows, and give its path"
         )

@@ -21,13 +21,12 @@ from ldeq_jax.data.config import DataConfig
 from ldeq_jax.errors import UserError
 from ldeq_jax.face.crops import Crop
 from ldeq_jax.face.schema import IBUG_68, WFLW_98, LandmarkSchema, get_schema
+from ldeq_jax.interop.args import read_settings, stored_names
 from ldeq_jax.interop.released import (
     COUNTER,
     RELEASED_RWR,
     from_released,
     lost_settings,
-    read_settings,
-    stored_names,
     to_released,
 )
 from ldeq_jax.interop.torch_files import read_released, write_released

@@ -1,10 +1,10 @@
-"""Pictures: what a file is, its pixels as 8-bit RGB, the frames of an animation, and writing.
+"""Pictures: what a file is, its pixels as 8-bit RGB, the frames of an animation; checks; writing.
 
-Transparency is left out: colours count as they are stored, which is also how OpenCV reads them.
+Transparency is ignored: colours are used as they are stored, as OpenCV does too. Videos are read by
+`media.video`.
 """
 
 import contextlib
-import importlib.util
 import io
 import os
 import re
@@ -15,59 +15,35 @@ from typing import BinaryIO, Literal
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ldeq_jax.errors import UserError, UserFileNotFoundError, UserWriteError
 from ldeq_jax.media.files import write_whole
+from ldeq_jax.media.signatures import (
+    AUDIO,
+    AVIF,
+    HEAD,
+    HEIC,
+    MP4,
+    PICTURES,
+    VIDEO,
+    begins,
+    obstacle,
+    opens_as_video,
+    shows_something,
+)
 
 Kind = Literal["picture", "animation", "video", "audio"]
 
 MOST_PIXELS = 2**28  # of a picture
-_HEAD = 4096  # bytes of a file that tell what it is
-_SHORTEST, _USUAL = 0.010, 0.100  # seconds; browsers show frames of up to the one for the other
+_SHORTEST, _USUAL = 0.010, 0.100  # seconds; browsers show a frame of up to 10 ms for 100 ms
 _MOVING = ("GIF", "WEBP", "PNG", "AVIF", "FLI")  # formats whose further images are later frames
 _ORIENTATION = 0x0112  # of EXIF
 _SUBFILE, _BITS, _PHOTOMETRIC = 254, 258, 262  # tags of TIFF
 _PAGES = ("TIFF", "DCX")  # formats whose further images are other pages
 _VIA_RGBA = ("P", "PA", "LA", "RGBa")  # modes that Pillow cannot turn into RGB at once, or warns
-_8_BIT = ("1", "L", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+_EIGHT_BIT = ("1", "L", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 _PILLOW = threading.Lock()
-
-# How files begin. All patterns are matched at the first byte, with . for any byte.
-_PICTURES = {
-    "JPEG": rb"\xff\xd8\xff",
-    "PNG": rb"\x89PNG",
-    "GIF": rb"GIF8",
-    "WebP": rb"RIFF.{4}WEBP",
-    "TIFF": rb"II[*+]\x00|MM\x00[*+]",
-    "BMP": rb"BM.{4}\x00{4}",
-}
-_AVIF = rb".{4}ftyp(avi[fs]|mi[af]1.{4}.{0,40}avif)"
-_HEIC = rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)"
-_MP4 = rb".{4}(ftyp|moov|mdat|wide|free|skip|pnot)"
-_VIDEO = (
-    rb"\x1a\x45\xdf\xa3|RIFF.{4}AVI |FLV\x01|\x00\x00\x01[\xb3\xba]|YUV4MPEG2"
-    rb"|\x30\x26\xb2\x75\x8e\x66\xcf\x11|(?!GIF8)\x47.{187}\x47.{187}\x47"
-)
-_AUDIO = (
-    rb"ID3|fLaC|RIFF.{4}WAVE|RF64.{4}WAVE|FORM.{4}AIF|#!AMR|caff|.{4}ftyp(M4A|M4B|M4P|F4A) "
-    rb"|\xff[\xe2\xe3\xf1-\xf3\xf9-\xfd]"
-)
-_OTHER = {
-    rb"%PDF": "is a PDF document: save the picture in it as JPEG or PNG",
-    rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!": "is an archive: unpack it",
-    rb"version https://git-lfs": "is a Git LFS pointer, not the file: run `git lfs pull`",
-    rb"\xff\x0a|\x00{3}\x0cJXL ": "is a JPEG XL picture: convert it to JPEG or PNG",
-    rb"#\?(RADIANCE|RGBE)|v/1\x01": "is a high dynamic range picture: convert it to JPEG or PNG",
-    rb"II\*\x00.{4}CR|IIR[OS]|IIU\x00|FUJIFILMCCD-RAW|.{4}ftypcrx ": (
-        "is a raw photo of a camera: convert it to JPEG or PNG"
-    ),
-    rb"\x93NUMPY": "is a NumPy array, not a picture",
-    rb"\s*(<!doctype html|<html|<head|<body)": (
-        "is an HTML page, not a picture or video: was the download complete?"
-    ),
-    rb"\s*<(?=.*<svg|svg)": "is an SVG drawing: convert it to PNG",
-}
 
 
 class PictureError(UserError):
@@ -75,34 +51,34 @@ class PictureError(UserError):
 
 
 class _Unsuitable(Exception):
-    """What is wrong with a picture, beginning with "is"; the name of the file goes before it."""
+    """What is wrong with a picture: words that follow the name of the file."""
 
 
 def kind_of(path: str | os.PathLike) -> Kind:
-    """What a file is, by its content, whatever its name ends in.
+    """What a file is, judged by its content and not by its name.
 
-    A damaged file is of the kind that its beginning says. GIF, WebP, PNG and AVIF with more than
+    A damaged file is of the kind that its first bytes say. GIF, WebP, PNG and AVIF with more than
     one frame are animations; a TIFF of several pages is a picture.
 
     Raises:
         UserFileNotFoundError: there is no such file.
-        PictureError: it is neither; the message says what it is and what to do.
+        PictureError: it is none of these; the message says what it is and what to do.
     """
     path = Path(path)
     if not path.is_file():
         reason = "it is a folder" if path.is_dir() else "there is no such file"
         raise UserFileNotFoundError(f"no picture {path}, nor a video of that name: {reason}")
     with path.open("rb") as file:
-        head = file.read(_HEAD)
-        if reason := _obstacle(head):
+        head = file.read(HEAD)
+        if reason := obstacle(head):
             raise PictureError(f"{path} {reason}")
-        if _begins(_AUDIO, head):
+        if begins(AUDIO, head):
             return "audio"
-        if _begins(_MP4, head) and not _begins(_AVIF, head) and not _begins(_HEIC, head):
-            return "video" if _shows_something(file) else "audio"
-        if _begins(b"OggS", head):
+        if begins(MP4, head) and not begins(AVIF, head) and not begins(HEIC, head):
+            return "video" if shows_something(file) else "audio"
+        if begins(b"OggS", head):
             return "video" if re.search(rb"theora|OVP80|BBCD", head) else "audio"
-        if _begins(_VIDEO, head):
+        if begins(VIDEO, head):
             return "video"
         file.seek(0)
         try:
@@ -110,26 +86,29 @@ def kind_of(path: str | os.PathLike) -> Kind:
                 moves = picture.format in _MOVING and _num_frames(picture) > 1
                 return "animation" if moves else "picture"
         except UnidentifiedImageError:
-            if any(_begins(pattern, head) for pattern in _PICTURES.values()):
+            if any(begins(pattern, head) for pattern in PICTURES.values()):
                 return "picture"
         except Exception:  # Pillow raises many kinds, depending on the format
             return "picture"
         if b"\0" not in head:
             raise PictureError(f"{path} is text, neither a picture nor a video")
-        if _opens_as_video(file):
+        if opens_as_video(file):
             return "video"
     raise PictureError(f"{path} is of a kind that is not known, neither a picture nor a video")
 
 
 def read_picture(path: str | os.PathLike) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a picture, turned upright as its EXIF tag says; the first page.
+    """Reads a picture, turned upright as its EXIF tag says; of several pages the first.
 
-    Grey of 16 bits is scaled to 8; transparency is left out.
+    Grey of 16 bits is scaled to 8; transparency is ignored.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
 
     Raises:
         OSError: the file cannot be opened.
-        PictureError: it is no picture, damaged or cut short, has more than `MOST_PIXELS`, or
-            numbers of 32 bits, of which nothing says what is white.
+        PictureError: it is no picture, is damaged or cut short, has more than `MOST_PIXELS`
+            pixels, or numbers of 32 bits without a stated white level.
     """
     with _reading(path) as picture:
         return _pixels(picture, upright=True)
@@ -150,9 +129,8 @@ def animation_frames(path: str | os.PathLike) -> Iterator[tuple[np.ndarray | Non
 
     Yields:
         The frame, (H, W, 3) uint8 RGB, and the time at which it is first shown, in seconds, the
-        first at 0. Frames meant for 10 ms or less are shown for 100 ms, as in web browsers. In
-        place of a frame that is damaged comes None, and nothing after it, for later frames build
-        upon it.
+        first at 0. Frames meant for 10 ms or less are shown for 100 ms, as in web browsers. A
+        damaged frame is None and the last one, because later frames are stored as differences.
 
     Raises:
         OSError, PictureError: as `read_picture`, for the first frame.
@@ -164,7 +142,7 @@ def animation_frames(path: str | os.PathLike) -> Iterator[tuple[np.ndarray | Non
             try:
                 picture.seek(index)
                 frame = _pixels(picture, upright=True)
-            except Exception:  # of many kinds
+            except Exception:  # Pillow raises many kinds
                 if index == first:
                     raise
                 yield None, time
@@ -177,9 +155,9 @@ def animation_frames(path: str | os.PathLike) -> Iterator[tuple[np.ndarray | Non
 def stored_picture(path: str | os.PathLike) -> tuple[bytes, tuple[int, int]]:
     """Encoded bytes of a picture for a data set, and its (width, height) as stored.
 
-    The bytes are the file's own, all of which were decoded once, unless readers would disagree
-    about them: what is no JPEG or PNG of 8-bit RGB or grey, or has an orientation tag, comes back
-    as an RGB PNG. It is not turned, for coordinates belong to the pixels as stored.
+    The bytes are the file's own, after all of them were decoded once as a check, unless readers
+    would disagree about them: what is not a JPEG or PNG of 8-bit RGB or grey, or has an orientation
+    tag, is returned as an RGB PNG. It is not turned, because labels are in pixels as stored.
 
     Raises:
         OSError, PictureError: as `read_picture`; also for an animation or several pages.
@@ -204,13 +182,13 @@ def stored_picture(path: str | os.PathLike) -> tuple[bytes, tuple[int, int]]:
 
 def decode_stored(data: bytes) -> np.ndarray | None:
     """(H, W, 3) uint8 RGB of what `stored_picture` returned, not turned; None if it is damaged."""
-    # OpenCV is faster than Pillow; that the bytes are whole was checked when they were stored.
+    # OpenCV is faster than Pillow, and the bytes were checked when they were stored.
     mode = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     return cv2.imdecode(np.frombuffer(data, np.uint8), mode)
 
 
 def write_picture(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Writes a picture, whole or not at all; the folder is made when missing.
+    """Writes a picture, complete or not at all; the folder is created when missing.
 
     Args:
         path: file to write, replaced if it exists; its ending gives the format.
@@ -228,10 +206,52 @@ def write_picture(path: str | os.PathLike, image: np.ndarray) -> None:
         ) from error
 
 
+def check_picture(picture: np.ndarray) -> None:
+    """Checks that an array is an RGB picture, and not the None that OpenCV returns after a failure.
+
+    Raises:
+        TypeError: it is no array, or neither uint8 nor floating.
+        ValueError: its shape is not (H, W, 3), or floating values lie outside [0, 1].
+    """
+    if not hasattr(picture, "ndim"):
+        raise TypeError(
+            "the picture must be an array (H, W, 3) in RGB, not "
+            f"{type(picture).__name__}: read it first, for instance by "
+            "ldeq_jax.media.pictures.read_picture(path)"
+        )
+    if picture.ndim != 3 or picture.shape[-1] != 3:
+        raise ValueError(
+            f"the picture must be (H, W, 3) in RGB, not {picture.shape}; repeat a grey one for "
+            "each colour"
+        )
+    check_images(picture[None])
+
+
+def check_images(image: np.ndarray) -> None:
+    """Checks that an array is a batch of RGB images, which else would give wrong landmarks.
+
+    Raises:
+        TypeError: it is neither uint8 nor floating.
+        ValueError: its shape is not (B, H, W, 3), or floating values lie outside [0, 1].
+    """
+    if image.ndim != 4 or image.shape[-1] != 3:
+        raise ValueError(f"images must be (B, H, W, 3), not {image.shape}")
+    if image.dtype == np.uint8:
+        return
+    if not np.issubdtype(image.dtype, np.floating):
+        raise TypeError(f"images must be uint8 (0..255) or floating (0..1), not {image.dtype}")
+    low, high = float(np.min(image)), float(np.max(image))
+    if not (0 <= low and high <= 1):
+        raise ValueError(
+            f"floating images must lie in [0, 1], these span [{low:g}, {high:g}]: pass uint8 for "
+            "0..255, and do not normalise them, the model does"
+        )
+
+
 def _encode(image: np.ndarray, suffix: str) -> bytes:
     """A picture (H, W, 3) uint8 RGB in the format of a suffix.
 
-    Encoding in memory, as OpenCV cannot open every name that a file can have.
+    It is encoded in memory, because OpenCV cannot open files of every name.
     """
     try:
         done, data = cv2.imencode(suffix, image[..., ::-1])
@@ -242,69 +262,18 @@ def _encode(image: np.ndarray, suffix: str) -> bytes:
     return data.tobytes()
 
 
-def _begins(pattern: bytes, head: bytes) -> bool:
-    return re.match(pattern, head, re.DOTALL) is not None
-
-
-def _obstacle(head: bytes) -> str:
-    """Why a file that begins so is of no use, and what to do; empty if nothing is known."""
-    if not head:
-        return "is empty: was the download or copy complete?"
-    if not any(head):
-        return "begins with nothing but zeros: was the download or copy complete?"
-    if _begins(_AVIF, head):
-        known = features.check("avif")
-        return "" if known else "is an AVIF picture: convert it to JPEG or PNG, or update Pillow"
-    if _begins(_HEIC, head):
-        if importlib.util.find_spec("pillow_heif") is None:
-            return "is an HEIC picture: convert it to JPEG or PNG, or pip install pillow-heif"
-        importlib.import_module("pillow_heif").register_heif_opener()
-    text = head.removeprefix(b"\xef\xbb\xbf").lower()
-    for pattern, reason in _OTHER.items():
-        if _begins(pattern, head) or _begins(pattern, text):
-            return reason
-    return ""
-
-
-def _shows_something(file: BinaryIO) -> bool:
-    """Whether an MP4 or QuickTime file has a track of pictures, or does not say (yet)."""
-    start, end = 0, file.seek(0, os.SEEK_END)
-    while start + 8 <= end:
-        file.seek(start)
-        header = file.read(16)
-        size = int.from_bytes(header[:4])
-        size = int.from_bytes(header[8:]) if size == 1 else size or end - start
-        if header[4:8] == b"moov":
-            file.seek(start)
-            handlers = re.findall(rb"hdlr.{8}(....)", file.read(size), re.DOTALL)
-            return not handlers or b"vide" in handlers
-        start += max(size, 8)
-    return True
-
-
-def _opens_as_video(file: BinaryIO) -> bool:
-    file.seek(0)
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns if not
-    capture = cv2.VideoCapture(file, cv2.CAP_FFMPEG, [])
-    try:
-        return capture.isOpened()
-    finally:
-        capture.release()
-        cv2.utils.logging.setLogLevel(level)
-
-
 @contextlib.contextmanager
 def _reading(path: str | os.PathLike, file: BinaryIO | None = None) -> Iterator[Image.Image]:
-    """An open picture; all that goes wrong with it is a PictureError that names the file.
+    """An open picture; whatever goes wrong with it becomes a PictureError that names the file.
 
     Args:
         path: the picture.
-        file: its content, if that is at hand.
+        file: its content, if it is read already.
     """
     with file or Path(path).open("rb") as content:
-        head = content.read(_HEAD)
+        head = content.read(HEAD)
         content.seek(0)
-        if reason := _obstacle(head):
+        if reason := obstacle(head):
             raise PictureError(f"{path} {reason}")
         try:
             with _open(content) as picture:
@@ -315,8 +284,8 @@ def _reading(path: str | os.PathLike, file: BinaryIO | None = None) -> Iterator[
             raise PictureError(f"{path} {error}") from None
         except Exception as error:  # Pillow raises many kinds, depending on the format
             reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
-            for name, pattern in _PICTURES.items():
-                if _begins(pattern, head):
+            for name, pattern in PICTURES.items():
+                if begins(pattern, head):
                     reason = f": this {name} is damaged, cut short or of a rare form{reason}"
             raise PictureError(
                 f"{path} is not a readable picture{reason or ', by its content'}"
@@ -328,9 +297,9 @@ def _open(file: BinaryIO) -> Image.Image:
 
     Raises:
         _Unsuitable: it is too large.
-        Exception: it is no picture, or damaged; of many kinds.
+        Exception: it is no picture, or damaged; Pillow raises many kinds.
     """
-    with _PILLOW:  # whose own limit is below what the cameras of telephones take
+    with _PILLOW:  # its own limit is below the pictures of some telephones
         usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             picture = Image.open(file)
@@ -354,11 +323,11 @@ def _num_frames(picture: Image.Image) -> int:
 
 
 def _pixels(picture: Image.Image, upright: bool) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an open picture, all of which is decoded.
+    """(H, W, 3) uint8 RGB of an open picture, decoded to its end.
 
     Raises:
-        _Unsuitable: nothing says what is white.
-        Exception: it is damaged; of many kinds.
+        _Unsuitable: it is a preview, or has no stated white level.
+        Exception: it is damaged; Pillow raises many kinds.
     """
     form, tags = picture.format, getattr(picture, "tag_v2", {})
     if tags.get(_SUBFILE, 0) & 1:
@@ -366,7 +335,7 @@ def _pixels(picture: Image.Image, upright: bool) -> np.ndarray:
             "is a raw photo of a camera, or another TIFF that begins with a small preview: convert "
             "it to JPEG or PNG"
         )
-    picture.load()  # OpenCV would fill what is cut off with grey and say nothing
+    picture.load()  # raises if it is cut off, where OpenCV would fill in grey
     if upright and picture.getexif().get(_ORIENTATION, 1) != 1:
         picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16") or (picture.mode == "I" and form in ("PNG", "PPM")):
@@ -377,52 +346,10 @@ def _pixels(picture: Image.Image, upright: bool) -> np.ndarray:
         return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
     if picture.mode in _VIA_RGBA:
         picture = picture.convert("RGBA")
-    if picture.mode not in _8_BIT:
+    if picture.mode not in _EIGHT_BIT:
         what = {"I": "of 32-bit integers", "F": "of floating-point numbers"}
         raise _Unsuitable(
             f"is a picture {what.get(picture.mode, f'of mode {picture.mode}')}, of which nothing "
             "says what is white: save it with 8 or 16 bits"
         )
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
-
-
-def check_picture(picture: np.ndarray) -> None:
-    """Refuses what is no RGB picture, such as the None of a picture that OpenCV could not read.
-
-    Raises:
-        TypeError: no array, or of another type than uint8 or floating.
-        ValueError: another shape than (H, W, 3), or floating values outside [0, 1].
-    """
-    if not hasattr(picture, "ndim"):
-        raise TypeError(
-            "the picture must be an array (H, W, 3) in RGB, not "
-            f"{type(picture).__name__}: read it first, for instance by "
-            "ldeq_jax.media.pictures.read_picture(path)"
-        )
-    if picture.ndim != 3 or picture.shape[-1] != 3:
-        raise ValueError(
-            f"the picture must be (H, W, 3) in RGB, not {picture.shape}; repeat a grey one for "
-            "each colour"
-        )
-    check_images(picture[None])
-
-
-def check_images(image: np.ndarray) -> None:
-    """Refuses what is no batch of RGB images, before it turns into wrong landmarks.
-
-    Raises:
-        TypeError: another type than uint8 or floating.
-        ValueError: another shape, or floating values outside [0, 1].
-    """
-    if image.ndim != 4 or image.shape[-1] != 3:
-        raise ValueError(f"images must be (B, H, W, 3), not {image.shape}")
-    if image.dtype == np.uint8:
-        return
-    if not np.issubdtype(image.dtype, np.floating):
-        raise TypeError(f"images must be uint8 (0..255) or floating (0..1), not {image.dtype}")
-    low, high = float(np.min(image)), float(np.max(image))
-    if not (0 <= low and high <= 1):
-        raise ValueError(
-            f"floating images must lie in [0, 1], these span [{low:g}, {high:g}]: pass uint8 for "
-            "0..255, and do not normalise them, the model does"
-        )

@@ -1,1 +1,1 @@
-"""Results for people: drawings, plots, tables, overlays."""
+"""Results for readers: drawings, plots, tables, JSON records and overlay videos."""

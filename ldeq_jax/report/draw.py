@@ -1,4 +1,4 @@
-"""Landmarks drawn into pictures."""
+"""Landmarks drawn into pictures. Plots are in `plots`, whole videos in `overlay`."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,8 @@ import numpy as np
 from ldeq_jax.face.schema import LandmarkSchema
 
 PREDICTED_RGB = (64, 180, 255)
-
-
 TARGET_RGB = (255, 214, 10)
-
-
-_SHIFT = 4  # binary digits of sub-pixel position that OpenCV draws with
+_SHIFT = 4  # binary digits of sub-pixel position in OpenCV's drawing functions
 
 
 def draw_landmarks(
@@ -31,10 +27,10 @@ def draw_landmarks(
         points: (K, 2) landmarks in pixels of the image, (x, y), or (N, K, 2) of several faces;
             those not finite are left out.
         schema: schema of the landmarks, for the contours.
-        target: (K, 2) or (N, K, 2) reference landmarks, drawn below in another colour.
-        scale: enlargement of the image before anything is drawn on it.
-        radius: of the dots, in pixels of the enlarged image; lines are as thick. If None, the
-            larger the face, the thicker its lines and dots.
+        target: (K, 2) or (N, K, 2) reference landmarks, drawn first, in another colour.
+        scale: enlargement of the image before drawing.
+        radius: of the dots, in pixels of the enlarged image; lines are about half as thick. If
+            None, it grows with the face.
 
     Returns:
         (scale * H, scale * W, 3) uint8 RGB.
@@ -65,7 +61,7 @@ def _draw_face(
             f"{schema.name} has {schema.num_landmarks} landmarks, got points of {points.shape}"
         )
     finite = np.isfinite(points).all(axis=1)
-    # Enlarging keeps the edges of the image in place, not the centre of its first pixel.
+    # Enlarging keeps the edges of the image in place, not the centre of the first pixel.
     enlarged = np.where(finite[:, None], (points + 0.5) * scale - 0.5, 0)
     fixed = np.round(np.clip(enlarged, -1e5, 1e5) * 2**_SHIFT).astype(np.int32)
     shown = np.clip(enlarged[finite], 0, max(canvas.shape))
@@ -91,7 +87,7 @@ def contact_sheet(
     columns: int = 8,
     scale: int = 2,
 ) -> np.ndarray:
-    """Tiles samples with their landmarks drawn, row by row, each with a white rim of one pixel.
+    """Tiles samples with their landmarks drawn, row by row, with a white border of one pixel.
 
     Args:
         images: N images (H, W, 3) uint8 RGB of one size.

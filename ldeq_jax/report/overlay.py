@@ -1,4 +1,4 @@
-"""Pictures and videos of landmarks in motion: error against flicker, methods side by side."""
+"""Videos with the landmarks of several methods drawn on them, side by side, and single frames."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,21 +15,21 @@ from ldeq_jax.report.plots import Path
 
 Window = tuple[int, int, int, int]
 
-_GAP = 4  # white pixels between methods, even like everything else in a video
+_GAP = 4  # white pixels between methods; even, because codecs need even sides
 _INK = (20, 20, 20)
 _GREY = 128
 
 
 def face_window(tracks: Iterable[np.ndarray], margin: float = 0.4) -> Window | None:
-    """The part of the frame that holds a face through a whole clip.
+    """The part of the frame that contains a face in all frames of a clip.
 
     Args:
-        tracks: arrays (..., 2) of landmarks in frame pixels; those not finite are passed over.
-        margin: by how much the window is larger than what the landmarks reach, 0.4 for 40 %.
+        tracks: arrays (..., 2) of landmarks in frame pixels; those not finite are ignored.
+        margin: by how much the window is larger than the extent of the landmarks, 0.4 for 40 %.
 
     Returns:
-        x1 y1 x2 y2 in frame pixels, the ends excluded, for `side_by_side`; it may reach out of the
-        frame. None without any landmark.
+        x1 y1 x2 y2 in frame pixels, the ends excluded, for `side_by_side`; it may extend beyond the
+        frame. None if no landmark is finite.
     """
     points = np.concatenate([np.reshape(track, (-1, 2)) for track in tracks]).astype(np.float64)
     points = points[np.isfinite(points).all(axis=1)]
@@ -50,20 +50,20 @@ def side_by_side(
     window: Window | None = None,
     height: int = 440,
 ) -> np.ndarray:
-    """Shows a frame once a method, its landmarks drawn and its name above.
+    """Shows a frame once per method, with the method's landmarks drawn and its name above.
 
     Args:
         frame: (H, W, 3) uint8 RGB.
         predictions: method to its landmarks (K, 2) in frame pixels; those not finite are left out.
         schema: schema of the landmarks.
-        target: (K, 2) reference landmarks, drawn below in another colour.
-        window: x1 y1 x2 y2, the part of the frame to show, cut off at the frame's edges; all of
-            it if None.
-        height: the frame is enlarged, by a whole number, to at least this height.
+        target: (K, 2) reference landmarks, drawn first, in another colour.
+        window: x1 y1 x2 y2, the part of the frame to show, clipped to the frame; the whole frame
+            if None.
+        height: the shown part is enlarged, by a whole factor, to at least this height.
 
     Returns:
-        (H', W', 3) uint8 RGB picture, as large for every frame of a size with the same methods and
-        window; both sides are even, as videos need them.
+        (H', W', 3) uint8 RGB picture with even sides. Frames of one size with the same methods and
+        window give pictures of one size.
 
     Raises:
         ValueError: there is no method, the window lies outside the frame, or the points are not
@@ -95,7 +95,7 @@ def side_by_side(
 
 
 def _captions(names: Sequence[str], height: int, width: int) -> list[np.ndarray]:
-    """A white bar (_, width, 3) for each name, all of them written in one size that fits."""
+    """A white bar (_, width, 3) for each name, all in the largest common size that fits."""
     font = cv2.FONT_HERSHEY_SIMPLEX
     widest = max(cv2.getTextSize(name, font, 1, 1)[0][0] for name in names)
     scale = min(height / 600, 0.94 * width / max(widest, 1))
@@ -128,8 +128,8 @@ def write_overlay(
 
     Args:
         path: file to write, its name ending in .mp4.
-        frames: T frames (H, W, 3) uint8 RGB, all of one size. For one that could not be decoded,
-            None, the frame before is shown again, or grey if there is none.
+        frames: T frames (H, W, 3) uint8 RGB, all of one size. For None, a frame that could not be
+            decoded, the frame before is shown again, or grey if there is none.
         predictions: method to its landmarks (T, K, 2) in frame pixels; those not finite, as where
             the face is lost, are left out.
         schema: schema of the landmarks.
@@ -137,9 +137,9 @@ def write_overlay(
         times: (T,) seconds when each frame was. The video keeps them, see
             `media.writer.constant_rate`: it repeats frames or leaves some out. If None, each frame
             is written once.
-        target: (T, K, 2) reference landmarks, drawn below in another colour.
-        margin: of the window shown, which stands still, around all landmarks of the clip (see
-            `face_window`); None for the whole frame.
+        target: (T, K, 2) reference landmarks, drawn first, in another colour.
+        margin: of the window around all landmarks of the clip (see `face_window`), which is the
+            same in every frame; None for the whole frame.
         codec: "vp09" or "mp4v", see `media.writer.write_video`.
 
     Raises:

@@ -8,9 +8,11 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
+from ldeq_jax.errors import UserError
 from ldeq_jax.face import metrics
 from ldeq_jax.face.schema import LandmarkSchema
 from ldeq_jax.report.draw import draw_landmarks
@@ -30,21 +32,27 @@ _QUANTITIES = {
 }
 
 
+class Images(Protocol):
+    """Pictures by number, such as a list, or an object that reads a picture when it is needed."""
+
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
+
+
 def face_gallery(
-    images: Sequence[np.ndarray],
-    predicted: Sequence[np.ndarray],
-    target: Sequence[np.ndarray],
+    images: Images,
+    predicted: Sequence[np.ndarray] | np.ndarray,
+    target: Sequence[np.ndarray] | np.ndarray,
     nme: np.ndarray,
     schema: LandmarkSchema,
     path: Path,
     count: int = 6,
 ) -> None:
-    """Writes a picture of the best, the median and the worst faces, the NME under each.
+    """Draws the best, the median and the worst faces, with the NME below each.
 
     Args:
-        images: N images uint8 RGB, of any sizes; only those shown are asked for.
+        images: N images uint8 RGB, of any sizes; only those that are drawn are asked for.
         predicted: N sets of landmarks (K, 2) in pixels of their image.
-        target: N sets of reference landmarks, same frame.
+        target: N sets of reference landmarks, same pixels.
         nme: (N,) errors as fractions; faces with a NaN are not shown.
         schema: schema of the landmarks.
         path: picture to write; its folder must exist.
@@ -81,7 +89,7 @@ def face_gallery(
 def cumulative_error_plot(
     curves: Mapping[str, np.ndarray], path: Path, threshold: float = 0.1
 ) -> None:
-    """Plots the share of faces below each error, one curve a method or subset.
+    """Plots the share of faces below each error, one curve per method or subset.
 
     Args:
         curves: name to (N,) NME of its faces, as fractions; NaN counts as a failure.
@@ -141,23 +149,23 @@ def budget_plot(
 
 
 def training_curves(jsonl: Path, png: Path) -> None:
-    """Plots what a training run logged against its steps, one panel a quantity.
+    """Plots what a training run logged against its steps, one panel per quantity.
 
     Each line of the log is an object with "step" and any of "lr", "GROUP/loss", "GROUP/nme" (in
     percent), "GROUP/solver_steps" and "GROUP/residual", where GROUP is "train", "eval" or longer
-    ("eval/test"). Other keys are passed over. Where a step occurs twice, as after a resume, the
-    later line counts.
+    ("eval/test"). Other keys are ignored. Where a step occurs twice, as after a resume, the later
+    line counts.
 
     Args:
         jsonl: log to read.
         png: picture to write; its folder must exist.
 
     Raises:
-        ValueError: a line is no such object, or there is nothing to plot.
+        UserError: a line is not such an object, or there is nothing to plot.
     """
     panels = _read_series(jsonl)
     if not panels:
-        raise ValueError(f"{os.fspath(jsonl)}: no record with any of {', '.join(_QUANTITIES)}")
+        raise UserError(f"{os.fspath(jsonl)}: no record with any of {', '.join(_QUANTITIES)}")
     columns = min(len(panels), 3)
     rows = math.ceil(len(panels) / columns)
     figure, grid = subplots(rows, columns, (3.6, 2.7))
@@ -195,7 +203,7 @@ def _read_series(jsonl: Path) -> dict[str, dict[str, dict[int, float]]]:
                 record = json.loads(line)
                 step = int(record.pop("step"))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(
+                raise UserError(
                     f"{os.fspath(jsonl)}, line {number}: not an object with a step ({error!r}); "
                     "correct that line"
                 ) from error
@@ -208,20 +216,21 @@ def _read_series(jsonl: Path) -> dict[str, dict[str, dict[int, float]]]:
 
 def subplots(rows: int, columns: int, inches: tuple[float, float]):
     """Figure and its (rows, columns) axes of the given size each, without pyplot's global state."""
-    from matplotlib.figure import Figure  # slow to import, and drawing on images needs none of it
+    # Slow to import, and drawing on images does not need it.
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     size = (inches[0] * columns, inches[1] * rows)
-    figure = Figure(figsize=size, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def clean_axes(axes) -> None:
-    """Takes the frame off the free sides of axes and lays a faint grid under the curves."""
+    """Removes the upper and right lines of axes and draws a faint grid below the curves."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
 
 
 def palette(count: int) -> list[str]:
-    """The colours of that many curves, which repeat after the seventh."""
+    """Colours of `count` curves; they repeat after the seventh."""
     return [_PALETTE[i % len(_PALETTE)] for i in range(count)]

@@ -1,4 +1,4 @@
-"""Records of results as JSON, which knows neither NaN nor infinity."""
+"""Records of results as JSON, which has neither NaN nor infinity: they become null."""
 
 import json
 import math
@@ -8,13 +8,13 @@ import numpy as np
 
 
 def without_nan(value: Any) -> Any:
-    """Nested values in the types of JSON, with None for each number that it does not have.
+    """Nested values in the types of JSON, with None for each number that is not finite.
 
     Args:
-        value: of dicts, lists, tuples, NumPy arrays and scalars, text, numbers, None.
+        value: nested dicts, lists, tuples, NumPy arrays and scalars, text, numbers, None.
 
     Returns:
-        The same of dicts and lists alone.
+        The same as dicts, lists, text, numbers and None.
     """
     if isinstance(value, dict):
         return {key: without_nan(inner) for key, inner in value.items()}
@@ -30,9 +30,9 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
     Args:
         value: as in `without_nan`.
-        indent: spaces a level; all on one line when None.
+        indent: spaces per level; all on one line when None.
 
     Raises:
-        TypeError: there is something in it that JSON cannot hold.
+        TypeError: the value contains something that JSON cannot hold.
     """
     return json.dumps(without_nan(value), indent=indent, allow_nan=False)

@@ -1,4 +1,4 @@
-"""Tables of results."""
+"""Tables of results in Markdown."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,11 +7,12 @@ import numpy as np
 
 
 def markdown_table(rows: Iterable[Mapping[str, Any]], digits: int = 2) -> str:
-    """Lays rows out as a Markdown table, numbers flush right.
+    """Formats rows as a Markdown table, numbers aligned right.
 
     Args:
-        rows: one mapping a row, all with the keys of the first, which head the columns.
-        digits: decimals of the floats; write a value as text to give it others.
+        rows: one mapping per row, all with the keys of the first, which are the heads of the
+            columns.
+        digits: decimals of the floats; a value given as text is kept as it is.
 
     Returns:
         The table, ending in a newline; empty without rows.

@@ -1,4 +1,4 @@
-"""Plots of videos: error against flicker, and flicker over time."""
+"""Plots of videos: error against flicker, and flicker over time. `plots` has the common style."""
 
 import itertools
 from collections.abc import Mapping
@@ -10,25 +10,20 @@ from numpy.typing import ArrayLike
 from ldeq_jax.report.plots import Path, clean_axes, palette, subplots
 
 _PASTELS = ("#E5B550", "#7CC0E8", "#66BC9E", "#DCA0C0", "#A6A6A6", "#C2BC5C")
-
-
 _MARKERS = "sv^D<>PXhpd"
-
-
-_FARTHEST = (1.3, 1.15)  # ends of the NME and of the NMF axis, in parts of the reference
-
-
+_FARTHEST = (1.3, 1.15)  # ends of the NME and of the NMF axis, in units of the reference
 _UNIT = "% of a pixel, 256-pixel face"
 
 
 class Curve(NamedTuple):
-    """What one method makes of each of its settings.
+    """Error and flicker of one method at each of its settings.
 
     Attributes:
         points: (N, 2) NME in percent and NMF of each setting; NaN leaves a gap.
-        joined: whether the settings have an order, so that a line may join them. A grid of two
-            parameters has none: there the line joins those that no other beats, the rest are faint.
-        recurrence: whether the method is recurrent inference, drawn boldly, not a filter.
+        joined: whether the settings have an order, so that a line joins them. A grid of two
+            parameters has none: the line joins the settings that no other beats in both error and
+            flicker, and the rest are faint.
+        recurrence: whether the method is recurrent inference, drawn in bold, and not a filter.
         causal: whether no frame waits for a later one. If not: dashed, with hollow markers.
     """
 
@@ -46,17 +41,17 @@ def trade_off_plot(
     chosen: Mapping[str, tuple[float, float]] | None = None,
     floor: float | None = None,
 ) -> None:
-    """Plots flicker against error, one curve a method; less of both is better.
+    """Plots flicker against error, one curve per method; less of both is better.
 
-    Where there is a reference, the axes end not far beyond it: what a filter that smooths far too
-    much does there is cut off. The reference and the chosen points are always seen.
+    With a reference the axes end not far beyond it, which cuts off filters that smooth far too
+    much. The reference and the chosen points are always visible.
 
     Args:
         curves: method to its curve.
         path: picture to write; its folder must exist.
-        reference: NME and NMF of the frames solved each for itself, a star.
-        chosen: method to the NME and NMF of the setting it is to be judged by, with a black rim.
-        floor: NMF that the labels' own jitter gives to a perfect method, a dotted line.
+        reference: NME and NMF of the frames solved alone, a star.
+        chosen: method to the NME and NMF of the setting that it is judged by, with a black rim.
+        floor: NMF that the labels' own jitter gives a perfect method, a dotted line.
 
     Raises:
         ValueError: a point is chosen for a method that has no curve.
@@ -81,21 +76,21 @@ def trade_off_plot(
         if not curve.joined:
             points, beaten = _front(points)
             axes.plot(*beaten.T, **dots, linestyle="none", alpha=0.3, zorder=place - 0.5)
-        width, style = 2.4 if curve.recurrence else 1.1, "-" if curve.causal else "--"
-        axes.plot(*points.T, **dots, linewidth=width, linestyle=style, zorder=place, label=name)
+        width, line = 2.4 if curve.recurrence else 1.1, "-" if curve.causal else "--"
+        axes.plot(*points.T, **dots, linewidth=width, linestyle=line, zorder=place, label=name)
         dots |= {"markersize": 7, "markerfacecolor": colour, "markeredgecolor": "black"}
         dots |= {"markeredgewidth": 1.3}
         axes.plot(*_points(chosen.get(name)).T, **dots, linestyle="none", zorder=place + 2)
     if len({curve.causal for curve in curves.values()}) > 1:
-        style = {"color": "0.5", "marker": "o", "markersize": 4, "markerfacecolor": "white"}
-        axes.plot([], [], linestyle="--", linewidth=1.1, **style, label="needs later frames")
+        hollow = {"color": "0.5", "marker": "o", "markersize": 4, "markerfacecolor": "white"}
+        axes.plot([], [], linestyle="--", linewidth=1.1, **hollow, label="needs later frames")
     star, rims = _points(reference), _points(list(chosen.values()))
     if len(star):
-        style = {"color": "black", "marker": "*", "markersize": 13, "linestyle": "none"}
-        axes.plot(*star.T, **style, zorder=5, label="each frame for itself")
+        dot = {"color": "black", "marker": "*", "markersize": 13, "linestyle": "none"}
+        axes.plot(*star.T, **dot, zorder=5, label="each frame alone")
     if len(rims):
-        style = {"color": "black", "marker": "o", "markersize": 7, "linestyle": "none"}
-        axes.plot([], [], **style, fillstyle="none", markeredgewidth=1.3, label="setting chosen")
+        dot = {"color": "black", "marker": "o", "markersize": 7, "linestyle": "none"}
+        axes.plot([], [], **dot, fillstyle="none", markeredgewidth=1.3, label="setting chosen")
     if floor is not None:
         axes.axhline(floor, color="0.35", linestyle=":", linewidth=1.2, zorder=1)
         axes.annotate(
@@ -121,7 +116,7 @@ def _points(values: ArrayLike | None) -> np.ndarray:
 
 
 def _front(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The points (N, 2) that no other beats in both, by the first; and the rest."""
+    """The points (N, 2) that no other beats in both coordinates, sorted; and the rest."""
     others = points[:, None]
     beaten = ((points <= others) & (points < others).any(-1, keepdims=True)).all(-1).any(1)
     front = points[~beaten]
@@ -129,7 +124,7 @@ def _front(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _limit(axes, curves, star, rims, floor) -> None:
-    """Ends the axes where the points worth a look end."""
+    """Sets the limits of the axes to the points worth showing."""
     points = np.concatenate([*curves, star, rims])
     points = points[np.isfinite(points).all(axis=1)]
     if np.isfinite(star).all() and len(star):
@@ -146,13 +141,13 @@ def _limit(axes, curves, star, rims, floor) -> None:
 
 
 def flicker_plot(series: Mapping[str, ArrayLike], path: Path, fps: float, title: str = "") -> None:
-    """Plots the flicker of each frame of a video against time, one line a method.
+    """Plots the flicker of each frame of a video against time, one line per method.
 
     Args:
         series: method to (T,) flicker of its frames, as from `metrics.flicker`; NaN leaves a gap.
         path: picture to write; its folder must exist.
         fps: frames per second.
-        title: what stands above.
+        title: of the plot.
     """
     figure, [[axes]] = subplots(1, 1, (7.2, 2.8))
     clean_axes(axes)

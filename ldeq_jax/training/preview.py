@@ -36,5 +36,5 @@ def draw_contact_sheet(config: Config, path: str | Path) -> None:
     images = np.concatenate([batch.image for batch in shown])[:_NUMBER]
     points = np.concatenate([batch.landmarks for batch in shown])[:_NUMBER] * size
     if hosts.is_first():
-        pictures.write_picture(path, draw.contact_sheet(images, points, schema))
+        pictures.write_picture(path, draw.contact_sheet(list(images), list(points), schema))
     hosts.print_once(f"wrote {path}")
