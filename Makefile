@@ -53,17 +53,17 @@ docs: venv  ## build the documentation as a site, in docs/_build/; warnings are 
 	@echo 'open docs/_build/index.html'
 
 demo: venv  ## make small data sets, train, evaluate and predict, on stills and video, in demo/
-	$(BIN)/python datasets/sample_faces.py --output=demo/sample
-	$(BIN)/python datasets/build.py ibug_300w --manual_dir=demo/sample --data_dir=demo/data
-	$(BIN)/python train.py --config=tiny --workdir=demo/run \
+	$(BIN)/ldeq build sample_faces --output=demo/sample
+	$(BIN)/ldeq build ibug_300w --manual_dir=demo/sample --data_dir=demo/data
+	$(BIN)/ldeq train --config=tiny --workdir=demo/run \
 	  --config.data.data_dir=demo/data
-	$(BIN)/python evaluate.py --checkpoint=demo/run --dataset=ibug_300w --split=test_common \
+	$(BIN)/ldeq evaluate --checkpoint=demo/run --dataset=ibug_300w --split=test_common \
 	  --data_dir=demo/data --output=demo/eval
 	$(BIN)/ldeq predict --checkpoint=faces-68-stills \
 	  --output=demo/portrait.png examples/portrait_1.jpg
-	$(BIN)/python datasets/build.py moving_faces/easy --manual_dir=demo/data/ibug_300w/1.0.0 \
+	$(BIN)/ldeq build moving_faces/easy --manual_dir=demo/data/ibug_300w/1.0.0 \
 	  --data_dir=demo/data --max_examples_per_split=10
-	$(BIN)/python evaluate.py --checkpoint=demo/run --dataset=moving_faces/easy --crop=extent \
+	$(BIN)/ldeq evaluate --checkpoint=demo/run --dataset=moving_faces/easy --crop=extent \
 	  --data_dir=demo/data --tuning_split='test_common[:50%]' --split='test_common[50%:]' \
 	  --aligns=face --budgets=0 --output=demo/video
 	$(BIN)/ldeq predict --checkpoint=faces-68 --output=demo/clip.mp4 --compare \

@@ -27,8 +27,8 @@ from ldeq_jax.deq.solver import SolverConfig
 from ldeq_jax.mesh import make_mesh
 from ldeq_jax.model.ldeq import ModelConfig
 from ldeq_jax.report import tables
-from ldeq_jax.training import step as training
 from ldeq_jax.training.state import create_state
+from ldeq_jax.training.step import make_train_step
 
 _OUTPUT = flags.DEFINE_string("output", None, "File of the plot; no plot if unset.")
 _BATCH = flags.DEFINE_integer("batch_size", 8, "Faces per step.")
@@ -64,7 +64,7 @@ def step_memory(gradient: str, remat: bool, budget: int, method: str, batch_size
     )
     optimizer, train = config.OptimizerConfig(), config.TrainConfig()
     mesh = make_mesh(batch_size)
-    step = training.make_train_step(model, optimizer, train, (36, 45), mesh)
+    step = make_train_step(model, optimizer, train, (36, 45), mesh)
     state = jax.eval_shape(lambda: create_state(model, optimizer, train, mesh))
     size = model.image_size
     batch = LandmarkBatch(

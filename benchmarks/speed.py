@@ -33,9 +33,9 @@ if __name__ == "__main__":
 from benchmarks import torch_reference
 from benchmarks.torch_input import torch_batches
 from ldeq_jax.config import Config, OptimizerConfig, TrainConfig
-from ldeq_jax.data import faces as data
 from ldeq_jax.data import sources, videos
 from ldeq_jax.data.config import DataConfig
+from ldeq_jax.data.faces import LandmarkBatch, train_iterator
 from ldeq_jax.deq.solver import SolverConfig
 from ldeq_jax.evaluation import runner
 from ldeq_jax.face import video_metrics
@@ -44,8 +44,8 @@ from ldeq_jax.mesh import make_mesh, replicated, to_devices, use_all_cores
 from ldeq_jax.model import rwr
 from ldeq_jax.model.ldeq import ModelConfig
 from ldeq_jax.report.tables import markdown_table
-from ldeq_jax.training import step as training
 from ldeq_jax.training.state import create_state
+from ldeq_jax.training.step import make_train_step
 from ldeq_jax.weights import load_model
 
 ROOT = Path(__file__).parents[1]
@@ -123,12 +123,12 @@ def our_train(model: ModelConfig, size: int, sharded: bool) -> Callable:
     optimizer = OptimizerConfig()
     settings = TrainConfig(shard_params=sharded)
     mesh = make_mesh(size)
-    step = training.make_train_step(model, optimizer, settings, (0, 1), mesh)
+    step = make_train_step(model, optimizer, settings, (0, 1), mesh)
     state = create_state(model, optimizer, settings, mesh)
 
     def run(image, points):
         nonlocal state
-        batch = data.LandmarkBatch(
+        batch = LandmarkBatch(
             image=image,
             landmarks=points,
             mask=np.ones(len(image), bool),
@@ -172,7 +172,7 @@ def input_pipeline(rounds: int, data_dir: str) -> str:
     size, batches, rows = 128, 40, []  # many batches: each side has prefetched some
     for workers in (0, os.cpu_count()):
         faces = dataclasses.replace(config.data, num_workers=workers)
-        ours = data.train_iterator(faces, config.augment, size)
+        ours = train_iterator(faces, config.augment, size)
         theirs = torch_batches(faces, config.augment, size)
         ways = {"PyTorch DataLoader, albumentations": theirs, "ours, grain": ours}
         ways = {

@@ -56,9 +56,9 @@ from ldeq_jax.model import rwr
 from ldeq_jax.model.ldeq import variable_shapes
 from ldeq_jax.report import tables
 from ldeq_jax.report.records import to_json
-from ldeq_jax.training import step as training
 from ldeq_jax.training.optimizer import make_optimizer
 from ldeq_jax.training.state import TrainState
+from ldeq_jax.training.step import make_train_step
 
 CONFIGS = {"train": "wflw", "video": "wflw_v"}
 FRAMES = 8  # per video
@@ -191,9 +191,7 @@ def train_program(config: Config, rows: int, mesh: jax.sharding.Mesh) -> Program
         frame_from_crop=jax.ShapeDtypeStruct((batch_size, 3, 3), jnp.float32),
         index=jax.ShapeDtypeStruct((batch_size,), jnp.int32),
     )
-    step = training.make_train_step(
-        model, config.optimizer, config.train, WFLW_98.eye_corners, mesh
-    )
+    step = make_train_step(model, config.optimizer, config.train, WFLW_98.eye_corners, mesh)
     trips = [model.forward.max_steps]
     if model.gradient == "implicit":
         trips.append(model.backward.max_steps)

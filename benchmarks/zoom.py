@@ -24,7 +24,7 @@ from PIL import Image
 
 from ldeq_jax.face import geometry, video_metrics
 from ldeq_jax.face.crops import crop_around, crop_from_landmarks
-from ldeq_jax.inference import pictures as inference
+from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.report import tables
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--boxes", type=Path, default=EXAMPLES / "boxes.json")
     parser.add_argument("--steps", type=float, nargs="+", default=[1.0, 1.8, 2.2, 3.0, 5.0])
     given = parser.parse_args()
-    predictor = inference.Predictor.load(given.checkpoint)
+    predictor = Predictor.load(given.checkpoint)
     boxes = json.loads(given.boxes.read_text(encoding="utf-8"))
     rows = []
     for path in given.picture:

@@ -189,7 +189,7 @@ def check_labels(
     Args:
         landmarks: (T, K, 2) frame pixels.
         boxes: (T, 4) or longer rows, x1 y1 x2 y2 first; the rest (a score) is dropped.
-        mask: (T,) bool, False for frames that do not count whatever their labels are.
+        mask: (T,) bool, False for frames that must not count.
         size: (width, height) of the frames.
 
     Returns:

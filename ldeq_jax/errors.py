@@ -1,9 +1,10 @@
-"""Errors that the user can fix, and their display as one line; standard library alone.
+"""Errors that the user can fix, and how commands print them: as one line.
 
-The library raises `UserError` where the cause is something that the user gave: a file, a flag, a
-config, a box. Every command calls `show_in_one_line` before it imports the rest; from then on a
-`UserError`, an error of the operating system and a fault of the installation are printed as one
-line, and every other exception keeps its traceback, for it is a bug.
+The library raises `UserError` where the cause is something that the user gave: a file, an option, a
+config, a box. Wrong calls by other code stay ValueError and TypeError. Commands print a
+`UserError`, an error of the operating system and a fault of the installation as one line; every
+other exception is a bug and keeps its traceback. `ldeq` does so around its commands, and a script
+calls `show_in_one_line` before it imports the rest. This module needs the standard library alone.
 """
 
 import errno
@@ -30,9 +31,9 @@ class UserWriteError(UserError, OSError):
 
 
 def show_in_one_line() -> None:
-    """From now on, an exception that the user can fix ends the process with one line on stderr.
+    """Makes uncaught exceptions that the user can fix print one line on stderr.
 
-    The exit code stays 1, or 130 after Ctrl-C, and every other exception keeps its traceback.
+    The exit code stays 1, or 130 after Ctrl-C. Every other exception keeps its traceback.
     """
     show = sys.excepthook
 
@@ -49,21 +50,27 @@ def show_in_one_line() -> None:
 
 
 def one_line(error: BaseException) -> str | None:
-    """What is wrong and what to do, if an exception is one that the user can fix; else None."""
+    """What is wrong and what to do, in one line, for an exception that the user can fix.
+
+    Returns:
+        The line; None for every other exception. The message of a `UserError` is taken as it is.
+    """
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, OSError) and error.errno is not None:
-        place = f"{os.fspath(error.filename)}: " if error.filename is not None else ""
+        name = error.filename
+        name = os.fsdecode(name) if isinstance(name, bytes) else name
+        place = "" if name is None else f"{name}: "
         full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
-        advice = "; make space, then give the command again" if full else ""
+        advice = "; make space, then run the command again" if full else ""
         return f"{place}{error.strerror}{advice}"
     return installation_fault(error)
 
 
 def installation_fault(error: BaseException) -> str | None:
-    """What is wrong with the installation and what to do, if that is what an exception means."""
+    """What is wrong with the installation and what to do; None for exceptions of other causes."""
     if isinstance(error, ImportError) and error.name == "cv2":
         return (
             f"OpenCV cannot be loaded ({error}). Where the libraries of a desktop are missing, as "
@@ -92,8 +99,8 @@ def _headless() -> str:
 def _is_of_missing_device(error: BaseException) -> bool:
     if isinstance(error, RuntimeError):
         return str(error).startswith("Unable to initialize backend")
-    # Without the plugin of CUDA, JAX 0.10 fails at an assertion that has no text, and it may have
-    # removed its own frames from the traceback. But it fails in the same way when asked again.
+    # Without the CUDA plugin, JAX 0.10 fails at an assertion without text, whose traceback may lack
+    # JAX's own frames. But it fails in the same way when asked again.
     if not isinstance(error, AssertionError) or str(error) or "jax" not in sys.modules:
         return False
     try:

@@ -64,8 +64,8 @@ def convert(kind: Any, value: Any, where: str) -> Any:
         return value
     if isinstance(value, list | tuple):  # JSON turns tuples into lists
         if _is_named_tuple(kind):
-            hints = typing.get_type_hints(kind).values()
-            return kind(*(convert(*pair, where) for pair in zip(hints, value, strict=True)))
+            members = zip(typing.get_type_hints(kind).values(), value, strict=True)
+            return kind(*(convert(*pair, where) for pair in members))
         if origin is tuple:
             return tuple(convert(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
     if kind is float and type(value) is int:
@@ -93,12 +93,7 @@ def parse(kind: Any, text: str, where: str) -> Any:
     members = typing.get_args(kind) if typing.get_origin(kind) in _UNIONS else (kind,)
     if any(_fits(member, text) for member in members):
         return text
-    try:
-        value = _CONSTANTS.get(text.lower(), ...)
-        value = ast.literal_eval(text) if value is ... else value
-    except (SyntaxError, ValueError):
-        value = text  # which `convert` refuses, with what it could be
-    return convert(kind, value, where)
+    return convert(kind, _literal(text), where)
 
 
 def replace(section: T, values: Mapping[str, Any], where: str) -> T:
@@ -112,7 +107,8 @@ def replace(section: T, values: Mapping[str, Any], where: str) -> T:
     Raises:
         UserError: as from `convert`.
     """
-    changes, inner = {}, {}
+    changes: dict[str, Any] = {}
+    inner: dict[str, dict[str, Any]] = {}
     for path, value in values.items():
         name, _, rest = path.partition(".")
         hint = field_type(type(section), name, where)
@@ -125,8 +121,18 @@ def replace(section: T, values: Mapping[str, Any], where: str) -> T:
     for name, values_within in inner.items():
         part = changes.get(name, getattr(section, name))
         changes[name] = replace(part, values_within, f"{where}.{name}")
-    fields = {f.name: getattr(section, f.name) for f in dataclasses.fields(section)}
+    fields = {name: getattr(section, name) for name in _types(type(section), where)}
     return _make(type(section), fields | changes, where)
+
+
+def _literal(text: str) -> Any:
+    """The value that a text means in Python, or the text itself if it means none."""
+    if text.lower() in _CONSTANTS:
+        return _CONSTANTS[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, TypeError, ValueError):
+        return text
 
 
 def _make(kind, fields, where):
@@ -136,7 +142,7 @@ def _make(kind, fields, where):
         raise UserError(f"{where}: {error}") from error
 
 
-def _types(kind, where: str, names: Iterable[str]) -> dict[str, Any]:
+def _types(kind, where: str, names: Iterable[str] = ()) -> dict[str, Any]:
     """The type hints of a dataclass's fields, after checking that it has all `names`."""
     hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
     for name in names:

@@ -56,6 +56,7 @@ def use_all_cores(batch_size: int = 0) -> None:
     Args:
         batch_size: rows of a batch; as many cores are used as divide it evenly. 0 for all cores.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    known = hasattr(os, "sched_getaffinity")  # on Linux: the cores that this process may use
+    cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
     count = max(n for n in range(1, cores + 1) if batch_size % n == 0)
     jax.config.update("jax_num_cpu_devices", count)

@@ -1,9 +1,12 @@
-"""The scripts: what they write is what the model says, and what goes wrong is told in a line."""
+"""`ldeq evaluate`: it writes what the model predicts, and prints user errors as one line."""
 
+import collections
 import contextlib
 import csv
 import dataclasses
 import importlib.util
+import inspect
+import itertools
 import json
 import os
 import pathlib
@@ -29,12 +32,15 @@ from ldeq_jax.data.sources import FaceSource, VideoSource
 from ldeq_jax.errors import UserError
 from ldeq_jax.evaluation import evaluate, face_results, faces, labels
 from ldeq_jax.evaluation import scores as scoring
+from ldeq_jax.evaluation.face_results import FaceResults
+from ldeq_jax.evaluation.faces import FaceEvaluator
 from ldeq_jax.evaluation.settings import recurrence_grid
-from ldeq_jax.evaluation.videos import VideoOptions
+from ldeq_jax.evaluation.video_results import VideoResults
+from ldeq_jax.evaluation.videos import VideoEvaluator, VideoOptions
 from ldeq_jax.face import geometry, metrics, video_metrics
 from ldeq_jax.face.crops import crop_from_landmarks
 from ldeq_jax.face.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema
-from ldeq_jax.inference import pictures as inference
+from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.media import files
 from ldeq_jax.model.rwr import RwRConfig
 
@@ -139,7 +145,7 @@ def test_sigterm_ends_an_evaluation_with_its_own_code(monkeypatch, tmp_path, cap
 
 
 def test_the_numbers_are_those_of_the_faces_in_picture_pixels(evaluated, model, data_dir):
-    predictor = inference.Predictor.load(model)
+    predictor = Predictor.load(model)
     source = FaceSource("toy_faces", "test", data_dir)
     expected = []
     for index in range(len(source)):
@@ -253,7 +259,7 @@ def test_the_precision_can_be_another_than_in_training(evaluated, model, tmp_pat
 @pytest.mark.parametrize("crop", ["box", "landmarks", "none"])
 def test_exact_landmarks_have_no_error_in_any_crop(config, monkeypatch, crop):
     data = dataclasses.replace(config.data, crop=crop, crop_scale=0.7, batch_size=4)
-    predictor = inference.Predictor(dataclasses.replace(config, data=data), {})
+    predictor = Predictor(dataclasses.replace(config, data=data), {})
 
     def perfect(self, batches, total, budget):
         kept = [(b.landmarks + off, b.frame_from_crop, b.index) for b in batches]
@@ -263,7 +269,7 @@ def test_exact_landmarks_have_no_error_in_any_crop(config, monkeypatch, crop):
 
     source = FaceSource("toy_faces", "test", config.data.data_dir)
     annotations = [source.annotation(index) for index in range(7)]
-    monkeypatch.setattr(inference.Predictor, "batches", perfect)
+    monkeypatch.setattr(Predictor, "batches", perfect)
     off = np.zeros(2)
     found = faces.measure(predictor, annotations, IBUG_68, budget=1, progress=False)
     np.testing.assert_allclose(found["nme"], 0, atol=1e-5)
@@ -314,19 +320,33 @@ def video_model(clips, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def compared(video_model, tmp_path_factory):
+def loaded():
+    """How often each video was loaded by the evaluation of `compared`, by its name."""
+    return collections.Counter()
+
+
+@pytest.fixture(scope="module")
+def compared(video_model, loaded, tmp_path_factory):
     """Directory of the results on videos, of few settings."""
     output = tmp_path_factory.mktemp("compared") / "new"
     options = ["--tuning_split=tuning", "--aligns=none", "--penalties=1,2", "--slack=5"]
     options += ["--budgets=2,0", "--chunk_frames=8", "--show=films/r"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "FILTERS", FEW)
+        example = VideoSource._example
+
+        def counting(self, index):
+            found = example(self, index)
+            loaded[found["name"].decode()] += 1
+            return found
+
+        patch.setattr(VideoSource, "_example", counting)
         call("evaluate", f"--checkpoint={video_model}", f"--output={output}", *options)
     return output
 
 
 def test_the_frames_alone_are_those_of_the_predictor(compared, video_model, clips):
-    predictor = inference.Predictor.load(video_model)
+    predictor = Predictor.load(video_model)
     source = VideoSource("toy_clips", "test", clips.data_dir)
     with (compared / "videos.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["method"] == "each frame alone"]
@@ -343,6 +363,28 @@ def test_the_frames_alone_are_those_of_the_predictor(compared, video_model, clip
     assert float(row["nme"]) == pytest.approx(100 * nme, rel=1e-4)
     assert float(row["nmf"]) == pytest.approx(video_metrics.nmf(*pair)[0], rel=1e-3)
     assert row["frames"] == "8" and row["easy"] == "1" and row["hard"] == "1"
+
+
+def test_a_video_is_loaded_once_by_an_evaluation(compared, loaded, clips):
+    names = [VideoSource("toy_clips", split, clips.data_dir).names for split in ("tuning", "test")]
+    assert loaded == dict.fromkeys([name for split in names for name in split], 1)
+
+
+def test_stills_and_videos_are_evaluated_by_one_shape_of_evaluator(evaluated, compared):
+    evaluators, results = (FaceEvaluator, VideoEvaluator), (FaceResults, VideoResults)
+    for protocol, classes in ((evaluate.Evaluator, evaluators), (evaluate.Results, results)):
+        methods = {name for name, value in vars(protocol).items() if callable(value)}
+        methods = {name for name in methods if not name.startswith("_")}
+        assert methods
+        for method, kind in itertools.product(methods, classes):
+            expected = inspect.signature(getattr(protocol, method)).parameters
+            assert inspect.signature(getattr(kind, method)).parameters == expected, method
+    common = {"checkpoint", "step", "command", files.RECORD, "dataset", "split", "schema", "crop"}
+    common |= {"solver", "dtype", "left_out", "subsets"}
+    assert all(common <= numbers(folder).keys() for folder in (evaluated, compared))
+    for folder, kind in ((evaluated, FaceEvaluator), (compared, VideoEvaluator)):
+        assert {path.name for path in folder.iterdir()} <= set(kind.written)
+        assert set(kind.written) <= set(numbers(folder)[files.RECORD])
 
 
 def test_videos_are_compared_as_the_flags_say(compared, video_model):
@@ -404,7 +446,7 @@ def test_what_is_wanted_of_videos_is_passed_on(video_model, tmp_path, monkeypatc
         (["--tuning_split=tuning", "--aligns=side"], "align must be one of .* not 'side'"),
     ],
 )
-def test_mistakes_with_videos_are_told_before_anything_is_computed(
+def test_mistakes_with_videos_are_found_before_anything_is_computed(
     video_model, tmp_path, options, message
 ):
     output = tmp_path / "new"
@@ -461,7 +503,7 @@ def test_points_name_a_labelled_landmark_for_each_predicted(tmp_path):
         (["--checkpoint=nowhere"], "there is no folder nowhere"),
     ],
 )
-def test_mistakes_are_told_in_one_message(model, tmp_path, options, message):
+def test_mistakes_are_printed_as_one_line(model, tmp_path, options, message):
     found = complaint("evaluate", f"--checkpoint={model}", f"--output={tmp_path}", *options)
     assert re.match(rf"evaluate\.py: (?s:.*){message}", found), found
 

@@ -17,7 +17,7 @@ from ldeq_jax.data.faces import LandmarkBatch
 from ldeq_jax.deq.solver import SolverConfig
 from ldeq_jax.face import crops, geometry
 from ldeq_jax.face.boxes import check_boxes
-from ldeq_jax.inference import pictures as inference
+from ldeq_jax.inference import pictures
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig
 from ldeq_jax.training.state import TrainState
@@ -137,7 +137,7 @@ def test_weights_are_copied_to_the_devices_once(state, monkeypatch):
     for before, after in zip((alone, everywhere), again, strict=True):
         assert all(leaf is other for leaf, other in zip(before, after, strict=True))
     # Arrays that lie on several devices, a training's, stay where they are.
-    stay = jax.tree.leaves(inference.on_device(used[1]))
+    stay = jax.tree.leaves(pictures.on_device(used[1]))
     assert all(leaf is other for leaf, other in zip(everywhere, stay, strict=True))
     # Each device holds one copy, though the first is used in both ways.
     for leaf, copied in zip(alone, everywhere, strict=True):

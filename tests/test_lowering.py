@@ -12,9 +12,9 @@ from ldeq_jax.deq.solver import SolverConfig
 from ldeq_jax.mesh import make_mesh
 from ldeq_jax.model import rwr
 from ldeq_jax.model.ldeq import ModelConfig, variable_shapes
-from ldeq_jax.training import step as training
 from ldeq_jax.training.optimizer import make_optimizer
 from ldeq_jax.training.state import TrainState
+from ldeq_jax.training.step import make_train_step
 
 ROWS, FRAMES, LANDMARKS, SIZE = 4, 2, 5, 16
 
@@ -56,7 +56,7 @@ def train_step(model):
     )
     mesh = make_mesh(ROWS)
     assert mesh.size == 2
-    return training.make_train_step(model, optimizer, train, (0, 1), mesh), (state, batch)
+    return make_train_step(model, optimizer, train, (0, 1), mesh), (state, batch)
 
 
 def video_scan(model):

@@ -19,9 +19,11 @@ import pytest
 import sample_faces
 
 from ldeq_jax import configs
+from ldeq_jax.cli import train as cli_train
 from ldeq_jax.config import Config, OptimizerConfig, TrainConfig, from_mapping
 from ldeq_jax.data.faces import LandmarkBatch
 from ldeq_jax.deq.solver import SolverConfig
+from ldeq_jax.errors import UserError
 from ldeq_jax.face.schema import IBUG_68
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.mesh import make_mesh, to_devices
@@ -558,7 +560,7 @@ def test_a_run_starts_from_another_once(place, undisturbed, tmp_path):
     assert code == 1 and error.splitlines()[-1].startswith("train.py: there is no folder /nowhere")
 
 
-def test_a_user_is_told_in_a_line_and_help_teaches(place, tmp_path):
+def test_errors_of_the_user_are_one_line_and_help_explains(place, tmp_path):
     nowhere = start(place, tmp_path, "--config.data.data_dir=/nowhere")
     typo = start(place, tmp_path, "--config.optimizer.learning_rat=1")
     taught = start(place, tmp_path, "--help")
@@ -573,6 +575,32 @@ def test_a_user_is_told_in_a_line_and_help_teaches(place, tmp_path):
     assert error.startswith("train.py: no data set 'ibug_300w' in /nowhere. Build it with")
     assert "ldeq build" in finish(taught)[1]
     assert all(word in alone.stdout for word in ("--config.SECTION.FIELD", "best/", "Ctrl-C"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--workdir=run"],
+        ["--config=tiny"],
+        ["--config=tiny", "--workdir=run", "--cofnig.train.seed=1"],
+        ["--config=tiny", "--workdir=run", "--host_timeout=soon"],
+        ["--config=tiny", "--workdir=run", "more"],
+    ],
+)
+def test_wrong_flags_exit_with_2(options, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli_train.main(options)
+    assert ended.value.code == 2 and "usage: ldeq train" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_config_is_an_error_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for option in ("--config=tyni", "--config=tiny --config.train.steps=1"):
+        with pytest.raises(UserError, match="no config tyni|no field 'steps'"):
+            cli_train.main([*option.split(), "--workdir=run"])
+    assert not list(tmp_path.iterdir())
 
 
 # The loop in this process -------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def test_metadata(tmp_path):
     }
 
 
-def test_missing_videos_are_counted_and_the_coverage_told(tmp_path, capsys):
+def test_missing_videos_are_counted_and_the_coverage_printed(tmp_path, capsys):
     write_layout(tmp_path / "in", easy=("a", "b", "gone", "half"), hard=("c",))
     (tmp_path / "in/videos/gone.mp4").unlink()
     (tmp_path / "in/landmarks/gone.npy").unlink()
@@ -279,7 +279,7 @@ def test_a_frame_that_cannot_be_decoded_does_not_count(tmp_path, capsys):
     np.testing.assert_array_equal(example["landmarks"], labels["a"][0])
 
 
-def test_pixels_that_are_not_square_are_told_of(tmp_path, capsys):
+def test_pixels_that_are_not_square_are_reported(tmp_path, capsys):
     write_layout(tmp_path / "in", easy=("a",), hard=())
     wide = build.HERE.parent / "tests/videos/wide_pixels.mp4"
     (tmp_path / "in/videos/a.mp4").write_bytes(wide.read_bytes())

@@ -1,4 +1,4 @@
-"""Comparisons on video: what counts, what is chosen and what is written, of tracks made up here."""
+"""Evaluation on video: what counts, what is chosen and what is written, for made-up tracks."""
 
 import collections
 import copy
@@ -643,7 +643,7 @@ def test_everything_is_written(written):
         assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(12.5)
 
 
-def test_the_record_tells_what_was_found_and_how(written):
+def test_the_record_has_the_results_and_the_settings(written):
     record = json.loads((written / "metrics.json").read_text())
     assert (record["split"], record["tuning_split"]) == ("test", "tuning")
     assert sorted(record["left_out"]) == ["t", "v"] and record["tuning_left_out"] == []
@@ -702,7 +702,7 @@ def results(tuning, reported, choice):
     return VideoResults(**found, slack=0, schema=SCHEMA, overlays=False)
 
 
-def test_tables_tell_what_was_left_out_and_warn_of_few_videos():
+def test_tables_name_what_was_left_out_and_warn_of_few_videos():
     scores = made_up({s: (nme / 100, nmf) for s, (nme, nmf) in EXAMPLE.items()})
     choice, two = choose(scores, 0), of(scores)
     text = results(two, two._replace(frames_left_out={"b/c": 3}), choice).tables()
@@ -788,7 +788,7 @@ def test_no_more_rows_than_videos(monkeypatch, config, tmp_path):
         ({"split": "test[:0]"}, "holds no videos"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_computed(
+def test_mistakes_are_found_before_anything_is_computed(
     monkeypatch, config, tmp_path, changes, message
 ):
     fake = Fake()

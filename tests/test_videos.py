@@ -1,4 +1,4 @@
-"""Videos from disk to chunks: each frame once and in order, however they are batched and cut."""
+"""Videos of a data set: each frame comes once and in order, for any batch and chunk size."""
 
 import collections
 import itertools
@@ -464,7 +464,7 @@ def test_more_shards_than_videos_still_yield_equal_chunks(data_dir):
     assert [real for _, real in counts] == [True, True, False, False]
 
 
-def test_workers_change_the_turn_alone(data_dir):
+def test_workers_change_only_the_order(data_dir):
     def load(**fields):
         return list(chunks_of(settings(data_dir, **fields), "test", chunk_frames=4))
 
@@ -485,7 +485,7 @@ def test_a_worker_without_a_group_does_no_harm(data_dir):
     assert_same(other, plain)
 
 
-def test_each_loop_starts_anew_and_finds_the_same(data_dir):
+def test_each_loop_starts_again_and_finds_the_same(data_dir):
     chunks = chunks_of(settings(data_dir), "test", chunk_frames=4)
     assert_same(list(chunks), list(chunks))
 
@@ -532,5 +532,5 @@ def test_bad_settings_are_refused(data_dir):
             chunks_of(config, "test", **wrong)
     with pytest.raises(ValueError, match="must divide"):
         chunks_of(config, "test", shard_count=2)
-    with pytest.raises(FileNotFoundError, match=r"build\.py wflw_v --manual_dir"):
+    with pytest.raises(FileNotFoundError, match="ldeq build wflw_v --manual_dir"):
         VideoSource("wflw_v", "easy", str(data_dir))

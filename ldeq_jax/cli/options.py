@@ -1,6 +1,7 @@
 """Types of options of the command line, and the options that several commands have.
 
-A type turns a text into a value; `argparse` prints what it says of a wrong text, and exits with 2.
+A type turns a text into a value. For a wrong text it raises an error, which `argparse` prints
+before it exits with 2.
 """
 
 import argparse

@@ -72,11 +72,11 @@ def video_chunks(
     NaN or have no size, the face counts as lost.
 
     Decoding runs ahead in a thread of this process, or in ``config.num_workers`` processes. Worker
-    w of W has the groups w, w + W, ..., and the workers' chunks come in turn: W groups are then
+    w of W has the groups w, w + W, ..., and the workers' chunks alternate: W groups are then
     read at the same time, in an order that depends on W alone, and more workers than groups are of
     no use. A chunk takes ``rows * chunk_frames * image_size**2 * 3`` bytes. Three of them are held
-    without workers, else the one in use and four per worker, in shared memory (/dev/shm). Besides,
-    each group being read holds its videos as encoded.
+    without workers, else the one in use and four per worker, in shared memory (/dev/shm). Each
+    group being read also holds its videos as encoded.
 
     Each video's record is loaded once, when its group begins. Without workers the source then has
     its annotation, before the group's first chunk is yielded.

@@ -46,7 +46,7 @@ class Results(Protocol):
 
 
 class Evaluator(Protocol):
-    """Checks what is to be measured when it is made; measures it when it is told to."""
+    """Checks its arguments when it is made, and measures in `measure`."""
 
     written: ClassVar[tuple[str, ...]]
     """Names of all files and folders that its results may write."""
@@ -85,10 +85,13 @@ def evaluate(
             replaced, or an evaluator refuses what it is given. Nothing is written then.
     """
     data, forward, output = config.data, config.model.forward, Path(output)
-    kind = kind_of(data.name, data.data_dir)
-    of_kind = {"faces": FaceEvaluator, "videos": VideoEvaluator}[kind]
-    files.check_outputs([output / name for name in of_kind.written], overwrite)
-    evaluator: Evaluator = of_kind(config, variables, {"faces": faces, "videos": videos}[kind])
+    evaluator: Evaluator
+    if kind_of(data.name, data.data_dir) == "videos":
+        files.check_outputs([output / name for name in VideoEvaluator.written], overwrite)
+        evaluator = VideoEvaluator(config, variables, videos)
+    else:
+        files.check_outputs([output / name for name in FaceEvaluator.written], overwrite)
+        evaluator = FaceEvaluator(config, variables, faces)
     hosts.print_once(
         f"{evaluator.description()}, crop {data.crop} x {data.crop_scale}, model of step "
         f"{about.get('step')}, {forward.method} for at most {forward.max_steps} steps or to "

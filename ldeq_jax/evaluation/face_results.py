@@ -124,18 +124,18 @@ class FaceResults:
         measured, subsets = self.measured, self.subsets()
         if self.by_budget:
             rows = self.record()["budgets"].values()
-            curves = (
+            nme, residual = (
                 {name: [row[name][key] for row in rows] for name in subsets}
                 for key in ("nme", "residual")
             )
-            plots.budget_plot(list(self.by_budget), *curves, folder / "budgets.png")
+            plots.budget_plot(list(self.by_budget), nme, residual, folder / "budgets.png")
         curves = {name: measured["nme"][mask] for name, mask in subsets.items()}
         plots.cumulative_error_plot(curves, folder / "cumulative_error.png")
         if np.isfinite(measured["nme"]).any():
             crops = _SharpCrops(self.source, measured, self.image_size)
-            points = [crops.SIZE * measured[key] for key in ("landmarks", "target")]
+            predicted, target = (crops.SIZE * measured[key] for key in ("landmarks", "target"))
             path = folder / "faces.png"
-            plots.face_gallery(crops, *points, measured["nme"], self.schema, path)
+            plots.face_gallery(crops, predicted, target, measured["nme"], self.schema, path)
 
 
 def summary(measured: Arrays, members: np.ndarray) -> Row:

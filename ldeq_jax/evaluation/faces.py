@@ -25,7 +25,7 @@ from ldeq_jax.inference.pictures import Predictor
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FaceOptions:
-    """What is measured on stills besides the errors of the model as configured.
+    """What is measured on stills in addition to the errors of the model as configured.
 
     Attributes:
         budgets: numbers of solver steps to measure and plot, ascending.
@@ -40,7 +40,7 @@ class FaceEvaluator:
     Args:
         config: the model's, with data and solver as wanted.
         variables: of the model.
-        options: what to measure besides.
+        options: what to measure in addition.
 
     Raises:
         UserFileNotFoundError: the data set has not been built.
@@ -118,7 +118,7 @@ def measure(
     progress = progress and hosts.is_first()
     total = math.ceil(len(labels) / config.data.batch_size) if progress else None
     found = predictor.batches(batches, total, budget)
-    # In pixels of the picture, where the labels were made, whatever the crop does to them.
+    # In pixels of the picture, as the labels are, so that the crop does not matter.
     predicted = geometry.transform_points(found["frame_from_crop"], size * found["landmarks"])
     target = np.array([labels[index]["landmarks"] for index in found["index"]])
     return found | {"nme": metrics.nme(predicted, target, schema.eye_corners)}

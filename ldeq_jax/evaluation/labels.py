@@ -58,12 +58,12 @@ def mean_offset(pairs: Iterable[tuple[np.ndarray, Mapping[str, Any]]], labels: L
         pairs: landmarks (T, K', 2), or of more frames, and annotation of each video.
         labels: without an offset.
     """
-    errors = []
+    by_video = []
     for landmarks, video in pairs:
         target, mask = np.asarray(video["landmarks"], np.float64), video["mask"]
         error = (labels.arranged(landmarks[: len(mask)], target) - target)[mask]
-        errors.append(error / face_size(target[mask]))
-    errors = np.concatenate(errors)
+        by_video.append(error / face_size(target[mask]))
+    errors = np.concatenate(by_video)
     # A frame without a prediction has no offset; its video gets no score.
     present = np.isfinite(errors)
     offset = np.where(present, errors, 0).sum(axis=0) / np.maximum(present.sum(axis=0), 1)

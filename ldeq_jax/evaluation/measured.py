@@ -1,14 +1,16 @@
 """What is measured on videos: the videos of a split as they are scored, and their scores."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ldeq_jax.data.sources import VideoSource
+from ldeq_jax.errors import UserError
 from ldeq_jax.evaluation.labels import Labels, face_size
-from ldeq_jax.evaluation.scores import Scores
-from ldeq_jax.evaluation.settings import Setting
+from ldeq_jax.evaluation.scores import Scores, VideoScores
+from ldeq_jax.evaluation.settings import ALONE, Setting
 
 
 class Split:
@@ -45,24 +47,6 @@ class Split:
         """Number of chunks that `data.videos.video_chunks` makes of it."""
         lengths = sorted(self.source.lengths.tolist(), reverse=True)
         return sum(-(-longest // chunk_frames) for longest in lengths[::batch_size])
-
-
-class VideoScores(NamedTuple):
-    """Everything that is kept of one video.
-
-    Attributes:
-        scores: by setting, without the axis V.
-        jitter: NMF that the labels' own jitter is estimated to add; NaN where unknown.
-        attributes: (A,) bool.
-        num_frames: number of frames that count.
-        frames_left_out: number of labelled frames without a size.
-    """
-
-    scores: dict[Setting, Scores]
-    jitter: float
-    attributes: np.ndarray
-    num_frames: int
-    frames_left_out: int
 
 
 class Measured(NamedTuple):
@@ -126,6 +110,55 @@ class Measured(NamedTuple):
             for name, members in zip(names, self.attributes.T, strict=True)
             if members.any() and not members.all()
         }
+
+
+def collect(
+    split: Split,
+    labels: Labels,
+    videos: Mapping[int, VideoScores],
+    frames_per_second: dict[Setting, float],
+    tracks: dict[str, dict[Setting, np.ndarray]],
+) -> Measured:
+    """Puts the scores of the videos that count together.
+
+    Args:
+        split: its videos.
+        labels: how they were scored.
+        videos: number of each video of the split to what was measured on it.
+        frames_per_second: see `Measured`.
+        tracks: see `Measured`.
+
+    Raises:
+        UserError: no video counts.
+    """
+    alone = [videos[index].scores[ALONE] for index in range(len(split))]
+    indices = np.flatnonzero(np.isfinite([scores.nme + scores.nmf for scores in alone]))
+    if not len(indices):
+        raise UserError(
+            f"no video of {split.source.where} can be measured: each has a labelled frame without "
+            "landmarks (is its face box missing?), or no two labelled frames in a row"
+        )
+    counted = [videos[int(index)] for index in indices]
+    left_out = {
+        name: videos[index].frames_left_out for index, name in enumerate(split.source.names)
+    }
+    return Measured(
+        split=split,
+        indices=indices,
+        labels=labels,
+        scores={
+            setting: Scores(
+                *map(np.array, zip(*(video.scores[setting] for video in counted), strict=True))
+            )
+            for setting in counted[0].scores
+        },
+        frames_per_second=frames_per_second,
+        jitter=np.array([video.jitter for video in counted]),
+        attributes=np.array([video.attributes for video in counted]),
+        num_frames=np.array([video.num_frames for video in counted]),
+        tracks=tracks,
+        frames_left_out={name: count for name, count in left_out.items() if count},
+    )
 
 
 def mean_of_known(values: np.ndarray) -> float:

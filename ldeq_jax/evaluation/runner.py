@@ -7,7 +7,7 @@ import contextlib
 import math
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -19,6 +19,8 @@ from ldeq_jax.inference.videos import alone_config, compiled_programs, landmarks
 from ldeq_jax.mesh import make_mesh, replicated, to_devices
 from ldeq_jax.model import rwr
 from ldeq_jax.model.rwr import FramePrediction, RwRConfig, RwRState
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 class Clock:
@@ -50,10 +52,10 @@ class Clock:
 def run_methods(
     config: Config,
     variables: dict[str, Any],
-    methods: Mapping[Hashable, RwRConfig | None],
+    methods: Mapping[Name, RwRConfig | None],
     batches: Iterable[VideoBatch],
-    clocks: Mapping[Hashable, Clock] | None = None,
-) -> Iterator[tuple[int, dict[Hashable, Landmarks]]]:
+    clocks: Mapping[Name, Clock] | None = None,
+) -> Iterator[tuple[int, dict[Name, Landmarks]]]:
     """Runs several methods over the videos of a split, decoding each video once.
 
     Rows are divided over all devices of this process. Memory holds only the groups of videos in
@@ -109,14 +111,14 @@ def run_methods(
 class _Group(NamedTuple):
     """Videos in progress: each method's state, and its predictions of each chunk so far."""
 
-    states: dict[Hashable, RwRState]
-    predictions: dict[Hashable, list[FramePrediction]]
+    states: dict[Any, RwRState]
+    predictions: dict[Any, list[FramePrediction]]
     frame_from_crop: list[np.ndarray]
 
 
 def _finished(
     group: _Group, indices: np.ndarray, size: int
-) -> Iterator[tuple[int, dict[Hashable, Landmarks]]]:
+) -> Iterator[tuple[int, dict[Any, Landmarks]]]:
     """The number of each video of a group, and its landmarks by method."""
     frame_from_crop = np.concatenate(group.frame_from_crop, axis=1)
     predictions = {
@@ -140,7 +142,7 @@ def _padded(batch: VideoBatch, multiple: int) -> VideoBatch:
     missing = -len(batch.index) % multiple
     if not missing:
         return batch
-    rows = {
+    rows: dict[str, Any] = {
         field: np.concatenate([array, array[:1].repeat(missing, axis=0)])
         for field in ("image", "frame_from_crop", "mask", "reset", "index")
         for array in [getattr(batch, field)]

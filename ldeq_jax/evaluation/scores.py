@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ldeq_jax.evaluation.labels import Labels, face_size
-from ldeq_jax.evaluation.settings import Setting
+from ldeq_jax.evaluation.settings import ALONE, Setting
 from ldeq_jax.face import video_metrics
 from ldeq_jax.face.filters import FILTERS, smooth
+from ldeq_jax.face.landmarks import Landmarks
 
 LAGS = (1, 2, 4, 8, 16)
 
@@ -29,6 +30,60 @@ class Scores(NamedTuple):
     nmf: np.ndarray
     nad: np.ndarray
     num_evaluations: np.ndarray
+
+
+class VideoScores(NamedTuple):
+    """Everything that is kept of one video.
+
+    Attributes:
+        scores: by setting, without the axis V.
+        jitter: NMF that the labels' own jitter is estimated to add; NaN where unknown.
+        attributes: (A,) bool.
+        num_frames: number of frames that count.
+        frames_left_out: number of labelled frames without a size.
+    """
+
+    scores: dict[Setting, Scores]
+    jitter: float
+    attributes: np.ndarray
+    num_frames: int
+    frames_left_out: int
+
+
+def score_video(
+    video: Mapping[str, Any],
+    frames_left_out: int,
+    found: Mapping[Setting, Landmarks],
+    labels: Labels,
+) -> tuple[VideoScores, dict[Setting, np.ndarray]]:
+    """Measures what the model's settings found in one video, and the filters of the frames alone.
+
+    Args:
+        video: its annotation of T frames.
+        frames_left_out: number of labelled frames without a size.
+        found: by setting, `ALONE` among them, landmarks of T frames or more.
+        labels: how to compare.
+
+    Returns:
+        The scores, and by setting the landmarks (T, K', 2) in frame pixels.
+    """
+    mask, evaluations = video["mask"], {s: one.info.num_evaluations for s, one in found.items()}
+    landmarks = {setting: one.points[: len(mask)] for setting, one in found.items()}
+    landmarks |= filtered(landmarks[ALONE], video["fps"])
+    jitter = video_metrics.label_jitter(
+        video["landmarks"][None], mask[None], landmarks=labels.counted
+    )
+    scores = VideoScores(
+        scores={
+            setting: score(points, video, labels, evaluations.get(setting, evaluations[ALONE]))
+            for setting, points in landmarks.items()
+        },
+        jitter=float(jitter[0]),
+        attributes=np.asarray(video["attributes"], bool),
+        num_frames=int(mask.sum()),
+        frames_left_out=frames_left_out,
+    )
+    return scores, landmarks
 
 
 def score(
@@ -56,7 +111,7 @@ def score(
         nme_face=video_metrics.video_nme(*pair, landmarks=counted)[0],
         nmf=video_metrics.nmf(*pair, landmarks=counted)[0],
         nad=video_metrics.nad(*pair, LAGS, landmarks=counted)[0],
-        num_evaluations=positive.mean() if len(positive) else np.float64(np.nan),
+        num_evaluations=np.asarray(positive.mean() if len(positive) else np.nan),
     )
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ldeq_jax.errors import UserError
 from ldeq_jax.face.filters import FILTERS
-from ldeq_jax.model.rwr import RwRConfig
+from ldeq_jax.model.rwr import Align, RwRConfig
 
 
 class Setting(NamedTuple):
@@ -38,7 +38,7 @@ def recurrence_grid(
     budgets: Sequence[int],
     penalties: Sequence[float],
     follows: Sequence[float],
-    aligns: Sequence[str],
+    aligns: Sequence[Align],
     base: RwRConfig,
 ) -> dict[Setting, RwRConfig]:
     """Settings of recurrence to try: every combination, one method per alignment.
@@ -67,9 +67,9 @@ def recurrence_grid(
                     for penalty in penalties:
                         values = f"penalty {penalty:g}, budget {budget}"
                         values += f", follow {follow:g}" if align == "face" else ""
-                        changes = {"budget": budget, "penalty": penalty, "follow": follow}
-                        config = dataclasses.replace(base, align=align, **changes)
-                        grid[Setting(method, values)] = config
+                        grid[Setting(method, values)] = dataclasses.replace(
+                            base, align=align, budget=budget, penalty=penalty, follow=follow
+                        )
     except ValueError as error:
         raise UserError(str(error)) from error
     return grid

@@ -104,9 +104,9 @@ class VideoResults:
         splits = {"tuning": self.tuning, "reported": self.reported}
         rows = [{"split": name} | row for name, of in splits.items() for row in setting_rows(of)]
         with (folder / "settings.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(records.without_nan(rows))
+            table = csv.DictWriter(file, list(rows[0]))
+            table.writeheader()
+            table.writerows(records.without_nan(rows))
 
         measured, source = self.reported, self.reported.split.source
         with (folder / "videos.csv").open("w", newline="", encoding="utf-8") as file:
@@ -118,8 +118,8 @@ class VideoResults:
                 for setting in self.choice.settings:
                     scores = measured.scores[setting]
                     numbers = 100 * scores.nme[row], 100 * scores.nme_face[row], scores.nmf[row]
-                    numbers = (f"{number:.4f}" for number in numbers)
-                    writer.writerow([*about, measured.num_frames[row], *setting, *numbers])
+                    texts = [f"{number:.4f}" for number in numbers]
+                    writer.writerow([*about, measured.num_frames[row], *setting, *texts])
 
     def draw(self, folder: Path) -> None:
         """Draws error against flicker, and the shown videos: flicker over time, overlays."""
@@ -170,8 +170,8 @@ class VideoResults:
 
         curves = {}
         methods = itertools.groupby(self.reported.scores, key=lambda setting: setting.method)
-        for method, settings in methods:
-            settings = list(settings)
+        for method, members in methods:
+            settings = list(members)
             if settings != [ALONE]:
                 curves[method] = video_plots.Curve(
                     [place(setting) for setting in settings],
@@ -222,7 +222,7 @@ def subset_table(measured: Measured, settings: Iterable[Setting]) -> str:
     subsets = measured.subsets()
     rows = []
     for setting in settings if subsets else ():
-        row = {"method": setting.method, "setting": setting.values}
+        row: dict[str, Any] = {"method": setting.method, "setting": setting.values}
         for name, part in subsets.items():
             scores = part.scores[setting]
             row[f"NME (%), {len(part.indices)} {name}"] = 100 * float(np.mean(scores.nme))

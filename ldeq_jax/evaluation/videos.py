@@ -6,7 +6,7 @@ the model, `scores` measures one video, `choice` chooses, and `video_results` wr
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -20,12 +20,12 @@ from ldeq_jax.data.videos import video_chunks
 from ldeq_jax.errors import UserError
 from ldeq_jax.evaluation.choice import choose
 from ldeq_jax.evaluation.labels import Labels, check_schema, mean_offset, read_points
-from ldeq_jax.evaluation.measured import Measured, Split, VideoScores
+from ldeq_jax.evaluation.measured import Measured, Split, collect
 from ldeq_jax.evaluation.runner import Clock, run_methods
-from ldeq_jax.evaluation.scores import Scores, filtered, score
+from ldeq_jax.evaluation.scores import VideoScores, score_video
 from ldeq_jax.evaluation.settings import ALONE, Setting
 from ldeq_jax.evaluation.video_results import VideoResults
-from ldeq_jax.face import video_metrics
+from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.face.schema import get_schema
 from ldeq_jax.model.rwr import RwRConfig
 
@@ -201,67 +201,23 @@ def measure(
     total, quiet = split.num_chunks(data.batch_size, num_frames), not hosts.is_first()
     chunks = tqdm(chunks, total=total, unit="chunk", desc=source.where, disable=quiet)
 
+    found: Iterable[tuple[int, dict[Setting, Landmarks]]]
     found = run_methods(config, variables, settings, chunks, clocks)
     if options.remove_offset and labels.offset is None:
         found = list(found)
         alone = merge_hosts({index: tracks[ALONE].points for index, tracks in found})
         pairs = ((alone[index], split.video(index)[0]) for index in range(len(split)))
         labels = mean_offset(pairs, labels)
-    rows: dict[int, VideoScores] = {}
-    shown = {}
+    scores: dict[int, VideoScores] = {}
+    shown: dict[str, dict[Setting, np.ndarray]] = {}
     for index, tracks in found:
         video, left_out = split.video(index)
-        mask, length = video["mask"], len(video["mask"])
-        landmarks = {setting: track.points[:length] for setting, track in tracks.items()}
-        landmarks |= filtered(landmarks[ALONE], video["fps"])
-        evaluations = {setting: track.info.num_evaluations for setting, track in tracks.items()}
-        jitter = video_metrics.label_jitter(
-            video["landmarks"][None], mask[None], landmarks=labels.counted
-        )
-        rows[index] = VideoScores(
-            scores={
-                setting: score(points, video, labels, evaluations.get(setting, evaluations[ALONE]))
-                for setting, points in landmarks.items()
-            },
-            jitter=jitter[0],
-            attributes=np.asarray(video["attributes"], bool),
-            num_frames=int(mask.sum()),
-            frames_left_out=left_out,
-        )
+        scores[index], landmarks = score_video(video, left_out, tracks, labels)
         if video["name"] in options.shown:
             shown[video["name"]] = landmarks
-    rows, shown = merge_hosts(rows), merge_hosts(shown)
-
-    alone = [rows[index].scores[ALONE] for index in range(len(split))]
-    indices = np.flatnonzero(np.isfinite([scores.nme + scores.nmf for scores in alone]))
-    if not len(indices):
-        raise UserError(
-            f"no video of {source.where} can be measured: each has a labelled frame without "
-            "landmarks (is its face box missing?), or no two labelled frames in a row"
-        )
-    counted = [rows[index] for index in indices]
     speeds = hosts.gather({name: clock.frames_per_second for name, clock in clocks.items()})
-    return Measured(
-        split=split,
-        indices=indices,
-        labels=labels,
-        scores={
-            setting: Scores(
-                *map(np.array, zip(*(row.scores[setting] for row in counted), strict=True))
-            )
-            for setting in counted[0].scores
-        },
-        frames_per_second={setting: sum(of[setting] for of in speeds) for setting in settings},
-        jitter=np.array([row.jitter for row in counted]),
-        attributes=np.array([row.attributes for row in counted]),
-        num_frames=np.array([row.num_frames for row in counted]),
-        tracks=shown,
-        frames_left_out={
-            name: rows[index].frames_left_out
-            for index, name in enumerate(source.names)
-            if rows[index].frames_left_out
-        },
-    )
+    frames_per_second = {setting: sum(of[setting] for of in speeds) for setting in settings}
+    return collect(split, labels, merge_hosts(scores), frames_per_second, merge_hosts(shown))
 
 
 def merge_hosts(part: dict) -> dict:

@@ -1,4 +1,7 @@
-"""Predicting: a trained model on crops, on whole pictures with face boxes, and on a data set."""
+"""A trained model on pictures: `Predictor`, for crops, faces in a picture, or a whole data set.
+
+Faces are not detected: each needs a box. Files are read and written by `inference.picture_file`.
+"""
 
 import dataclasses
 import functools
@@ -27,7 +30,7 @@ _FACES_AT_ONCE = 8  # bounds memory
 
 
 class Predictor:
-    """A trained model on the devices at hand, compiled once per batch shape and process.
+    """A trained model on the available devices, compiled once per batch shape and process.
 
     Attributes:
         config: the config it was trained with.
@@ -100,8 +103,9 @@ class Predictor:
 
         Raises:
             TypeError: the picture is neither uint8 nor floating.
-            ValueError: it has another shape or range; or a box is refused by `check_boxes`, or
-                missing for a model that needs one.
+            ValueError: it has another shape or range.
+            UserError: `face.boxes.check_boxes` refuses a box, or boxes are missing for a model that
+                needs them.
         """
         check_picture(picture)
         height, width = picture.shape[:2]
@@ -138,15 +142,15 @@ class Predictor:
     def batches(
         self, batches: Iterable[LandmarkBatch], total: int | None = None, budget: int | None = None
     ) -> dict[str, np.ndarray]:
-        """Runs over a split, divided over all devices.
+        """Runs over a split, sharded over all devices.
 
         Args:
-            batches: as `data.eval_batches` makes them.
+            batches: as `data.faces.eval_batches` makes them.
             total: number of batches, for the progress bar; None shows no bar.
             budget: solver iterations.
 
         Returns:
-            Arrays with one row a face, in the order of the split: index, landmarks and target
+            Arrays with one row per face, in the order of the split: index, landmarks and target
             (N, K, 2) normalised crop coordinates, spread (N, K), num_steps, residual, converged,
             diverged, frame_from_crop (N, 3, 3).
         """
@@ -154,7 +158,7 @@ class Predictor:
         rows, pending = [], []
         for batch in tqdm(batches, total=total, unit="batch", disable=total is None):
             batch = _padded(batch, jax.local_device_count())
-            # Rows that do not count take no steps, and have no say where a batch stops as one.
+            # Padding takes no steps, and is excluded from the mean stopping test.
             budgets = np.where(batch.mask, steps, 0)
             batch, budgets = to_devices(mesh, (batch, budgets))
             pending.append((batch, self._predict(self._replicated, batch.image, budgets)))
@@ -163,16 +167,16 @@ class Predictor:
                 rows.append(_rows(*pending.pop(0)))
         rows += [_rows(*last) for last in pending]
         result = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
-        order = np.argsort(result["index"])  # hosts have read every other face
+        order = np.argsort(result["index"])  # each host reads some of the faces
         return {key: value[order] for key, value in result.items()}
 
     @functools.cached_property
     def _replicated(self):
-        """The weights on all devices; the one that has them already keeps the same copy."""
+        """The weights on all devices; the default device keeps the copy that it has."""
         return jax.device_put(self._variables, replicated(make_mesh(jax.device_count())))
 
     def _predict_rows(self, images, steps):
-        """Landmarks, spread and info of up to 8 crops, by one of four programs: 1, 2, 4, 8 rows."""
+        """Landmarks, spread and info of up to 8 crops, padded to 1, 2, 4 or 8 rows."""
         real = np.arange(1 << (len(images) - 1).bit_length()) < len(images)
         rows = np.where(real, np.arange(len(real)), 0)
         found = self._run(images[rows], np.where(real, steps, 0))
@@ -187,17 +191,17 @@ class Predictor:
 
 
 def on_device(variables: dict[str, Any]) -> dict[str, Any]:
-    """A model's variables on the default device; arrays that are on some device stay there.
+    """A model's variables on the default device; arrays that are on a device already stay there.
 
-    A jitted function that is given NumPy arrays copies them to the device at every call.
+    A jitted function copies NumPy arrays to the device at every call.
     """
-    # device_put alone refuses arrays that lie on the devices of several hosts.
+    # device_put refuses arrays that are sharded over several hosts.
     return jax.tree.map(lambda a: a if isinstance(a, jax.Array) else jax.device_put(a), variables)
 
 
 @functools.cache
 def _compiled(model: ModelConfig):
-    """The jitted prediction of a model; a predictor made anew, as for a validation, shares it."""
+    """The jitted prediction of a model, which all predictors of that model share."""
     network = LDEQ(model)
 
     def predict(variables, image, budget):
@@ -207,7 +211,7 @@ def _compiled(model: ModelConfig):
 
 
 def _padded(batch, multiple):
-    """The batch with rows that do not count, until the devices divide it; no row sees another."""
+    """The batch with masked rows added until `multiple` divides it."""
     missing = -len(batch.mask) % multiple
     padded = jax.tree.map(lambda a: np.concatenate([a, a[:1].repeat(missing, axis=0)]), batch)
     return padded._replace(mask=np.append(batch.mask, np.zeros(missing, bool)))
@@ -228,7 +232,7 @@ def _rows(batch, prediction):
         "converged": info.converged,
         "diverged": info.diverged,
     }
-    if jax.process_count() > 1:  # each host has its own rows alone
+    if jax.process_count() > 1:  # each host has only its own rows
         rows = multihost_utils.process_allgather(rows, tiled=True)
     rows = jax.device_get(rows)
     real = rows.pop("mask")

@@ -14,7 +14,7 @@ from ldeq_jax.errors import UserError
 
 CELL = "deq_layer.cell"
 HOURGLASS = f"{CELL}.hourglass"
-# What the args need not say; both released models agree in these.
+# Values of args that may be missing: those of both released models.
 _ASSUMED = {
     "im_size": 256,
     "cell_gn_groups": 8,
@@ -25,7 +25,7 @@ _ASSUMED = {
     "take_one_less_inference_step": False,
     "JFB": False,
 }
-# Args with one value that this package has a model for; they need not be there.
+# Args of which this package has a model for one value only; they may be missing.
 ONLY = {
     "landmark_model_name": "udeq",
     "cell_name": "Cell0",
@@ -67,15 +67,15 @@ class ArgValue(NamedTuple):
 def read_settings(
     state_dict: Mapping[str, np.ndarray], args: Mapping[str, Any]
 ) -> dict[str, ArgValue]:
-    """What the args, and the shapes of the tensors, say of a released model.
+    """The settings of a released model, from its args and the shapes of its tensors.
 
     The args must say cell_softargmax_beta, solver, max_iters, and rel_diff_target or, with
     stop_mode "abs", abs_diff_target. They may say im_size (or heatmap_size, a quarter of it),
     cell_gn_groups, stop_mode, anderson_m, anderson_lam, anderson_beta, JFB and
-    take_one_less_inference_step; else these are those of the released models. Sizes that they do
-    not say (n_keypoints, injection_width, cell_base_width, cell_width_increment) are read off the
-    tensors. Args such as cell_norm, which could ask for a model that this package does not have,
-    may be missing.
+    take_one_less_inference_step; if not, the values of the released models are taken. Sizes that
+    they do not say (n_keypoints, injection_width, cell_base_width, cell_width_increment) are read
+    off the tensors. Args such as cell_norm, which could ask for a model that this package does not
+    have, may be missing.
 
     Args:
         state_dict: tensors by name.
@@ -85,7 +85,7 @@ def read_settings(
         Settings by the names that released files have.
 
     Raises:
-        ValueError: a setting is missing, of another type, or asks for another kind of model; two
+        UserError: a setting is missing, of another type, or asks for another kind of model; two
             contradict each other; or a tensor is missing that tells a size.
     """
     args = stored_names(args)
@@ -140,7 +140,7 @@ def stored_names(args: Mapping[str, Any]) -> dict[str, Any]:
         args: the args by name; None counts as not there.
 
     Raises:
-        ValueError: one is there by both names, with different values.
+        UserError: one is there by both names, with different values.
     """
     args = {name: value for name, value in args.items() if value is not None}
     renamed = {name: value for name, value in args.items() if name not in _SHORT}

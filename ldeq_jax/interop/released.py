@@ -29,8 +29,8 @@ from ldeq_jax.interop.args import (
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig, variable_shapes
 from ldeq_jax.model.rwr import RwRConfig
 
-# What the released code does on video: two evaluations a frame from the last state, left where it
-# is, in the first frame too, and no penalty.
+# What the released code does on video: two evaluations per frame, from the last state as it is,
+# also in the first frame, and no penalty.
 RELEASED_RWR = RwRConfig(budget=1, first_budget=1, penalty=0.0, align="none")
 
 _PLACES = {  # of a unit's tensors: collection, layer and leaf in flax
@@ -41,8 +41,12 @@ _PLACES = {  # of a unit's tensors: collection, layer and leaf in flax
     "norm.running_mean": ("batch_stats", "norm", "mean"),
     "norm.running_var": ("batch_stats", "norm", "var"),
 }
-COUNTER = "norm.num_batches_tracked"  # beside running averages; has no place in flax
-_FIXED = ("depth", "residual_kernel", "stem_norm")  # no args for these, and no others there
+COUNTER = "norm.num_batches_tracked"  # beside running averages; flax has no such variable
+_FIXED = (
+    "depth",
+    "residual_kernel",
+    "stem_norm",
+)  # not in the args; the released code has one value for each
 
 
 def from_released(
@@ -52,15 +56,15 @@ def from_released(
 
     Args:
         state_dict: its tensors by name, in PyTorch's layout.
-        args: what it was made with, see `read_settings`; names that mean nothing here are allowed.
+        args: what it was made with, see `read_settings`; other names are ignored.
 
     Returns:
         The model and its variables. They are float64 where tensors are and JAX has 64 bits switched
         on (`jax_enable_x64`), else float32.
 
     Raises:
-        ValueError: a tensor is unknown, missing, of another shape or type, or not finite (all such
-            tensors are listed); or the args lack a setting, or hold one that is not known.
+        UserError: a tensor is unknown, missing, of another shape or type, or not finite (all such
+            tensors are listed); or the args lack a setting, or hold an unknown one.
     """
     settings = {name: found.value for name, found in read_settings(state_dict, args).items()}
     config = _model_config(state_dict, settings)
@@ -86,7 +90,7 @@ def to_released(
 
     Returns:
         Tensors by name, in PyTorch's layout and in the order of use, and the args that
-        `from_released` reads. These cannot say everything of a solver, see `lost_settings`.
+        `from_released` reads. These cannot express every setting of a solver, see `lost_settings`.
 
     Raises:
         ValueError: the variables are not those of the model.
@@ -107,7 +111,7 @@ def to_released(
 
 
 def lost_settings(model: LDEQ, state_dict: Mapping[str, np.ndarray], args: Mapping) -> list[str]:
-    """In words, what is different about a model exported by `to_released` in the released code."""
+    """What the released code does differently with a model exported by `to_released`, in words."""
     back, _ = from_released(state_dict, args)
     ours, theirs = (flatten_dict(dataclasses.asdict(m.config)) for m in (model, back))
     theirs |= {(name,): getattr(ModelConfig, name) for name in _FIXED}
@@ -137,7 +141,7 @@ def _model_config(state_dict, settings):
         mixing=settings["anderson_beta"] if method == "anderson" else 1.0,
         best_iterate=method != "fpi",
         final_evaluation=not settings["take_one_less_inference_step"],
-        divergence_ratio=math.inf,  # there, nothing looks for divergence
+        divergence_ratio=math.inf,  # the released code does not check for divergence
     )
     kinds = [np.asarray(value).dtype for value in state_dict.values()]
     averaged = any(name.endswith("norm.running_mean") for name in state_dict)

@@ -19,7 +19,7 @@ _CONTENT = ("args", "state_dict")
 def read_released(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The tensors and the args of a released checkpoint.
 
-    Nothing in the file is run: it may hold tensors, plain values and an `argparse.Namespace`.
+    No code in the file is run: it may hold tensors, plain values and an `argparse.Namespace`.
 
     Args:
         path: a file written by `torch.save`.
@@ -72,7 +72,7 @@ def write_released(
 
 
 def _refused(torch, path):
-    """What a file holds that is not let in, as far as it can be told."""
+    """Which classes a file asks for that are not allowed, as far as it can be read."""
     try:
         found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # it is no such file

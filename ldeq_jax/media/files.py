@@ -1,4 +1,4 @@
-"""Text in any usual encoding, files whose names are spelt in another way, outputs not replaced."""
+"""Files: paths as users write them, text in any usual encoding, safe writing of outputs."""
 
 import codecs
 import contextlib
@@ -40,11 +40,10 @@ def expand(path: str | os.PathLike[str]) -> Path:
 
 
 def read_text(path: str | os.PathLike) -> str:
-    r"""The text of a file: its byte-order mark, if any, tells the encoding and is left out.
+    r"""The text of a file, whose byte-order mark, if any, gives the encoding and is removed.
 
-    Without a mark it is UTF-8; or UTF-16, if one of the first two bytes is 0; or Latin-1, in which
-    every byte means something, if it is not valid UTF-8. Lines end with \n, whatever they ended
-    with.
+    Without a mark it is read as UTF-16 if one of the first two bytes is 0, else as UTF-8, and as
+    Latin-1, where every byte is valid, if it is not valid UTF-8. All line ends become \n.
 
     Raises:
         OSError: the file cannot be read.
@@ -64,14 +63,14 @@ def read_text(path: str | os.PathLike) -> str:
 
 
 def find_file(path: Path) -> Path:
-    """The file that is meant by a path, which may spell the last name in another way.
+    """The file that a path means, though it may spell the file's name in another way.
 
     Lists and disks can differ in upper and lower case, and in the Unicode form of accented letters
     (macOS writes them as two characters).
 
     Returns:
-        The path itself if it exists, or if no name in its folder is the same but for case and
-        form, or several are.
+        The path of the file of that name but for case and form, if there is exactly one; the path
+        itself if it exists, or otherwise.
     """
     if path.exists() or not path.parent.is_dir():
         return path
@@ -87,7 +86,7 @@ def entry_of(entries: Mapping[str, Value], name: str) -> Value | None:
 
 
 def fold_name(name: str) -> str:
-    """What names that differ in case or Unicode form alone have in common."""
+    """A form of a name that is the same for names that differ only in case or Unicode form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -95,8 +94,8 @@ def check_outputs(paths: Sequence[Path], overwrite: bool) -> None:
     """Refuses to replace files that this program did not write.
 
     The file of numbers, .json or .npz, lists under `RECORD` the names of all files that were
-    written with it, its own among them; what an earlier one lists may be replaced. So a command
-    can be given again.
+    written with it, including its own. Files that an earlier one lists may be replaced, so the
+    same command can be run again.
 
     Args:
         paths: files or folders about to be written into one folder, the file of numbers first.
@@ -125,10 +124,11 @@ def check_outputs(paths: Sequence[Path], overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a name to write to, in the folder of ``path``; at the end the file is renamed to it.
+    """Gives a temporary name to write to, which is renamed to ``path`` at the end.
 
-    So what stands there is the former file or the whole new one. After an error nothing is left.
-    The folder is made when missing. Apart from the folder and its ending, the name is ASCII.
+    So ``path`` is the former file or the complete new one; after an error the temporary file is
+    removed. The folder is created when missing. Apart from folder and ending, the temporary name is
+    ASCII.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file, whole or not at all; the folder is made when missing.
+    """Writes a file, complete or not at all; the folder is created when missing.
 
     Raises:
         OSError: it cannot be written.
@@ -152,7 +152,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def _recorded(path: Path) -> set[str]:
-    """Names that a file of numbers lists; empty if it is none, or is another program's."""
+    """Names that a file of numbers lists; empty if it is not a file of this program."""
     import numpy as np  # here, because every command imports this module for its options
 
     try:

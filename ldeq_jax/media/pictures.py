@@ -1,6 +1,7 @@
-"""Pictures: what a file is, its pixels as 8-bit RGB, the frames of an animation, and writing.
+"""Pictures: what a file is, its pixels as 8-bit RGB, the frames of an animation; checks; writing.
 
-Transparency is left out: colours count as they are stored, which is also how OpenCV reads them.
+Transparency is ignored: colours are used as they are stored, as OpenCV does too. Videos are read by
+`media.video`.
 """
 
 import contextlib
@@ -35,13 +36,13 @@ from ldeq_jax.media.signatures import (
 Kind = Literal["picture", "animation", "video", "audio"]
 
 MOST_PIXELS = 2**28  # of a picture
-_SHORTEST, _USUAL = 0.010, 0.100  # seconds; browsers show frames of up to the one for the other
+_SHORTEST, _USUAL = 0.010, 0.100  # seconds; browsers show a frame of up to 10 ms for 100 ms
 _MOVING = ("GIF", "WEBP", "PNG", "AVIF", "FLI")  # formats whose further images are later frames
 _ORIENTATION = 0x0112  # of EXIF
 _SUBFILE, _BITS, _PHOTOMETRIC = 254, 258, 262  # tags of TIFF
 _PAGES = ("TIFF", "DCX")  # formats whose further images are other pages
 _VIA_RGBA = ("P", "PA", "LA", "RGBa")  # modes that Pillow cannot turn into RGB at once, or warns
-_8_BIT = ("1", "L", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+_EIGHT_BIT = ("1", "L", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 _PILLOW = threading.Lock()
 
 
@@ -50,18 +51,18 @@ class PictureError(UserError):
 
 
 class _Unsuitable(Exception):
-    """What is wrong with a picture, beginning with "is"; the name of the file goes before it."""
+    """What is wrong with a picture: words that follow the name of the file."""
 
 
 def kind_of(path: str | os.PathLike) -> Kind:
-    """What a file is, by its content, whatever its name ends in.
+    """What a file is, judged by its content and not by its name.
 
-    A damaged file is of the kind that its beginning says. GIF, WebP, PNG and AVIF with more than
+    A damaged file is of the kind that its first bytes say. GIF, WebP, PNG and AVIF with more than
     one frame are animations; a TIFF of several pages is a picture.
 
     Raises:
         UserFileNotFoundError: there is no such file.
-        PictureError: it is neither; the message says what it is and what to do.
+        PictureError: it is none of these; the message says what it is and what to do.
     """
     path = Path(path)
     if not path.is_file():
@@ -97,14 +98,17 @@ def kind_of(path: str | os.PathLike) -> Kind:
 
 
 def read_picture(path: str | os.PathLike) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a picture, turned upright as its EXIF tag says; the first page.
+    """Reads a picture, turned upright as its EXIF tag says; of several pages the first.
 
-    Grey of 16 bits is scaled to 8; transparency is left out.
+    Grey of 16 bits is scaled to 8; transparency is ignored.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
 
     Raises:
         OSError: the file cannot be opened.
-        PictureError: it is no picture, damaged or cut short, has more than `MOST_PIXELS`, or
-            numbers of 32 bits, of which nothing says what is white.
+        PictureError: it is no picture, is damaged or cut short, has more than `MOST_PIXELS`
+            pixels, or numbers of 32 bits without a stated white level.
     """
     with _reading(path) as picture:
         return _pixels(picture, upright=True)
@@ -125,9 +129,8 @@ def animation_frames(path: str | os.PathLike) -> Iterator[tuple[np.ndarray | Non
 
     Yields:
         The frame, (H, W, 3) uint8 RGB, and the time at which it is first shown, in seconds, the
-        first at 0. Frames meant for 10 ms or less are shown for 100 ms, as in web browsers. In
-        place of a frame that is damaged comes None, and nothing after it, for later frames build
-        upon it.
+        first at 0. Frames meant for 10 ms or less are shown for 100 ms, as in web browsers. A
+        damaged frame is None and the last one, because later frames are stored as differences.
 
     Raises:
         OSError, PictureError: as `read_picture`, for the first frame.
@@ -139,7 +142,7 @@ def animation_frames(path: str | os.PathLike) -> Iterator[tuple[np.ndarray | Non
             try:
                 picture.seek(index)
                 frame = _pixels(picture, upright=True)
-            except Exception:  # of many kinds
+            except Exception:  # Pillow raises many kinds
                 if index == first:
                     raise
                 yield None, time
@@ -152,9 +155,9 @@ def animation_frames(path: str | os.PathLike) -> Iterator[tuple[np.ndarray | Non
 def stored_picture(path: str | os.PathLike) -> tuple[bytes, tuple[int, int]]:
     """Encoded bytes of a picture for a data set, and its (width, height) as stored.
 
-    The bytes are the file's own, all of which were decoded once, unless readers would disagree
-    about them: what is no JPEG or PNG of 8-bit RGB or grey, or has an orientation tag, comes back
-    as an RGB PNG. It is not turned, for coordinates belong to the pixels as stored.
+    The bytes are the file's own, after all of them were decoded once as a check, unless readers
+    would disagree about them: what is not a JPEG or PNG of 8-bit RGB or grey, or has an orientation
+    tag, is returned as an RGB PNG. It is not turned, because labels are in pixels as stored.
 
     Raises:
         OSError, PictureError: as `read_picture`; also for an animation or several pages.
@@ -179,13 +182,13 @@ def stored_picture(path: str | os.PathLike) -> tuple[bytes, tuple[int, int]]:
 
 def decode_stored(data: bytes) -> np.ndarray | None:
     """(H, W, 3) uint8 RGB of what `stored_picture` returned, not turned; None if it is damaged."""
-    # OpenCV is faster than Pillow; that the bytes are whole was checked when they were stored.
+    # OpenCV is faster than Pillow, and the bytes were checked when they were stored.
     mode = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     return cv2.imdecode(np.frombuffer(data, np.uint8), mode)
 
 
 def write_picture(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Writes a picture, whole or not at all; the folder is made when missing.
+    """Writes a picture, complete or not at all; the folder is created when missing.
 
     Args:
         path: file to write, replaced if it exists; its ending gives the format.
@@ -204,11 +207,11 @@ def write_picture(path: str | os.PathLike, image: np.ndarray) -> None:
 
 
 def check_picture(picture: np.ndarray) -> None:
-    """Refuses what is no RGB picture, such as the None of a picture that OpenCV could not read.
+    """Checks that an array is an RGB picture, and not the None that OpenCV returns after a failure.
 
     Raises:
-        TypeError: no array, or of another type than uint8 or floating.
-        ValueError: another shape than (H, W, 3), or floating values outside [0, 1].
+        TypeError: it is no array, or neither uint8 nor floating.
+        ValueError: its shape is not (H, W, 3), or floating values lie outside [0, 1].
     """
     if not hasattr(picture, "ndim"):
         raise TypeError(
@@ -225,11 +228,11 @@ def check_picture(picture: np.ndarray) -> None:
 
 
 def check_images(image: np.ndarray) -> None:
-    """Refuses what is no batch of RGB images, before it turns into wrong landmarks.
+    """Checks that an array is a batch of RGB images, which else would give wrong landmarks.
 
     Raises:
-        TypeError: another type than uint8 or floating.
-        ValueError: another shape, or floating values outside [0, 1].
+        TypeError: it is neither uint8 nor floating.
+        ValueError: its shape is not (B, H, W, 3), or floating values lie outside [0, 1].
     """
     if image.ndim != 4 or image.shape[-1] != 3:
         raise ValueError(f"images must be (B, H, W, 3), not {image.shape}")
@@ -248,7 +251,7 @@ def check_images(image: np.ndarray) -> None:
 def _encode(image: np.ndarray, suffix: str) -> bytes:
     """A picture (H, W, 3) uint8 RGB in the format of a suffix.
 
-    Encoding in memory, as OpenCV cannot open every name that a file can have.
+    It is encoded in memory, because OpenCV cannot open files of every name.
     """
     try:
         done, data = cv2.imencode(suffix, image[..., ::-1])
@@ -261,11 +264,11 @@ def _encode(image: np.ndarray, suffix: str) -> bytes:
 
 @contextlib.contextmanager
 def _reading(path: str | os.PathLike, file: BinaryIO | None = None) -> Iterator[Image.Image]:
-    """An open picture; all that goes wrong with it is a PictureError that names the file.
+    """An open picture; whatever goes wrong with it becomes a PictureError that names the file.
 
     Args:
         path: the picture.
-        file: its content, if that is at hand.
+        file: its content, if it is read already.
     """
     with file or Path(path).open("rb") as content:
         head = content.read(HEAD)
@@ -294,9 +297,9 @@ def _open(file: BinaryIO) -> Image.Image:
 
     Raises:
         _Unsuitable: it is too large.
-        Exception: it is no picture, or damaged; of many kinds.
+        Exception: it is no picture, or damaged; Pillow raises many kinds.
     """
-    with _PILLOW:  # whose own limit is below what the cameras of telephones take
+    with _PILLOW:  # its own limit is below the pictures of some telephones
         usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             picture = Image.open(file)
@@ -320,11 +323,11 @@ def _num_frames(picture: Image.Image) -> int:
 
 
 def _pixels(picture: Image.Image, upright: bool) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an open picture, all of which is decoded.
+    """(H, W, 3) uint8 RGB of an open picture, decoded to its end.
 
     Raises:
-        _Unsuitable: nothing says what is white.
-        Exception: it is damaged; of many kinds.
+        _Unsuitable: it is a preview, or has no stated white level.
+        Exception: it is damaged; Pillow raises many kinds.
     """
     form, tags = picture.format, getattr(picture, "tag_v2", {})
     if tags.get(_SUBFILE, 0) & 1:
@@ -332,7 +335,7 @@ def _pixels(picture: Image.Image, upright: bool) -> np.ndarray:
             "is a raw photo of a camera, or another TIFF that begins with a small preview: convert "
             "it to JPEG or PNG"
         )
-    picture.load()  # OpenCV would fill what is cut off with grey and say nothing
+    picture.load()  # raises if it is cut off, where OpenCV would fill in grey
     if upright and picture.getexif().get(_ORIENTATION, 1) != 1:
         picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16") or (picture.mode == "I" and form in ("PNG", "PPM")):
@@ -343,7 +346,7 @@ def _pixels(picture: Image.Image, upright: bool) -> np.ndarray:
         return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
     if picture.mode in _VIA_RGBA:
         picture = picture.convert("RGBA")
-    if picture.mode not in _8_BIT:
+    if picture.mode not in _EIGHT_BIT:
         what = {"I": "of 32-bit integers", "F": "of floating-point numbers"}
         raise _Unsuitable(
             f"is a picture {what.get(picture.mode, f'of mode {picture.mode}')}, of which nothing "

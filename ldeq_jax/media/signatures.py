@@ -1,6 +1,6 @@
-"""How files begin: what is a picture, a video or a sound, and what of no use, with advice.
+"""The first bytes of files: which are pictures, videos or sounds, and advice for all others.
 
-Patterns and checks of bytes alone; `media.pictures` and `media.video` decode.
+Only bytes are looked at. `media.pictures` and `media.video` decode.
 """
 
 import importlib

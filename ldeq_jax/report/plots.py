@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -31,10 +32,16 @@ _QUANTITIES = {
 }
 
 
+class Images(Protocol):
+    """Pictures by number, such as a list, or an object that reads a picture when it is needed."""
+
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
+
+
 def face_gallery(
-    images: Sequence[np.ndarray],
-    predicted: Sequence[np.ndarray],
-    target: Sequence[np.ndarray],
+    images: Images,
+    predicted: Sequence[np.ndarray] | np.ndarray,
+    target: Sequence[np.ndarray] | np.ndarray,
     nme: np.ndarray,
     schema: LandmarkSchema,
     path: Path,
@@ -209,11 +216,12 @@ def _read_series(jsonl: Path) -> dict[str, dict[str, dict[int, float]]]:
 
 def subplots(rows: int, columns: int, inches: tuple[float, float]):
     """Figure and its (rows, columns) axes of the given size each, without pyplot's global state."""
-    from matplotlib.figure import Figure  # slow to import, and drawing on images needs none of it
+    # Slow to import, and drawing on images does not need it.
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     size = (inches[0] * columns, inches[1] * rows)
-    figure = Figure(figsize=size, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 

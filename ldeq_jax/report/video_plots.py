@@ -76,21 +76,21 @@ def trade_off_plot(
         if not curve.joined:
             points, beaten = _front(points)
             axes.plot(*beaten.T, **dots, linestyle="none", alpha=0.3, zorder=place - 0.5)
-        width, style = 2.4 if curve.recurrence else 1.1, "-" if curve.causal else "--"
-        axes.plot(*points.T, **dots, linewidth=width, linestyle=style, zorder=place, label=name)
+        width, line = 2.4 if curve.recurrence else 1.1, "-" if curve.causal else "--"
+        axes.plot(*points.T, **dots, linewidth=width, linestyle=line, zorder=place, label=name)
         dots |= {"markersize": 7, "markerfacecolor": colour, "markeredgecolor": "black"}
         dots |= {"markeredgewidth": 1.3}
         axes.plot(*_points(chosen.get(name)).T, **dots, linestyle="none", zorder=place + 2)
     if len({curve.causal for curve in curves.values()}) > 1:
-        style = {"color": "0.5", "marker": "o", "markersize": 4, "markerfacecolor": "white"}
-        axes.plot([], [], linestyle="--", linewidth=1.1, **style, label="needs later frames")
+        hollow = {"color": "0.5", "marker": "o", "markersize": 4, "markerfacecolor": "white"}
+        axes.plot([], [], linestyle="--", linewidth=1.1, **hollow, label="needs later frames")
     star, rims = _points(reference), _points(list(chosen.values()))
     if len(star):
-        style = {"color": "black", "marker": "*", "markersize": 13, "linestyle": "none"}
-        axes.plot(*star.T, **style, zorder=5, label="each frame for itself")
+        dot = {"color": "black", "marker": "*", "markersize": 13, "linestyle": "none"}
+        axes.plot(*star.T, **dot, zorder=5, label="each frame alone")
     if len(rims):
-        style = {"color": "black", "marker": "o", "markersize": 7, "linestyle": "none"}
-        axes.plot([], [], **style, fillstyle="none", markeredgewidth=1.3, label="setting chosen")
+        dot = {"color": "black", "marker": "o", "markersize": 7, "linestyle": "none"}
+        axes.plot([], [], **dot, fillstyle="none", markeredgewidth=1.3, label="setting chosen")
     if floor is not None:
         axes.axhline(floor, color="0.35", linestyle=":", linewidth=1.2, zorder=1)
         axes.annotate(

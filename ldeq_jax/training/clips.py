@@ -20,30 +20,32 @@ from ldeq_jax.model.ldeq import ModelConfig, normalise_image
 from ldeq_jax.model.losses import landmark_loss, spread_loss
 
 
-def check_clips(model: ModelConfig, train: TrainConfig, recurrence: rwr.RwRConfig) -> None:
+def check_clips(
+    model_config: ModelConfig, train_config: TrainConfig, recurrence: rwr.RwRConfig
+) -> None:
     """Refuses settings that clips cannot be trained with.
 
     Raises:
         UserError: the stem has batch statistics, the frame's budget exceeds the model's, or the
             recurrence has no final evaluation.
     """
-    if model.stem_norm == "batch":
+    if model_config.stem_norm == "batch":
         raise UserError(
             "clip.num_frames needs model.stem_norm=group: batch statistics of the frames of a clip "
             "would depend on each other"
         )
-    if train.frame_budget > model.forward.max_steps:
+    if train_config.frame_budget > model_config.forward.max_steps:
         raise UserError(
-            f"train.frame_budget {train.frame_budget} exceeds model.forward.max_steps "
-            f"{model.forward.max_steps}"
+            f"train.frame_budget {train_config.frame_budget} exceeds model.forward.max_steps "
+            f"{model_config.forward.max_steps}"
         )
     if not recurrence.final_evaluation:
         raise UserError("clip.num_frames needs rwr.final_evaluation: the gradient starts there")
 
 
 def clip_loss(
-    model: ModelConfig,
-    train: TrainConfig,
+    model_config: ModelConfig,
+    train_config: TrainConfig,
     recurrence: rwr.RwRConfig,
     eye_corners: tuple[int, int],
     variables: dict[str, Any],
@@ -53,8 +55,8 @@ def clip_loss(
     """Mean loss of the frames of a batch of clips.
 
     Args:
-        model: the model.
-        train: weights of the parts of the loss, ranges of the random settings.
+        model_config: the model.
+        train_config: weights of the parts of the loss, ranges of the random settings.
         recurrence: how frames are aligned and fused; its penalty, follow and budgets are drawn.
         eye_corners: indices of the outer eye corners.
         variables: of the model.
@@ -66,30 +68,40 @@ def clip_loss(
         256-pixel face), spread, solver_steps, residual, converged and diverged (shares).
     """
     keys = jax.random.split(key, 4)
-    low, high = (jnp.log(value) for value in train.penalties)
-    longest = model.forward.max_steps
+    low, high = (jnp.log(value) for value in train_config.penalties)
+    longest = model_config.forward.max_steps
     config = dataclasses.replace(
         recurrence,
         penalty=jnp.exp(jax.random.uniform(keys[0], (), minval=low, maxval=high)),
-        follow=jax.random.uniform(keys[1], (), minval=train.follows[0], maxval=train.follows[1]),
-        budget=jax.random.randint(keys[2], (), 0, train.frame_budget + 1),
-        first_budget=jax.random.randint(keys[3], (), train.min_budget or longest, longest + 1),
+        follow=jax.random.uniform(
+            keys[1], (), minval=train_config.follows[0], maxval=train_config.follows[1]
+        ),
+        budget=jax.random.randint(keys[2], (), 0, train_config.frame_budget + 1),
+        first_budget=jax.random.randint(
+            keys[3], (), train_config.min_budget or longest, longest + 1
+        ),
     )
     rows = batch.landmarks.shape[0]
 
     def body(state, frame):
         image, frame_from_crop = frame
-        image = normalise_image(image).astype(model.dtype)
-        if not train.carry_gradient:
+        image = normalise_image(image).astype(model_config.dtype)
+        if not train_config.carry_gradient:
             state = jax.lax.stop_gradient(state)
-        reset = None if train.carry else jnp.ones(rows, bool)
+        reset = None if train_config.carry else jnp.ones(rows, bool)
         prediction, state = rwr.step(
-            model, variables, config, image, state, frame_from_crop=frame_from_crop, reset=reset
+            model_config,
+            variables,
+            config,
+            image,
+            state,
+            frame_from_crop=frame_from_crop,
+            reset=reset,
         )
         return state, prediction
 
     swapped = (jnp.swapaxes(batch.image, 0, 1), jnp.swapaxes(batch.frame_from_crop, 0, 1))
-    _, predictions = jax.lax.scan(body, rwr.initial_state(model, rows), swapped)
+    _, predictions = jax.lax.scan(body, rwr.initial_state(model_config, rows), swapped)
     predictions = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), predictions)
 
     error = predictions.landmarks - batch.landmarks
@@ -100,9 +112,9 @@ def clip_loss(
         a.reshape(-1, *a.shape[2:])
         for a in (predictions.landmarks, batch.landmarks, predictions.spread)
     )
-    loss = jnp.mean(landmark_loss(train.loss, found, labels))
-    loss += train.spread_weight * jnp.mean(spread_loss(spread, train.spread_target))
-    loss += train.flicker_weight * jnp.mean(flicker)
+    loss = jnp.mean(landmark_loss(train_config.loss, found, labels))
+    loss += train_config.spread_weight * jnp.mean(spread_loss(spread, train_config.spread_target))
+    loss += train_config.flicker_weight * jnp.mean(flicker)
 
     left, right = eye_corners
     eyes = jnp.linalg.norm(batch.landmarks[..., left, :] - batch.landmarks[..., right, :], axis=-1)
@@ -116,7 +128,7 @@ def clip_loss(
         "spread": 100 * jnp.mean(spread),
         "solver_steps": jnp.mean(predictions.num_steps),
         "residual": jnp.mean(predictions.residual),
-        "converged": jnp.mean(predictions.residual < model.forward.tol),
+        "converged": jnp.mean(predictions.residual < model_config.forward.tol),
         "diverged": jnp.mean(~predictions.ok),
     }
     return loss, metrics

@@ -1,5 +1,7 @@
 """Optimiser and schedule of a run."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import optax
@@ -47,7 +49,7 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
         "norm": optax.clip_by_global_norm,
         "none": lambda _: optax.identity(),
     }[config.clip]
-    options = {"b1": config.b1, "b2": config.b2}
+    options: dict[str, Any] = {"b1": config.b1, "b2": config.b2}
     if config.name == "adamw":
 
         def is_matrix(params):  # biases, norms and the temperature have one axis or none

@@ -38,5 +38,5 @@ def draw_contact_sheet(config: Config, path: str | Path) -> None:
     points = np.concatenate([batch.landmarks for batch in shown])
     images, points = images[:_NUMBER], points.reshape(-1, *points.shape[-2:])[:_NUMBER] * size
     if hosts.is_first():
-        pictures.write_picture(path, draw.contact_sheet(images, points, schema))
+        pictures.write_picture(path, draw.contact_sheet(list(images), list(points), schema))
     hosts.print_once(f"wrote {path}")

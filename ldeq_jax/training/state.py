@@ -36,8 +36,8 @@ class TrainState:
     batch_stats: Any
     opt_state: Any
     ema: Any
-    skipped: jax.Array = np.int32(0)
-    skipped_in_a_row: jax.Array = np.int32(0)
+    skipped: jax.Array | np.integer = np.int32(0)
+    skipped_in_a_row: jax.Array | np.integer = np.int32(0)
 
     def variables(self) -> dict[str, Any]:
         """What `LDEQ.apply` needs to predict: averaged parameters where they are kept."""
@@ -45,20 +45,26 @@ class TrainState:
 
 
 def create_state(
-    model: ModelConfig, optimizer: OptimizerConfig, train: TrainConfig, mesh: jax.sharding.Mesh
+    model_config: ModelConfig,
+    optimizer_config: OptimizerConfig,
+    train_config: TrainConfig,
+    mesh: jax.sharding.Mesh,
 ) -> TrainState:
     """A fresh state, placed by `state_shardings`; the same for the same seed on any mesh."""
-    create = functools.partial(_initial_state, model, optimizer, train)
+    create = functools.partial(_initial_state, model_config, optimizer_config, train_config)
     # XLA would optimise each random draw of this program, which runs once, for a second on a CPU.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     options = {"xla_backend_optimization_level": 0} if on_cpu else None
-    shardings = state_shardings(model, optimizer, train, mesh)
+    shardings = state_shardings(model_config, optimizer_config, train_config, mesh)
     lowered = jax.jit(create, out_shardings=shardings).lower()
     return lowered.compile(compiler_options=options)()
 
 
 def state_shardings(
-    model: ModelConfig, optimizer: OptimizerConfig, train: TrainConfig, mesh: jax.sharding.Mesh
+    model_config: ModelConfig,
+    optimizer_config: OptimizerConfig,
+    train_config: TrainConfig,
+    mesh: jax.sharding.Mesh,
 ) -> TrainState:
     """How the arrays of a state are divided among the devices, as a TrainState of shardings.
 
@@ -69,25 +75,27 @@ def state_shardings(
 
     def place(leaf):
         axes = [axis for axis, length in enumerate(leaf.shape) if length % mesh.size == 0]
-        if not train.shard_params or leaf.size < _SMALL or not axes:
+        if not train_config.shard_params or leaf.size < _SMALL or not axes:
             return replicated(mesh)
         axis = max(axes, key=lambda axis: leaf.shape[axis])
         return jax.NamedSharding(mesh, jax.P(*[None] * axis, "batch"))
 
-    create = functools.partial(_initial_state, model, optimizer, train)
+    create = functools.partial(_initial_state, model_config, optimizer_config, train_config)
     return jax.tree.map(place, jax.eval_shape(create))
 
 
-def _initial_state(model, optimizer, train):
-    image = jnp.zeros((1, model.image_size, model.image_size, 3), jnp.dtype(model.dtype))
-    variables = LDEQ(model).init(jax.random.key(train.seed), image)
+def _initial_state(model_config, optimizer_config, train_config):
+    image = jnp.zeros(
+        (1, model_config.image_size, model_config.image_size, 3), jnp.dtype(model_config.dtype)
+    )
+    variables = LDEQ(model_config).init(jax.random.key(train_config.seed), image)
     params = variables["params"]
     return TrainState(
         step=jnp.int32(0),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=make_optimizer(optimizer, train.num_steps).init(params),
-        ema=jax.tree.map(jnp.copy, params) if optimizer.ema_decay else {},
+        opt_state=make_optimizer(optimizer_config, train_config.num_steps).init(params),
+        ema=jax.tree.map(jnp.copy, params) if optimizer_config.ema_decay else {},
         skipped=jnp.int32(0),
         skipped_in_a_row=jnp.int32(0),
     )

@@ -19,9 +19,9 @@ from ldeq_jax.training.state import TrainState, state_shardings
 
 
 def make_train_step(
-    model: ModelConfig,
-    optimizer: OptimizerConfig,
-    train: TrainConfig,
+    model_config: ModelConfig,
+    optimizer_config: OptimizerConfig,
+    train_config: TrainConfig,
     eye_corners: tuple[int, int],
     mesh: jax.sharding.Mesh,
     recurrence: RwRConfig | None = None,
@@ -38,9 +38,9 @@ def make_train_step(
     not finite in one row makes the gradient of every weight NaN, whatever the row's weight is.
 
     Args:
-        model: the model.
-        optimizer: its optimiser and schedule.
-        train: loss and length of the run.
+        model_config: the model.
+        optimizer_config: its optimiser and schedule.
+        train_config: loss and length of the run.
         eye_corners: indices of the outer eye corners.
         mesh: devices.
         recurrence: how frames depend on each other, to train on clips; None trains on stills.
@@ -53,43 +53,45 @@ def make_train_step(
     Raises:
         UserError: `train.min_budget` exceeds the largest budget.
     """
-    if train.min_budget > model.forward.max_steps:
+    if train_config.min_budget > model_config.forward.max_steps:
         raise UserError(
-            f"train.min_budget {train.min_budget} exceeds model.forward.max_steps "
-            f"{model.forward.max_steps}"
+            f"train.min_budget {train_config.min_budget} exceeds model.forward.max_steps "
+            f"{model_config.forward.max_steps}"
         )
     if recurrence is not None:
-        check_clips(model, train, recurrence)
-    network = LDEQ(model)
-    transform = make_optimizer(optimizer, train.num_steps)
-    schedule = make_schedule(optimizer, train.num_steps)
+        check_clips(model_config, train_config, recurrence)
+    network = LDEQ(model_config)
+    transform = make_optimizer(optimizer_config, train_config.num_steps)
+    schedule = make_schedule(optimizer_config, train_config.num_steps)
     left, right = eye_corners
     on_all_devices = replicated(mesh)
-    shardings = state_shardings(model, optimizer, train, mesh)
+    shardings = state_shardings(model_config, optimizer_config, train_config, mesh)
 
     def loss_fn(params, batch_stats, batch, key):
         budget_key, jacobian_key = jax.random.split(key)
-        longest = model.forward.max_steps
-        shortest = train.min_budget or longest
+        longest = model_config.forward.max_steps
+        shortest = train_config.min_budget or longest
         prediction, updates = network.apply(
             {"params": params, "batch_stats": batch_stats},
-            normalise_image(batch.image).astype(model.dtype),
+            normalise_image(batch.image).astype(model_config.dtype),
             train=True,
             budget=jax.random.randint(budget_key, (), shortest, longest + 1),
-            jacobian_key=jacobian_key if train.jacobian_weight else None,
+            jacobian_key=jacobian_key if train_config.jacobian_weight else None,
             mutable=["batch_stats", "losses"],
         )
-        per_face = landmark_loss(train.loss, prediction.landmarks, batch.landmarks, batch.mask)
+        per_face = landmark_loss(
+            train_config.loss, prediction.landmarks, batch.landmarks, batch.mask
+        )
         count = jnp.maximum(jnp.sum(batch.mask), 1)
 
         def average(values):
             return jnp.sum(jnp.where(batch.mask, values, 0)) / count
 
         loss = jnp.sum(per_face) / count
-        excess = spread_loss(prediction.spread, train.spread_target)
-        loss += train.spread_weight * average(excess)
+        excess = spread_loss(prediction.spread, train_config.spread_target)
+        loss += train_config.spread_weight * average(excess)
         for penalty in jax.tree.leaves(updates.get("losses", {})):
-            loss += train.jacobian_weight * jnp.mean(penalty)
+            loss += train_config.jacobian_weight * jnp.mean(penalty)
 
         error = jnp.linalg.norm(prediction.landmarks - batch.landmarks, axis=-1).mean(axis=-1)
         eyes = jnp.linalg.norm(batch.landmarks[:, left] - batch.landmarks[:, right], axis=-1)
@@ -106,14 +108,16 @@ def make_train_step(
 
     def clip_loss_fn(params, batch_stats, batch, key):
         variables = {"params": params, "batch_stats": batch_stats}
-        loss, metrics = clip_loss(model, train, recurrence, eye_corners, variables, batch, key)
+        loss, metrics = clip_loss(
+            model_config, train_config, recurrence, eye_corners, variables, batch, key
+        )
         return loss, (batch_stats, metrics)
 
     loss_of = loss_fn if recurrence is None else clip_loss_fn
 
     def step(state: TrainState, batch: LandmarkBatch | ClipBatch):
         # The key is a function of the step alone, so a resumed run draws what the first would have.
-        key = jax.random.fold_in(jax.random.key(train.seed), state.step)
+        key = jax.random.fold_in(jax.random.key(train_config.seed), state.step)
         # Divided parameters are gathered once, not in every iteration of the solver.
         whole = jax.lax.with_sharding_constraint(state.params, on_all_devices)
         gradient, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(
@@ -123,9 +127,9 @@ def make_train_step(
         updates, opt_state = transform.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
-        if optimizer.ema_decay:
+        if optimizer_config.ema_decay:
             # The average is short while the weights still move fast.
-            decay = jnp.minimum(optimizer.ema_decay, (1 + state.step) / (10 + state.step))
+            decay = jnp.minimum(optimizer_config.ema_decay, (1 + state.step) / (10 + state.step))
             ema = optax.incremental_update(params, ema, 1 - decay)
         grad_norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
