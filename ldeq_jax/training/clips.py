@@ -81,28 +81,26 @@ def clip_loss(
             keys[3], (), train_config.min_budget or longest, longest + 1
         ),
     )
-    rows = batch.landmarks.shape[0]
-
-    def body(state, frame):
-        image, frame_from_crop = frame
-        image = normalise_image(image).astype(model_config.dtype)
+    # Without a state to align, whose derivative would not be finite, and without a penalty.
+    alone = dataclasses.replace(config, align="none", penalty=0.0)
+    state = rwr.initial_state(model_config, batch.landmarks.shape[0])
+    frames = []
+    # A loop of Python: T is small, and in one of XLA the derivatives of convolutions are slow.
+    for t in range(batch.landmarks.shape[1]):
+        image = normalise_image(batch.image[:, t]).astype(model_config.dtype)
         if not train_config.carry_gradient:
             state = jax.lax.stop_gradient(state)
-        reset = None if train_config.carry else jnp.ones(rows, bool)
         prediction, state = rwr.step(
             model_config,
             variables,
-            config,
+            config if t and train_config.carry else alone,
             image,
             state,
-            frame_from_crop=frame_from_crop,
-            reset=reset,
+            frame_from_crop=batch.frame_from_crop[:, t],
+            reset=None if train_config.carry else jnp.ones(len(image), bool),
         )
-        return state, prediction
-
-    swapped = (jnp.swapaxes(batch.image, 0, 1), jnp.swapaxes(batch.frame_from_crop, 0, 1))
-    _, predictions = jax.lax.scan(body, rwr.initial_state(model_config, rows), swapped)
-    predictions = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), predictions)
+        frames.append(prediction)
+    predictions = jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *frames)
 
     error = predictions.landmarks - batch.landmarks
     change = jnp.diff(error, axis=1)
