@@ -84,8 +84,16 @@ def _direct_input_gradient(g, kernel):
 
 def _direct_kernel_gradient(x, g, size):
     pad = (size - 1) // 2
+    sharding, whole = jax.typeof(x).sharding, None
+    if any(sharding.spec):  # over an explicit mesh: the sum over all rows is for all devices
+        whole = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
     return jax.lax.conv_general_dilated(
-        x, g, (1, 1), ((pad, pad), (pad, pad)), dimension_numbers=("CHWN", "IHWO", "HWNC")
+        x,
+        g,
+        (1, 1),
+        ((pad, pad), (pad, pad)),
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        out_sharding=whole,
     )
 
 
