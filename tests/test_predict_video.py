@@ -329,6 +329,7 @@ def test_numbers_stay_when_a_drawing_fails(
     message = complaint("predict", *options, clip)
     reason = "full" if after == 0 else f"cannot write {output}: use a name"
     assert message.startswith(f"{output} is not written: {reason}"), message
+    assert message.count("is not written") == 1
     assert "| 5 of 5" in capsys.readouterr().out
     with np.load(output.with_suffix(".npz")) as numbers:
         assert numbers["ok"].all() and len(numbers["landmarks"]) == 5

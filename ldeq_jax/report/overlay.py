@@ -11,7 +11,7 @@ from ldeq_jax.face.schema import LandmarkSchema
 from ldeq_jax.media.pictures import write_picture
 from ldeq_jax.media.writer import constant_rate, write_video
 from ldeq_jax.report.draw import draw_landmarks
-from ldeq_jax.report.plots import Path
+from ldeq_jax.report.style import Path
 
 Window = tuple[int, int, int, int]
 

@@ -1,4 +1,4 @@
-"""Plots of videos: error against flicker, and flicker over time. `plots` has the common style."""
+"""Plots of videos: error against flicker, and flicker over time."""
 
 import itertools
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ldeq_jax.report.plots import Path, clean_axes, palette, subplots
+from ldeq_jax.report.style import Path, clean_axes, palette, subplots
 
 _PASTELS = ("#E5B550", "#7CC0E8", "#66BC9E", "#DCA0C0", "#A6A6A6", "#C2BC5C")
 _MARKERS = "sv^D<>PXhpd"
