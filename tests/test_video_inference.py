@@ -36,9 +36,7 @@ METHODS = {
 }
 LENGTHS = {4: 9, 0: 5, 7: 5, 2: 1}  # number of the video in its split: frames
 LOST = {4: [3, 4], 0: [0], 7: [4]}
-STEP, SCAN = compiled_programs(
-    MODEL
-)  # rwr's, of images that are not normalised yet
+STEP, SCAN = compiled_programs(MODEL)  # rwr's, of images that are not normalised yet
 
 
 class Film:
