@@ -199,3 +199,20 @@ def test_values_outside_jit(x64):
     np.testing.assert_allclose(convolve(x, kernel), library(x, kernel), atol=1e-9)
     found = jax.grad(lambda k: convolve(x, k).sum())(kernel)
     np.testing.assert_allclose(found, jax.grad(lambda k: library(x, k).sum())(kernel), atol=1e-9)
+
+
+@pytest.mark.parametrize("channels", [8, 128])
+def test_rows_divided_over_an_explicit_mesh(channels, x64):
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Explicit,))
+    rows, shared = (
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        for axes in (("rows",), ())
+    )
+    x, kernel = normal(0, 2, 16, 16, channels), normal(1, 3, 3, channels, channels)
+    gradients = jax.jit(jax.grad(lambda *at: jnp.sum(jnp.sin(convolve(*at))), (0, 1)))
+    found = gradients(jax.device_put(x, rows), jax.device_put(kernel, shared))
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-8),
+        found,
+        gradients(x, kernel),
+    )

@@ -370,11 +370,12 @@ def test_what_is_no_video_says_what_it_is(tmp_path):
     wave += b"data\0\x10\0\0" + bytes(4096)
     files = {
         "empty.mp4": (b"", "is empty"),
-        "page.mp4": (b"\n<!DOCTYPE html>\n<html>", "page of HTML.*download"),
+        "page.mp4": (b"\n<!DOCTYPE html>\n<html>", "an HTML page.*download"),
         "words.mp4": ("caf\xe9".encode() * 99, "is a text, not a video"),
         "begun.mp4": (whole[: len(whole) * 2 // 3], "not finished or not fully downloaded.*moov"),
         "cut.mp4": (whole[: whole.index(b"stsz")], "not finished or not fully downloaded.*moov"),
         "wiped.mp4": (wiped, r"no frame that can be decoded.*ffmpeg"),
+        "pointer.mp4": (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS.*git lfs pull"),
         "noise.mp4": (np.random.default_rng(0).bytes(3000), "no video that OpenCV knows"),
         "tone.wav": (wave, "sound recording"),
     }

@@ -63,9 +63,9 @@ def obstacle(head: bytes) -> str:
         Words that follow the name of the file, such as "is empty: ..."; "" if there is no reason.
     """
     if not head:
-        return "is empty: was the download or copy complete?"
+        return "is empty: its download or copy was not complete"
     if not any(head):
-        return "begins with nothing but zeros: was the download or copy complete?"
+        return "begins with nothing but zeros: its download or copy was not complete"
     if begins(AVIF, head):
         known = features.check("avif")
         return "" if known else "is an AVIF picture: convert it to JPEG or PNG, or update Pillow"

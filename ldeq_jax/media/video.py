@@ -16,12 +16,13 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
 
 from ldeq_jax.errors import UserError
+from ldeq_jax.media.signatures import AUDIO, HEAD, MP4, begins, obstacle, shows_something
 
 Path = str | os.PathLike[str]
 Decoder = Callable[[], Iterable[tuple[np.ndarray | None, float]]]
@@ -311,37 +312,30 @@ def _has_index(source: Path | bytes) -> bool:
     return head[4:8] == b"ftyp" and b"mvex" not in head
 
 
-def _why_not(stream: io.BufferedIOBase) -> str:
+def _why_not(stream: BinaryIO) -> str:
     """What a file is that OpenCV cannot open as a video, in words that follow its name."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    head = stream.read(4096)
-    if not size:
-        return "is empty"
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"):
-        boxes = _mp4_boxes(stream, size)
-        if "moov" not in boxes or boxes["moov"][1] > size:
+    head = stream.read(HEAD)
+    if reason := obstacle(head):
+        return reason
+    if begins(MP4, head):
+        if "moov" not in (boxes := _mp4_boxes(stream, size)) or boxes["moov"][1] > size:
             return (
                 "is a video that was not finished or not fully downloaded: its index (moov) is "
                 "missing"
             )
-        start, end = boxes["moov"]
-        stream.seek(start)
-        if b"vide" not in stream.read(end - start):
-            return "is a sound recording: it holds no video"
-        return "is a video that is damaged, or in a format that this OpenCV cannot decode"
-    sound = head[:3] == b"ID3" or head[:4] in (b"fLaC", b"OggS") or head[8:12] == b"WAVE"
-    if sound or (head[0] == 0xFF and head[1:2] and head[1] >= 0xE0 and head[1] & 0x06):
+        if shows_something(stream):
+            return "is a video that is damaged, or in a format that this OpenCV cannot decode"
         return "is a sound recording: it holds no video"
-    if b"<html" in head.lower() or b"<!doctype html" in head.lower():
-        return "is a page of HTML, not a video: see whether its download was complete"
-    with contextlib.suppress(UnicodeDecodeError):
-        if b"\0" not in head and (head[:4000].decode() or True):
-            return "is a text, not a video"
+    if begins(AUDIO, head) or begins(b"OggS", head):
+        return "is a sound recording: it holds no video"
+    if b"\0" not in head:
+        return "is a text, not a video"
     return "is no video that OpenCV knows, or it is damaged"
 
 
-def _mp4_boxes(stream: io.BufferedIOBase, size: int) -> dict[str, tuple[int, int]]:
+def _mp4_boxes(stream: BinaryIO, size: int) -> dict[str, tuple[int, int]]:
     """Start and end of the outermost boxes of an mp4 file, by kind; an end may lie beyond it."""
     boxes, start = {}, 0
     while start + 8 <= size:

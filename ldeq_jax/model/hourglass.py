@@ -1,6 +1,7 @@
-"""The map f(z, x) of LDEQ and the stem that makes its injection x. Knows nothing of equilibria.
+"""The map f(z, x) of LDEQ, an hourglass, and the stem that computes its injection x.
 
-Layout is NHWC. The convolution unit is `conv -> LeakyReLU -> norm`, activation before the norm.
+Layers only: nothing here iterates the map or solves for its equilibrium. Layout is NHWC. The
+convolution unit is `conv -> LeakyReLU -> norm`, with the activation before the norm.
 """
 
 import math
@@ -45,8 +46,8 @@ class Conv(nn.Module):
 class GroupNorm(nn.Module):
     """Normalisation over pixels and over the channels of each group, then a scale and a shift.
 
-    The same as flax's, but sums are taken over pixels first and the rest is done on (B, C), so that
-    one pass over the pixels applies everything, which takes less time on a CPU.
+    Equal to flax's. Sums are taken over pixels first and the rest is computed on (B, C), so that
+    one pass over the pixels applies everything, which is faster on a CPU.
 
     Attributes:
         groups: number of groups; it divides the channels.
@@ -79,9 +80,9 @@ class GroupNorm(nn.Module):
 
 
 class InjectedConv(nn.Module):
-    """1x1 convolution of heatmaps and injection side by side, in two parts.
+    """1x1 convolution of heatmaps and injection, concatenated, as the sum of two products.
 
-    The part of the injection does not change from one iteration to the next.
+    The product with the injection is the same in every iteration.
 
     Attributes:
         num_landmarks: channels of the heatmaps.
@@ -102,11 +103,11 @@ class InjectedConv(nn.Module):
         self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
 
     def inject(self, x: jax.Array) -> jax.Array:
-        """The part of the injection (B, h, w, C): (B, h, w, features)."""
+        """The product with the injection (B, h, w, C): (B, h, w, features)."""
         return self._product(x, self.kernel[self.num_landmarks :]) + self.bias.reshape(1, 1, 1, -1)
 
     def __call__(self, z: jax.Array, injected: jax.Array) -> jax.Array:
-        """The part of the heatmaps (B, h, w, K), and that of the injection."""
+        """The product with the heatmaps (B, h, w, K), added to `inject(x)`."""
         return self._product(z, self.kernel[: self.num_landmarks]) + injected
 
     def _product(self, x, kernel):
@@ -138,7 +139,7 @@ class ConvUnit(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Maps (B, H, W, C) to (B, H / stride, W / stride, features)."""
         if self.kernel == 1:
-            # The same product as a 1x1 convolution, several times faster on a CPU.
+            # Equal to a 1x1 convolution, and several times faster on a CPU.
             x = nn.Dense(self.features, dtype=self.dtype, name="conv")(x)
         else:
             x = Conv(self.features, self.kernel, self.stride, self.dtype, name="conv")(x)
@@ -160,7 +161,8 @@ class Stem(nn.Module):
     Attributes:
         width: output channels, a multiple of 4.
         norm: "batch" as released, or "group", which is independent of the batch.
-        groups: most groups of a group norm; a layer whose width they do not divide takes fewer.
+        groups: largest number of groups of a group norm; a layer whose width it does not divide
+            uses fewer.
         dtype: precision of the convolutions.
     """
 
@@ -200,7 +202,7 @@ class Entry(nn.Module):
         self.norm = GroupNorm(self.groups, dtype=self.dtype)
 
     def inject(self, x: jax.Array) -> jax.Array:
-        """What of it depends on the injection alone."""
+        """The part that depends on the injection alone."""
         return self.conv.inject(x)
 
     def __call__(self, z: jax.Array, injected: jax.Array) -> jax.Array:
@@ -209,10 +211,10 @@ class Entry(nn.Module):
 
 
 class HourglassMap(nn.Module):
-    """The weight-tied map f(z, x), heatmaps and injection to heatmaps.
+    """The weight-tied map f(z, x), from heatmaps and injection to heatmaps.
 
-    Called, it does it all. Where it is iterated, `inject` takes the injection once, and `refine`
-    maps heatmaps with what that returned.
+    A call computes f(z, x). To iterate the map, call `inject` once for x, then `refine` on each z
+    with its result.
 
     Attributes:
         num_landmarks: K, heatmaps in and out.
@@ -255,7 +257,7 @@ class HourglassMap(nn.Module):
             setattr(self, f"up{level}_merge", unit(level, 1))
             setattr(self, f"up{level}_residual", unit(level, self.residual_kernel))
         self.bottom = unit(self.depth, 3)
-        # A step of bfloat16 between two logits is one of several percent between two pixels.
+        # One step of bfloat16 in a logit changes a heatmap's pixel by several percent.
         single = None if self.dtype is None else jnp.promote_types(self.dtype, jnp.float32)
         self.head = nn.Dense(self.num_landmarks, dtype=single)
         if self.learn_temperature:
@@ -267,7 +269,7 @@ class HourglassMap(nn.Module):
         return self.refine(z, self.inject(x))
 
     def inject(self, x: jax.Array) -> jax.Array:
-        """What of f(z, x) depends on x alone: (B, h, w, C) to (B, h, w, width)."""
+        """The part of f(z, x) that depends on x alone: (B, h, w, C) to (B, h, w, width)."""
         return self.entry.inject(x)
 
     def refine(self, z: jax.Array, injected: jax.Array) -> jax.Array:
@@ -291,7 +293,7 @@ class HourglassMap(nn.Module):
 
 
 def _halve(x: jax.Array) -> jax.Array:
-    """2x2 average-pool; as a reshape it is much faster on a CPU than a pooling window."""
+    """2x2 average-pool. As a reshape it is much faster on a CPU than as a pooling window."""
     b, h, w, c = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
 
