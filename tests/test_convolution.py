@@ -144,7 +144,11 @@ def test_tangents_and_second_derivatives_are_the_library_ones(
         _, tangent = jax.jvp(lambda at: way(*at), (at,), (along,))
         product = jax.jvp(jax.grad(loss), (at,), (along,))[1]
         reverse = jax.grad(lambda at: jax.jvp(loss, (at,), (along,))[1])(at)
-        return tangent, product, reverse
+
+        def slope(at):
+            return sum(jnp.sum(g * d) for g, d in zip(jax.grad(loss)(at), along, strict=True))
+
+        return tangent, product, reverse, jax.grad(slope)(at)
 
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-8),
