@@ -204,7 +204,7 @@ def test_a_lost_face_is_told_of_once_and_not_drawn(model, clip, boxes, steady, c
         assert (there.all(axis=1) == found["ok"]).all() and (there.any(axis=1) == found["ok"]).all()
     text = capsys.readouterr().out
     assert re.findall("frame .*lost.*", text) == [
-        "frame 1: RwR has lost the face: no box; it is taken up again at its next box"
+        "frame 1: RwR has lost the face: no box; it is found again at its next box"
     ]
     assert re.search(r"\| 3 of 5 .*\| +nan \|", text), "no two frames with it follow each other"
     drawn = [blue(frame) > 100 for frame in decoded(clip.with_name("out.mp4"))]
@@ -223,7 +223,7 @@ def test_a_face_lost_for_good_is_told_of(model, tmp_path, steady, capsys):
     (told,) = re.findall("frame .*lost.*", capsys.readouterr().out)
     assert re.fullmatch(
         r"frame 3: RwR has lost the face: its landmarks fall together, to \d x \d pixels; give its "
-        "box in every frame, --boxes, to have it taken up again",
+        "box in every frame, --boxes, to have it found again",
         told,
     )
 
