@@ -20,8 +20,7 @@ from ldeq_jax.evaluation.runner import Clock, run_methods
 from ldeq_jax.face import geometry
 from ldeq_jax.face.crops import crop_around, crop_whole, labelled_crop
 from ldeq_jax.face.landmarks import Landmarks
-from ldeq_jax.inference import videos as video_inference
-from ldeq_jax.inference.videos import FrameInfo, VideoPredictor
+from ldeq_jax.inference.videos import FrameInfo, VideoPredictor, compiled_programs
 from ldeq_jax.model import rwr
 from ldeq_jax.model.ldeq import LDEQ, normalise_image
 from ldeq_jax.model.rwr import RwRConfig
@@ -37,9 +36,7 @@ METHODS = {
 }
 LENGTHS = {4: 9, 0: 5, 7: 5, 2: 1}  # number of the video in its split: frames
 LOST = {4: [3, 4], 0: [0], 7: [4]}
-STEP, SCAN = video_inference.compiled_programs(
-    MODEL
-)  # rwr's, of images that are not normalised yet
+STEP, SCAN = compiled_programs(MODEL)  # rwr's, of images that are not normalised yet
 
 
 class Film:

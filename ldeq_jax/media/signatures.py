@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import os
 import re
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import cv2
 from PIL import features
@@ -100,7 +100,7 @@ def opens_as_video(file: BinaryIO) -> bool:
     """Whether OpenCV takes a file for a video."""
     file.seek(0)
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns if not
-    capture = cv2.VideoCapture(file, cv2.CAP_FFMPEG, [])
+    capture = cv2.VideoCapture(cast(Any, file), cv2.CAP_FFMPEG, [])
     try:
         return capture.isOpened()
     finally:

@@ -15,8 +15,8 @@ import os
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,6 +26,7 @@ from ldeq_jax.media.signatures import AUDIO, HEAD, MP4, begins, obstacle, shows_
 
 Path = str | os.PathLike[str]
 Decoder = Callable[[], Iterable[tuple[np.ndarray | None, float]]]
+_Decoding = Generator[tuple[Any, float], None, None]
 
 MOST_FPS = 1000.0
 _USUAL_FPS = 25.0  # where a file says nothing
@@ -97,16 +98,18 @@ class VideoReader:
         square_pixels: bool = True,
         threads: int = 0,
     ):
-        self._source, self._threads = source, threads
+        self._threads = threads
+        self._file = b"" if callable(source) else source
+        self._function = source if callable(source) else None
         known = isinstance(source, str | os.PathLike)
         self.name = name or (str(source) if known else "video")
         self._camera = isinstance(source, str) and re.fullmatch(r"camera:(\d+)", source)
         self.live = bool(self._camera)
         self.aspect, self.header_frames, self.listed_frames = 1.0, 0, 0
         # What is decoded already, and the decoder that goes on from there.
-        self._ahead: list[tuple[np.ndarray | None, float]] = []
-        self._decoder: Iterator[tuple[np.ndarray | None, float]] | None = None
-        image = self._peek() if callable(source) else self._open()
+        self._ahead: list[tuple[Any, float]] = []
+        self._decoder: _Decoding | None = None
+        image = self._open() if self._function is None else self._peek(self._function)
         self.height, self.width = image.shape[:2]
         if square_pixels and self.aspect > 1:
             self.width = round(self.width * self.aspect)
@@ -132,6 +135,7 @@ class VideoReader:
             OSError: the file cannot be read any more.
             ValueError: it cannot be decoded any more, or it is a camera whose frames were read.
         """
+        decoded: Iterable[tuple[Any, float]]
         if self._decoder is not None:
             decoded = itertools.chain(self._ahead, self._decoder)
             self._ahead, self._decoder = [], None
@@ -169,9 +173,9 @@ class VideoReader:
             self._decoder.close()
         self._ahead, self._decoder = [], None
 
-    def _peek(self) -> np.ndarray:
+    def _peek(self, decode: Decoder) -> np.ndarray:
         """The first picture of a video that something else decodes."""
-        first = list(itertools.islice(self._source(), _LOOK_AHEAD))
+        first = list(itertools.islice(decode(), _LOOK_AHEAD))
         image = next((image for image, _ in first if image is not None), None)
         if image is None:
             raise UserError(f"{self.name} has no frame that can be decoded")
@@ -182,8 +186,9 @@ class VideoReader:
 
     def _open(self) -> np.ndarray:
         """Begins to decode; returns the first picture."""
-        self._decoder = self._watched() if self.live else self._decoded(pictures=True)
-        for image, moment in self._decoder:
+        decoder = self._watched() if self.live else self._decoded(pictures=True)
+        self._decoder = decoder
+        for image, moment in decoder:
             self._ahead.append((image, moment))
             if image is not None:
                 break
@@ -193,13 +198,13 @@ class VideoReader:
                 + ("the camera sends none" if self.live else f"it is damaged, or {self._codec}")
             )
         if self._said_fps >= _COVER_FPS:
-            second = next(self._decoder, None)
+            second = next(decoder, None)
             if second is None:
                 raise UserError(
                     f"{self.name} is a sound recording with a cover picture: it holds no video"
                 )
             self._ahead.append(second)
-        if not self.live and _has_index(self._source):
+        if not self.live and _has_index(self._file):
             self.listed_frames = self.header_frames
         return image
 
@@ -207,12 +212,13 @@ class VideoReader:
     def _capture(self) -> Iterator[cv2.VideoCapture]:
         """The open video, after its header was read."""
         with contextlib.ExitStack() as stack:
+            stream: Any = None
             if self._camera:
-                stream, capture = None, cv2.VideoCapture(int(self._camera[1]))
+                capture = cv2.VideoCapture(int(self._camera[1]))
             else:
                 # OpenCV takes some names for URLs and crashes at those that are not UTF-8, so it
                 # gets a stream, which must outlive release().
-                data = self._source
+                data = self._file
                 stream = io.BytesIO(data) if isinstance(data, bytes) else open(data, "rb")
                 stack.enter_context(stream)
                 settings = [cv2.CAP_PROP_N_THREADS, self._threads] if self._threads else []
@@ -242,7 +248,7 @@ class VideoReader:
             "'ffmpeg -i OLD -c:v libx264 NEW.mp4' writes one that it has"
         )
 
-    def _watched(self) -> Iterator[tuple[np.ndarray | None, float]]:
+    def _watched(self) -> _Decoding:
         """Picture and time of each frame of a camera, until it sends none any more."""
         with self._capture() as capture:
             start, previous, failed = None, -math.inf, 0
@@ -256,19 +262,19 @@ class VideoReader:
                 previous = moment
                 yield _picture(capture), moment
 
-    def _decoded(self, *, pictures: bool) -> Iterator[tuple[np.ndarray | bool | None, float]]:
+    def _decoded(self, *, pictures: bool) -> _Decoding:
         """Picture (True without pictures, None if it cannot be decoded) and time of each frame."""
-        if callable(self._source):
-            previous = None
-            for image, moment in self._source():
+        previous: float | None = None
+        if self._function is not None:
+            for image, moment in self._function():
                 if previous is not None and not moment > previous:
                     moment = previous + 1 / self.fps
                 previous = moment
                 yield image, moment
             return
         with self._capture() as capture:
-            step, steps = 1 / self.fps, collections.deque(maxlen=_REORDERED)
-            previous, failed, lost, since = None, 0, 0, 0
+            step, steps = 1 / self.fps, collections.deque[float](maxlen=_REORDERED)
+            failed, lost, since = 0, 0, 0
             while failed < _TRIES:
                 if not capture.grab():
                     failed += 1
