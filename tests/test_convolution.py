@@ -13,7 +13,7 @@ import pytest
 from ldeq_jax.mesh import batch_sharding, make_mesh, replicated
 from ldeq_jax.model import winograd
 from ldeq_jax.model.convolution import convolve
-from ldeq_jax.model.hourglass import Conv
+from ldeq_jax.model.layers import Conv
 
 
 def normal(seed, *shape):

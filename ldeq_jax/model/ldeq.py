@@ -18,7 +18,8 @@ from ldeq_jax.deq.rows import Map
 from ldeq_jax.deq.solver import SolveInfo, SolverConfig
 from ldeq_jax.errors import UserError
 from ldeq_jax.model import heatmap
-from ldeq_jax.model.hourglass import HourglassMap, Norm, Stem
+from ldeq_jax.model.hourglass import HourglassMap, Stem
+from ldeq_jax.model.layers import Norm
 
 Theta = tuple[Any, jax.Array]
 IMAGE_MEAN = (0.485, 0.456, 0.406)
