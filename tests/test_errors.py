@@ -243,7 +243,7 @@ NEEDED = {"speed": "albumentations", "anderson": "jaxopt"}  # which not every ma
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
-def test_every_command_tells_of_a_missing_library(path, without_gl, tmp_path):
+def test_every_command_reports_a_missing_library(path, without_gl, tmp_path):
     """Before it asks for arguments, or once it has those with which it gets as far as OpenCV."""
     if path.stem in NEEDED:
         pytest.importorskip(NEEDED[path.stem])
@@ -274,7 +274,7 @@ def test_every_command_tells_of_a_missing_library(path, without_gl, tmp_path):
         "-m benchmarks.video --checkpoint=faces-68-stills",
     ],
 )
-def test_every_command_tells_of_a_missing_device(arguments, tmp_path):
+def test_every_command_reports_a_missing_device(arguments, tmp_path):
     if arguments.startswith("train"):  # which looks at its data first
         sample_faces.main(["--train=8", "--test=4", "--size=64", f"--output={tmp_path / 'faces'}"])
         build.main(

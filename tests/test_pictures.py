@@ -405,7 +405,7 @@ def test_heic_needs_another_library(tmp_path, colours, monkeypatch):
     assert asked
 
 
-def test_folders_and_missing_files_are_told_apart(tmp_path):
+def test_folders_and_missing_files_differ(tmp_path):
     with pytest.raises(FileNotFoundError, match="it is a folder"):
         pictures.kind_of(tmp_path)
     with pytest.raises(FileNotFoundError, match="there is no such file"):

@@ -208,7 +208,7 @@ def test_groups_may_be_read_at_the_same_time_and_in_any_order(variables, found):
     assert numbers == [7, 2, 4, 0], "as their groups are done"
 
 
-def test_a_method_does_not_hear_of_the_others(variables, found):
+def test_methods_do_not_affect_each_other(variables, found):
     for name, method in METHODS.items():
         for number, tracks in run(variables, methods={name: method}).items():
             assert list(tracks) == [name]
@@ -369,7 +369,7 @@ def test_a_frame_alone_is_the_models_still(variables):
     assert track.info.num_evaluations == still.info.num_steps[0]
 
 
-def test_without_a_word_a_video_is_treated_as_the_model_is_configured(variables):
+def test_a_video_is_treated_as_the_model_is_configured_by_default(variables):
     assert VideoPredictor(CONFIG, variables).recurrence == rwr.RwRConfig()
     config = dataclasses.replace(CONFIG, rwr=METHODS["stop"])
     assert VideoPredictor(config, variables).recurrence == METHODS["stop"]

@@ -219,9 +219,9 @@ def print_losses(tracks: Mapping[str, Track], found_again: bool) -> None:
             raise UserError(f"no face was found ({name}): in frame 0, {track.trouble[0]}")
         for t in track.losses[:1]:
             advice = (
-                "it is taken up again at its next box"
+                "it is found again at its next box"
                 if found_again
-                else "give its box in every frame, --boxes, to have it taken up again"
+                else "give its box in every frame, --boxes, to have it found again"
             )
             print(f"frame {t}: {name} has lost the face: {track.trouble[t]}; {advice}")
 

@@ -5,7 +5,7 @@ The network on a batch of normalised crops. Recurrence over the frames of a vide
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import flax.struct
@@ -241,7 +241,8 @@ def inject(config: ModelConfig, variables: dict[str, Any], image: jax.Array) -> 
     of_stem = {collection: tree["stem"] for collection, tree in variables.items() if "stem" in tree}
     x = _stem(config, parent=None).apply(of_stem, image, False)
     params = variables["params"]["map"]
-    return params, hourglass_map(config).apply({"params": params}, x, method="inject")
+    injected = hourglass_map(config).apply({"params": params}, x, method="inject")
+    return params, cast(jax.Array, injected)
 
 
 def equation(config: ModelConfig) -> Map:

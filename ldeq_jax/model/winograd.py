@@ -158,7 +158,10 @@ def _both_ways(matrix, parts):
 def _combined(matrix, parts: Sequence[jax.Array]) -> list[jax.Array]:
     """A matrix times a list of arrays, written out for XLA to fuse."""
     return [
-        sum(float(factor) * part for factor, part in zip(row, parts, strict=True) if factor)
+        functools.reduce(
+            jnp.add,
+            [float(factor) * part for factor, part in zip(row, parts, strict=True) if factor],
+        )
         for row in matrix
     ]
 

@@ -118,7 +118,8 @@ def _points(values: ArrayLike | None) -> np.ndarray:
 def _front(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The points (N, 2) that no other beats in both coordinates, sorted; and the rest."""
     others = points[:, None]
-    beaten = ((points <= others) & (points < others).any(-1, keepdims=True)).all(-1).any(1)
+    no_worse, better = (points <= others).all(axis=-1), (points < others).any(axis=-1)
+    beaten = np.asarray(no_worse & better).any(axis=1)
     front = points[~beaten]
     return front[np.argsort(front[:, 0])], points[beaten]
 
