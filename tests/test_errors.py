@@ -193,7 +193,9 @@ def test_only_a_fault_of_the_installation_is_explained(monkeypatch):
     assert "JAX_PLATFORMS=tpu (Unable to initialize backend 'tpu': no libtpu.so)" in line
     for error in (ValueError("x"), RuntimeError("x"), AssertionError(), ImportError("x")):
         assert installation_fault(error) is None
-    assert installation_fault(ModuleNotFoundError("No module named 'torch'", name="torch")) is None
+    no_torch = ModuleNotFoundError("No module named 'torch'", name="torch")
+    assert "pip install 'ldeq_jax[convert]'" in installation_fault(no_torch)
+    assert installation_fault(ModuleNotFoundError("No module named 'x'", name="x")) is None
     monkeypatch.delenv("JAX_PLATFORMS")
     assert installation_fault(no_tpu) is None, "nothing was asked for that could be unset"
 
