@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv torch test test-slow coverage lint types docs demo clean
+.PHONY: help venv torch test test-slow coverage lint docs demo clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,12 +40,10 @@ coverage: venv  ## run the quick tests and list the lines that none of them reac
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --cov=ldeq_jax --cov-report=term-missing:skip-covered \
 	  --cov-report=html
 
-lint: venv  ## check style and formatting
+lint: venv  ## check style, formatting and the types of ldeq_jax/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-
-types: venv  ## check the types of ldeq_jax/
-	$(BIN)/mypy ldeq_jax
+	$(BIN)/mypy
 
 docs: venv  ## build the documentation as a site, in docs/_build/; warnings are errors
 	$(BIN)/python -m pip install -q -e '.[docs]'

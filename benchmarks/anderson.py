@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from jaxopt import AndersonAcceleration
 
 from ldeq_jax.errors import show_in_one_line
 
 if __name__ == "__main__":
     show_in_one_line()
+
+from jaxopt import AndersonAcceleration
 
 from ldeq_jax.deq import SolverConfig, fixed_point
 from ldeq_jax.report.tables import markdown_table

@@ -18,7 +18,7 @@ from ldeq_jax.errors import show_in_one_line
 if __name__ == "__main__":
     show_in_one_line()
 
-from ldeq_jax.report.plots import clean_axes, palette, subplots
+from ldeq_jax.report.style import clean_axes, palette, subplots
 
 NAMES = {"alone_landmarks": "each frame alone", "landmarks": "with recurrence"}
 

@@ -29,7 +29,7 @@ apidoc_modules = [
     {
         "path": "../ldeq_jax",
         "destination": "api",
-        "exclude_patterns": ["../ldeq_jax/configs/*"],
+        "exclude_patterns": ["../ldeq_jax/cli/*", "../ldeq_jax/configs/*"],  # help texts
         "separate_modules": True,
         "module_first": True,
         "max_depth": 2,

@@ -4,4 +4,6 @@ import sys
 
 from ldeq_jax.cli.main import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.argv[0] = "ldeq"  # as messages call it
+    sys.exit(main())

@@ -13,6 +13,9 @@ import os
 import sys
 from types import TracebackType
 
+# Libraries of the extras in setup.cfg.
+_EXTRAS = {"albumentations": "bench", "jaxopt": "bench", "torch": "convert"}
+
 
 class UserError(ValueError):
     """A fault that the user can fix. The message says what is wrong, where, and what to do."""
@@ -76,6 +79,11 @@ def installation_fault(error: BaseException) -> str | None:
             f"OpenCV cannot be loaded ({error}). Where the libraries of a desktop are missing, as "
             "on a server, install its build without windows: "
             f"python -m pip install --no-deps --force-reinstall {_headless()}"
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
+        return (
+            f"{error.name} is not installed: pip install 'ldeq_jax[{_EXTRAS[error.name]}]', or "
+            f"pip install -e '.[{_EXTRAS[error.name]}]' in a checkout"
         )
     platforms = os.environ.get("JAX_PLATFORMS")
     if platforms and _is_of_missing_device(error):

@@ -240,9 +240,7 @@ def test_evaluate_takes_a_converted_model(goldens, tmp_path, data_dir, capsys): 
     assert VideoPredictor.load(model).recurrence == released
 
 
-def test_what_the_args_say_by_another_name_is_told_and_can_be_given(
-    goldens, schema, tmp_path, capsys
-):
+def test_missing_args_are_named_and_can_be_given(goldens, schema, tmp_path, capsys):
     args = STILL | {"solver": None, "f_solver": "fpi", "image_size": 64}
     file = save(tmp_path / "final.pth.tar", goldens["early_stop"].weights, args)
     options = [str(file), f"--output={tmp_path / 'model'}", f"--schema={schema}"]
@@ -306,7 +304,7 @@ def test_classes_other_than_the_namespace_are_refused(tmp_path):
         torch_files.read_released(tmp_path / "odd.pth.tar")
 
 
-def test_damaged_files_are_told_in_a_line(file, tmp_path):
+def test_damaged_files_are_reported_in_one_line(file, tmp_path):
     whole, bad = file.read_bytes(), tmp_path / "bad.pth.tar"
     pieces = [b"", b"not a checkpoint", whole[: len(whole) // 2], whole[:-100], pickle.dumps({})]
     for data in pieces:
@@ -381,7 +379,7 @@ def test_a_write_that_fails_leaves_nothing(file, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["final.pth.tar"]
 
 
-def test_without_torch_the_user_is_told_what_to_install(file, tmp_path, monkeypatch):
+def test_without_torch_the_message_says_what_to_install(file, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     told = complaint(file, f"--output={tmp_path / 'model'}")
     assert "pip install 'ldeq_jax[convert]'" in told

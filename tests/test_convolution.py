@@ -13,7 +13,7 @@ import pytest
 from ldeq_jax.mesh import batch_sharding, make_mesh, replicated
 from ldeq_jax.model import winograd
 from ldeq_jax.model.convolution import convolve
-from ldeq_jax.model.hourglass import Conv
+from ldeq_jax.model.layers import Conv
 
 
 def normal(seed, *shape):
@@ -144,7 +144,11 @@ def test_tangents_and_second_derivatives_are_the_library_ones(
         _, tangent = jax.jvp(lambda at: way(*at), (at,), (along,))
         product = jax.jvp(jax.grad(loss), (at,), (along,))[1]
         reverse = jax.grad(lambda at: jax.jvp(loss, (at,), (along,))[1])(at)
-        return tangent, product, reverse
+
+        def slope(at):
+            return sum(jnp.sum(g * d) for g, d in zip(jax.grad(loss)(at), along, strict=True))
+
+        return tangent, product, reverse, jax.grad(slope)(at)
 
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-8),
@@ -199,3 +203,20 @@ def test_values_outside_jit(x64):
     np.testing.assert_allclose(convolve(x, kernel), library(x, kernel), atol=1e-9)
     found = jax.grad(lambda k: convolve(x, k).sum())(kernel)
     np.testing.assert_allclose(found, jax.grad(lambda k: library(x, k).sum())(kernel), atol=1e-9)
+
+
+@pytest.mark.parametrize("channels", [8, 128])
+def test_rows_divided_over_an_explicit_mesh(channels, x64):
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Explicit,))
+    rows, shared = (
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        for axes in (("rows",), ())
+    )
+    x, kernel = normal(0, 2, 16, 16, channels), normal(1, 3, 3, channels, channels)
+    gradients = jax.jit(jax.grad(lambda *at: jnp.sum(jnp.sin(convolve(*at))), (0, 1)))
+    found = gradients(jax.device_put(x, rows), jax.device_put(kernel, shared))
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-8),
+        found,
+        gradients(x, kernel),
+    )

@@ -118,8 +118,9 @@ def assert_same_log(left, right, steps):
     assert [line["step"] for line in left] == [line["step"] for line in right] == steps
     for a, b in zip(left, right, strict=True):
         assert a.keys() == b.keys()
+        rel = 1e-4 if a["step"] <= 10 else 1e-3  # rounding errors grow from step to step
         for name in a.keys() & {"train/loss", "eval/nme"}:
-            assert a[name] == pytest.approx(b[name], rel=1e-4), (a["step"], name)
+            assert a[name] == pytest.approx(b[name], rel=rel), (a["step"], name)
 
 
 def wait_for(condition, job):

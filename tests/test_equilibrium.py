@@ -1,6 +1,7 @@
 """States that are pytrees, methods of one's own, and derivatives in both modes."""
 
 import dataclasses
+import doctest
 
 import jax
 import jax.numpy as jnp
@@ -212,6 +213,16 @@ def test_a_method_of_ones_own():
     np.testing.assert_allclose(
         gradient[0], np.linalg.inv(np.eye(SIZE) - matrix).sum(axis=0), rtol=1e-8
     )
+
+
+def test_the_example_of_the_docstring_converges():
+    names = {"dataclasses": dataclasses, "Method": Method, "SolverConfig": SolverConfig}
+    example = doctest.DocTestParser().get_doctest(Method.__doc__, names, "Method", None, 0)
+    assert not doctest.DocTestRunner().run(example, clear_globs=False).failed
+    _, info = fixed_point(
+        lambda t, z: 0.5 * z + t, 1.0, jnp.zeros((2, 3)), forward=example.globs["solver"]
+    )
+    assert info.converged.all()
 
 
 def test_methods_that_cannot_be_compiled_are_refused():

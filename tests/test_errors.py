@@ -193,7 +193,9 @@ def test_only_a_fault_of_the_installation_is_explained(monkeypatch):
     assert "JAX_PLATFORMS=tpu (Unable to initialize backend 'tpu': no libtpu.so)" in line
     for error in (ValueError("x"), RuntimeError("x"), AssertionError(), ImportError("x")):
         assert installation_fault(error) is None
-    assert installation_fault(ModuleNotFoundError("No module named 'torch'", name="torch")) is None
+    no_torch = ModuleNotFoundError("No module named 'torch'", name="torch")
+    assert "pip install 'ldeq_jax[convert]'" in installation_fault(no_torch)
+    assert installation_fault(ModuleNotFoundError("No module named 'x'", name="x")) is None
     monkeypatch.delenv("JAX_PLATFORMS")
     assert installation_fault(no_tpu) is None, "nothing was asked for that could be unset"
 
@@ -243,7 +245,7 @@ NEEDED = {"speed": "albumentations", "anderson": "jaxopt"}  # which not every ma
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
-def test_every_command_tells_of_a_missing_library(path, without_gl, tmp_path):
+def test_every_command_reports_a_missing_library(path, without_gl, tmp_path):
     """Before it asks for arguments, or once it has those with which it gets as far as OpenCV."""
     if path.stem in NEEDED:
         pytest.importorskip(NEEDED[path.stem])
@@ -274,7 +276,7 @@ def test_every_command_tells_of_a_missing_library(path, without_gl, tmp_path):
         "-m benchmarks.video --checkpoint=faces-68-stills",
     ],
 )
-def test_every_command_tells_of_a_missing_device(arguments, tmp_path):
+def test_every_command_reports_a_missing_device(arguments, tmp_path):
     if arguments.startswith("train"):  # which looks at its data first
         sample_faces.main(["--train=8", "--test=4", "--size=64", f"--output={tmp_path / 'faces'}"])
         build.main(

@@ -28,6 +28,7 @@ from test_video_evaluation import FEW, SCHEMA, ToyClips
 from ldeq_jax import errors, weights
 from ldeq_jax.cli import evaluate as cli
 from ldeq_jax.data.config import DataConfig
+from ldeq_jax.data.faces import _FaceReader
 from ldeq_jax.data.sources import FaceSource, VideoSource
 from ldeq_jax.errors import UserError
 from ldeq_jax.evaluation import evaluate, face_results, faces, labels
@@ -120,12 +121,26 @@ def model(config, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def evaluated(model, tmp_path_factory):
+def decoded():
+    """How often each face was cropped by the evaluation of `evaluated`, by its number."""
+    return collections.Counter()
+
+
+@pytest.fixture(scope="module")
+def evaluated(model, decoded, tmp_path_factory):
     """Directory of the results on the seven faces of the test split."""
     output = tmp_path_factory.mktemp("evaluated") / "deep" / "down"
     output.mkdir(parents=True)
     options = ["--budgets=4,0,6,1", "--batch_size=3"]
-    call("evaluate", f"--checkpoint={model}", f"--output={output}", *options)
+    crop = _FaceReader.__call__
+
+    def counting(self, index, rng):
+        decoded[index] += 1
+        return crop(self, index, rng)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_FaceReader, "__call__", counting)
+        call("evaluate", f"--checkpoint={model}", f"--output={output}", *options)
     return output
 
 
@@ -166,6 +181,13 @@ def test_the_numbers_are_those_of_the_faces_in_picture_pixels(evaluated, model, 
     assert everyone["faces"] == 7
     assert everyone["nme"] == pytest.approx(100 * np.mean(expected), rel=1e-4)
     assert everyone["fr10"] == pytest.approx(100 * metrics.failure_rate(expected))
+
+
+def test_every_face_is_decoded_once_for_all_budgets(evaluated, decoded):
+    assert len(numbers(evaluated)["budgets"]) == 4
+    first, *others = (decoded[index] for index in range(7))
+    assert others == [1] * 6 and first == 2  # it also fills up the last batch
+    assert decoded.total() == 8
 
 
 def test_a_subset_is_the_faces_with_an_attribute_that_not_all_have(evaluated):
@@ -261,7 +283,7 @@ def test_exact_landmarks_have_no_error_in_any_crop(config, monkeypatch, crop):
     data = dataclasses.replace(config.data, crop=crop, crop_scale=0.7, batch_size=4)
     predictor = Predictor(dataclasses.replace(config, data=data), {})
 
-    def perfect(self, batches, total, budget):
+    def perfect(self, batches, budget):
         kept = [(b.landmarks + off, b.frame_from_crop, b.index) for b in batches]
         columns = zip(*kept, strict=True)
         result = zip(["landmarks", "frame_from_crop", "index"], columns, strict=True)
@@ -271,10 +293,10 @@ def test_exact_landmarks_have_no_error_in_any_crop(config, monkeypatch, crop):
     annotations = [source.annotation(index) for index in range(7)]
     monkeypatch.setattr(Predictor, "batches", perfect)
     off = np.zeros(2)
-    found = faces.measure(predictor, annotations, IBUG_68, budget=1, progress=False)
+    found = faces.measure(predictor, annotations, IBUG_68, [1])[1]
     np.testing.assert_allclose(found["nme"], 0, atol=1e-5)
     off = np.array([1.0, 0.0])  # the whole width of the crop
-    found = faces.measure(predictor, annotations, IBUG_68, budget=1, progress=False)
+    found = faces.measure(predictor, annotations, IBUG_68, [1])[1]
     for label, nme in zip(annotations, found["nme"], strict=True):
         extent = np.ptp(label["landmarks"], axis=0).max()
         side = 240 if crop == "none" else 0.7 * extent

@@ -78,7 +78,7 @@ def batches(images, batch_size):
         )
 
 
-def test_padding_has_no_say_where_a_batch_stops_as_one(state):
+def test_padding_is_excluded_from_the_mean_stopping_test(state):
     # Three faces and a padded row, a copy of the first: one for which the means differ.
     images = noise(3, SIZE, SIZE, 3)
     # Without the final evaluation, residuals are those that the stopping rule looks at.
@@ -146,7 +146,7 @@ def test_weights_are_copied_to_the_devices_once(state, monkeypatch):
         assert len(copies) == 2 and leaf.unsafe_buffer_pointer() in copies
 
 
-def test_a_predictor_made_anew_compiles_nothing(predictor, state):
+def test_a_second_predictor_compiles_nothing(predictor, state):
     images = noise(2, SIZE, SIZE, 3)
     predictor(images)
     compiled = predictor._predict._cache_size()

@@ -11,7 +11,8 @@ import pytest
 
 from ldeq_jax.deq.solver import SolverConfig
 from ldeq_jax.model import heatmap
-from ldeq_jax.model.hourglass import ConvUnit, GroupNorm, HourglassMap
+from ldeq_jax.model.hourglass import HourglassMap
+from ldeq_jax.model.layers import ConvUnit, GroupNorm
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig, equation, inject, normalise_image
 
 SMALL = ModelConfig(

@@ -365,7 +365,7 @@ HEIC = box(b"ftyp", b"heic", bytes(4), b"mif1heic")
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "is empty: was the download or copy complete"),
+        (b"", "is empty: its download or copy was not complete"),
         (bytes(5000), "begins with nothing but zeros"),
         (b"\xef\xbb\xbf\n<!DOCTYPE HTML><title>404</title>", "is an HTML page, not a picture"),
         (b"<html><body>Sign in", "is an HTML page, not a picture"),
@@ -405,7 +405,7 @@ def test_heic_needs_another_library(tmp_path, colours, monkeypatch):
     assert asked
 
 
-def test_folders_and_missing_files_are_told_apart(tmp_path):
+def test_folders_and_missing_files_differ(tmp_path):
     with pytest.raises(FileNotFoundError, match="it is a folder"):
         pictures.kind_of(tmp_path)
     with pytest.raises(FileNotFoundError, match="there is no such file"):

@@ -123,7 +123,7 @@ def test_a_picture_is_turned_as_its_tag_says(model, photo):
         (["--output={photo}"], "is the picture itself"),
     ],
 )
-def test_mistakes_in_a_prediction_are_told_in_one_message(model, photo, options, message):
+def test_mistakes_are_reported_in_one_line(model, photo, options, message):
     before = photo.read_bytes()
     output = f"--output={photo.with_name('drawn.png')}"
     options = [option.format(photo=photo) for option in options]
@@ -200,7 +200,7 @@ def test_the_depth_of_a_picture_does_not_move_its_landmarks(model, photo):
     assert predict(model, photo, "--box=100,40,160,99")["faces"] == faces
 
 
-def test_pages_beyond_the_first_are_told_of(model, photo, capsys):
+def test_pages_beyond_the_first_are_reported(model, photo, capsys):
     pages = [Image.fromarray(picture(seed)) for seed in (9, 8)]
     pages[0].save(photo, "TIFF", save_all=True, append_images=pages[1:])
     predict(model, photo, "--box=100,40,160,99")

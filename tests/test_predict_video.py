@@ -149,7 +149,9 @@ def test_the_flags_of_rwr_reach_it(model, clip, steady):
     assert steady == [None, None, RwRConfig(), None]
 
 
-def test_what_no_flag_says_of_rwr_the_model_does(model, clip, steady, tmp_path):
+def test_rwr_is_as_the_model_is_configured_unless_a_flag_says_otherwise(
+    model, clip, steady, tmp_path
+):
     config, variables, _ = weights.load_model(model)
     released = RwRConfig(budget=1, first_budget=1, penalty=0.0, align="none")
     config = dataclasses.replace(config, rwr=released)
@@ -193,7 +195,7 @@ def test_movement_is_compared_where_both_methods_have_the_face():
     assert re.findall(r"of 6 +\|[^|]+\| +(\S+) \|", table) == ["10.00", "10.00"]
 
 
-def test_a_lost_face_is_told_of_once_and_not_drawn(model, clip, boxes, steady, capsys):
+def test_a_lost_face_is_reported_once_and_not_drawn(model, clip, boxes, steady, capsys):
     rows = np.load(boxes)
     rows[[1, 3]] = np.nan
     np.save(boxes, rows)
@@ -204,7 +206,7 @@ def test_a_lost_face_is_told_of_once_and_not_drawn(model, clip, boxes, steady, c
         assert (there.all(axis=1) == found["ok"]).all() and (there.any(axis=1) == found["ok"]).all()
     text = capsys.readouterr().out
     assert re.findall("frame .*lost.*", text) == [
-        "frame 1: RwR has lost the face: no box; it is taken up again at its next box"
+        "frame 1: RwR has lost the face: no box; it is found again at its next box"
     ]
     assert re.search(r"\| 3 of 5 .*\| +nan \|", text), "no two frames with it follow each other"
     drawn = [blue(frame) > 100 for frame in decoded(clip.with_name("out.mp4"))]
@@ -216,14 +218,14 @@ def blue(frame):
     return int((np.abs(frame.astype(int) - PREDICTED_RGB).max(axis=-1) < 60).sum())
 
 
-def test_a_face_lost_for_good_is_told_of(model, tmp_path, steady, capsys):
+def test_a_face_lost_for_good_is_reported(model, tmp_path, steady, capsys):
     clip = film(tmp_path / "clip.avi", [scene((60, 50), side=n) for n in (40, 40, 40, 6, 40, 40)])
     found = predict(model, clip, "--box=60,50,99,89")
     assert found["ok"].tolist() == [True, True, True, False, False, False]
     (told,) = re.findall("frame .*lost.*", capsys.readouterr().out)
     assert re.fullmatch(
         r"frame 3: RwR has lost the face: its landmarks fall together, to \d x \d pixels; give its "
-        "box in every frame, --boxes, to have it taken up again",
+        "box in every frame, --boxes, to have it found again",
         told,
     )
 
@@ -349,7 +351,7 @@ class Writer:
         return Refused(self.after)
 
 
-def test_times_are_told_and_kept_by_the_drawing(model, clip, steady, monkeypatch):
+def test_times_are_written_and_kept_by_the_drawing(model, clip, steady, monkeypatch):
     times = np.array([0, 0.04, 0.08, 0.32, 0.36])
     read = VideoReader.frames
 
@@ -489,7 +491,7 @@ def test_memory_does_not_grow_with_a_film(model, tmp_path, steady, monkeypatch):
         ([BOX, "--still_frame=5"], "--still_frame=5: .*clip.avi has 5 frames"),
     ],
 )
-def test_mistakes_are_told_in_one_message(model, clip, boxes, steady, tmp_path, options, message):
+def test_mistakes_are_reported_in_one_line(model, clip, boxes, steady, tmp_path, options, message):
     rows = np.load(boxes)
     wrong = {"short": rows[:4], "flat": rows[:, :3], "none": rows * np.nan, "texts": ["a", "b"]}
     wrong["outside"] = rows.copy()
@@ -507,7 +509,7 @@ def test_mistakes_are_told_in_one_message(model, clip, boxes, steady, tmp_path, 
     assert not list((tmp_path / "new").glob("*"))
 
 
-def test_what_is_neither_picture_nor_video_is_told(model, tmp_path):
+def test_what_is_neither_picture_nor_video_is_reported(model, tmp_path):
     path = tmp_path / "clip.mp4"
     arguments = f"--checkpoint={model}", f"--output={tmp_path / 'out.mp4'}", BOX, path
     assert f"no picture {path}, nor a video" in complaint("predict", *arguments)

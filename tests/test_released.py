@@ -256,7 +256,7 @@ def test_a_learnt_temperature_goes_back_as_a_number(weights):
     assert args["cell_softargmax_beta"] == pytest.approx(0.7)
 
 
-def test_what_the_args_cannot_say_is_told(weights):
+def test_settings_that_the_args_cannot_say_are_listed(weights):
     model, variables = from_released(weights, STILL)
     assert lost_settings(model, *to_released(model, variables)) == []
     forward = dataclasses.replace(

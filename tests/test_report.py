@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ldeq_jax.face.schema import Contour, LandmarkSchema
-from ldeq_jax.report import draw, plots, tables
+from ldeq_jax.report import draw, face_plots, tables, training_plots
 
 # Two eyes, joined by a line, and a nose that no contour touches.
 SCHEMA = LandmarkSchema(
@@ -98,16 +98,16 @@ def test_the_gallery_asks_for_the_faces_it_shows_alone(tmp_path):
     errors = np.array([0.05, 0.01, 0.2, 0.03, np.nan, 0.04, 0.06, 0.02, 0.3, 0.07, 0.08, 0.09])
     faces = [POINTS] * 12
     path = tmp_path / "gallery.png"
-    plots.face_gallery(images, faces, faces, errors, SCHEMA, path, count=2)
+    face_plots.face_gallery(images, faces, faces, errors, SCHEMA, path, count=2)
     assert images.asked == [1, 7, 0, 6, 2, 8]
     assert cv2.imread(str(path)).shape[2] == 3
     with pytest.raises(ValueError, match="no face with a finite NME"):
-        plots.face_gallery(images, faces, faces, np.full(12, np.nan), SCHEMA, path)
+        face_plots.face_gallery(images, faces, faces, np.full(12, np.nan), SCHEMA, path)
 
 
 def test_cumulative_error_plot_can_be_read(tmp_path):
     path = tmp_path / "errors.png"
-    plots.cumulative_error_plot({"ours": np.linspace(0, 0.2, 30), "empty": np.zeros(0)}, path)
+    face_plots.cumulative_error_plot({"ours": np.linspace(0, 0.2, 30), "empty": np.zeros(0)}, path)
     assert cv2.imread(str(path)).std() > 0
 
 
@@ -123,25 +123,25 @@ def test_a_log_falls_into_series_and_later_lines_count(tmp_path):
         {"step": 1, "train/loss": 4.0, "train/images_per_second": 7},
         {"step": 2, "train/loss": 3.0, "eval/test/nme": 8.5, "train/residual": float("nan")},
     )
-    assert plots._read_series(log) == {
+    assert training_plots._read_series(log) == {
         "loss": {"train": {1: 4.0, 2: 3.0}},
         "nme": {"eval/test": {2: 8.5}},
         "lr": {"": {2: 0.1}},
     }
-    plots.training_curves(log, tmp_path / "curves.png")
+    training_plots.training_curves(log, tmp_path / "curves.png")
     assert cv2.imread(str(tmp_path / "curves.png")).std() > 0
 
 
 def test_a_broken_log_is_named_with_its_line(tmp_path):
     log = write(tmp_path / "log.jsonl", {"step": 1, "train/loss": 1.0}, {"train/loss": 1.0})
     with pytest.raises(ValueError, match=r"log\.jsonl, line 2: .*step"):
-        plots.training_curves(log, tmp_path / "curves.png")
+        training_plots.training_curves(log, tmp_path / "curves.png")
     log.write_text('{"step": 1, "train/lo', encoding="utf-8")
     with pytest.raises(ValueError, match="line 1"):
-        plots.training_curves(log, tmp_path / "curves.png")
+        training_plots.training_curves(log, tmp_path / "curves.png")
     write(log, {"step": 1, "speed": 1.0})
     with pytest.raises(ValueError, match="no record with any of loss"):
-        plots.training_curves(log, tmp_path / "curves.png")
+        training_plots.training_curves(log, tmp_path / "curves.png")
 
 
 def test_markdown_table():

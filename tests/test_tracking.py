@@ -192,7 +192,7 @@ def test_a_face_that_leaves_the_frame_is_lost_and_stays_so(way):
     assert track([scene(corner) for corner in corners], again).landmarks.ok[-1]
 
 
-def test_what_is_imagined_is_found_out_within_ten_frames():
+def test_landmarks_of_nothing_are_noticed_within_ten_frames():
     for faces in range(3, 14):
         frames = [scene(PATH[0])] * faces + [scene()] * (24 - faces) + [scene(PATH[0])]
         found = track(frames, only_first(square(*PATH[0]), 25))
@@ -349,7 +349,7 @@ def test_a_face_whose_first_frames_cannot_be_decoded_is_taken_up_in_the_next():
     assert not track(without(frames, 0, 2), [None] * 25).landmarks.ok.any()
 
 
-def test_what_is_imagined_is_found_out_in_the_first_frame_after_them():
+def test_landmarks_of_nothing_are_noticed_in_the_first_frame_after_them():
     frames = [scene(PATH[0])] * 4 + [None] + [scene()] * 3
     found = track(frames, only_first(square(*PATH[0]), 8))
     assert found.trouble[5] == "another crop shows it elsewhere" and found.losses.tolist() == [5]

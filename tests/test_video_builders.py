@@ -193,7 +193,12 @@ MASK = "wrong shape of mask"
     ("file", "harm", "kind", "detail"),
     [
         ("videos/a.mp4", garbage, "unreadable video", "download it again"),
-        ("videos/a.mp4", empty, "unreadable video", "is empty; download it again"),
+        (
+            "videos/a.mp4",
+            empty,
+            "unreadable video",
+            "is empty: its download or copy was not complete",
+        ),
         ("videos/a.mp4", cut, "unreadable video", "not fully downloaded"),
         ("videos/a.mp4", without_frames, "unreadable video", "no frame that can be decoded"),
         ("landmarks/a.npy", change(lambda a: a[:-1]), LENGTHS, "videos 8, landmarks 7, bboxes 8"),

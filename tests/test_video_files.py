@@ -148,7 +148,7 @@ def test_where_a_film_ends_its_header_does_not_say(tmp_path):
     assert VideoReader(DRAWN / "variable_rate.webm").header_frames == 21
 
 
-def test_the_index_of_an_mp4_tells_a_film_that_is_cut_short():
+def test_the_index_of_an_mp4_shows_that_a_film_is_cut_short():
     whole = CLIP.read_bytes()
     assert VideoReader(whole).listed_frames == VideoReader(CLIP).listed_frames == 62
     half = VideoReader(whole[: len(whole) // 2])
@@ -361,7 +361,7 @@ def test_an_aspect_that_cannot_be_is_passed_over(tmp_path, lie, said):
 # What is no video.
 
 
-def test_what_is_no_video_says_what_it_is(tmp_path):
+def test_what_is_no_video_is_named(tmp_path):
     whole = film(tmp_path / "whole.mp4").read_bytes()
     start = whole.index(b"mdat") + 4
     wiped = whole[:start] + bytes(whole.index(b"moov") - 4 - start)
@@ -370,11 +370,12 @@ def test_what_is_no_video_says_what_it_is(tmp_path):
     wave += b"data\0\x10\0\0" + bytes(4096)
     files = {
         "empty.mp4": (b"", "is empty"),
-        "page.mp4": (b"\n<!DOCTYPE html>\n<html>", "page of HTML.*download"),
+        "page.mp4": (b"\n<!DOCTYPE html>\n<html>", "an HTML page.*download"),
         "words.mp4": ("caf\xe9".encode() * 99, "is a text, not a video"),
         "begun.mp4": (whole[: len(whole) * 2 // 3], "not finished or not fully downloaded.*moov"),
         "cut.mp4": (whole[: whole.index(b"stsz")], "not finished or not fully downloaded.*moov"),
         "wiped.mp4": (wiped, r"no frame that can be decoded.*ffmpeg"),
+        "pointer.mp4": (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS.*git lfs pull"),
         "noise.mp4": (np.random.default_rng(0).bytes(3000), "no video that OpenCV knows"),
         "tone.wav": (wave, "sound recording"),
     }

@@ -20,8 +20,7 @@ from ldeq_jax.evaluation.runner import Clock, run_methods
 from ldeq_jax.face import geometry
 from ldeq_jax.face.crops import crop_around, crop_whole, labelled_crop
 from ldeq_jax.face.landmarks import Landmarks
-from ldeq_jax.inference import videos as video_inference
-from ldeq_jax.inference.videos import FrameInfo, VideoPredictor
+from ldeq_jax.inference.videos import FrameInfo, VideoPredictor, compiled_programs
 from ldeq_jax.model import rwr
 from ldeq_jax.model.ldeq import LDEQ, normalise_image
 from ldeq_jax.model.rwr import RwRConfig
@@ -37,9 +36,7 @@ METHODS = {
 }
 LENGTHS = {4: 9, 0: 5, 7: 5, 2: 1}  # number of the video in its split: frames
 LOST = {4: [3, 4], 0: [0], 7: [4]}
-STEP, SCAN = video_inference.compiled_programs(
-    MODEL
-)  # rwr's, of images that are not normalised yet
+STEP, SCAN = compiled_programs(MODEL)  # rwr's, of images that are not normalised yet
 
 
 class Film:
@@ -211,7 +208,7 @@ def test_groups_may_be_read_at_the_same_time_and_in_any_order(variables, found):
     assert numbers == [7, 2, 4, 0], "as their groups are done"
 
 
-def test_a_method_does_not_hear_of_the_others(variables, found):
+def test_methods_do_not_affect_each_other(variables, found):
     for name, method in METHODS.items():
         for number, tracks in run(variables, methods={name: method}).items():
             assert list(tracks) == [name]
@@ -372,7 +369,7 @@ def test_a_frame_alone_is_the_models_still(variables):
     assert track.info.num_evaluations == still.info.num_steps[0]
 
 
-def test_without_a_word_a_video_is_treated_as_the_model_is_configured(variables):
+def test_a_video_is_treated_as_the_model_is_configured_by_default(variables):
     assert VideoPredictor(CONFIG, variables).recurrence == rwr.RwRConfig()
     config = dataclasses.replace(CONFIG, rwr=METHODS["stop"])
     assert VideoPredictor(config, variables).recurrence == METHODS["stop"]

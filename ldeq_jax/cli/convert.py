@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ldeq_jax import zoo
 from ldeq_jax.cli.options import path
 
 _DESCRIPTION = """\
@@ -43,7 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = make_parser().parse_args(argv)
 
-    from ldeq_jax import zoo
     from ldeq_jax.errors import UserError
     from ldeq_jax.interop.conversion import export_file, import_file
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ldeq_jax import zoo
 from ldeq_jax.cli.options import natural, not_negative, path
 
 _DESCRIPTION = """\
@@ -157,8 +158,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--checkpoint",
         default="faces-68",
         metavar="MODEL",
-        help="pretrained model (faces-68 or faces-68-stills), a training run's --workdir, whose "
-        "best model is taken, or a converted model's folder; faces-68 if not given",
+        help=f"pretrained model ({', '.join(zoo.MODELS)}), a training run's --workdir, whose best "
+        "model is taken, or a converted model's folder; faces-68 if not given",
     )
     parser.add_argument(
         "--box",

@@ -4,8 +4,15 @@ r"""Trains a landmark model.
   ldeq train --config=ibug_300w_small --workdir=runs/small \
       --config.data.data_dir=DATA --config.optimizer.learning_rate=1e-3
 
-Build the data set first: ldeq build --help. --config takes one of the names below, or a Python file
-of your own. The working directory gets
+Build the data set first: ldeq build --help. --config takes one of the names below or a Python file
+of your own, such as
+
+  from ldeq_jax.configs import ibug_300w_small
+
+  def get_config():
+      return ibug_300w_small.get_config().with_values({"train.num_steps": 2000})
+
+The working directory gets
 
   checkpoints/     the latest training states       metrics.jsonl, tensorboard/  the log
   best/            the weights that validated best  config.json, curves.png

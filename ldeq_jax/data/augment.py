@@ -170,7 +170,7 @@ def vary_pixels(crop: np.ndarray, config: AugmentConfig, rng: np.random.Generato
         quality = int(rng.integers(config.jpeg_quality, 95, endpoint=True))
         options = [cv2.IMWRITE_JPEG_QUALITY, quality]
         _, data = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), options)
-        crop = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+        crop = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
     return crop
 
 

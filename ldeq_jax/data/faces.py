@@ -38,7 +38,7 @@ class LandmarkBatch(NamedTuple):
     landmarks: np.ndarray
     mask: np.ndarray
     frame_from_crop: np.ndarray
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # a tuple's own method is not used
 
 
 class ClipBatch(NamedTuple):

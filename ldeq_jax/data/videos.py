@@ -47,7 +47,7 @@ class VideoBatch(NamedTuple):
     frame_from_crop: np.ndarray
     mask: np.ndarray
     reset: np.ndarray
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # a tuple's own method is not used
     start: int
     group: int
     last: bool
@@ -160,7 +160,7 @@ class _ChunkReader(grain.experimental.FlatMapTransform):
             lost = crop_from_frame is None
             if t < start:
                 continue
-            if lost:
+            if frame is None or crop_from_frame is None:
                 yield None
             else:
                 crop = geometry.warp(frame, crop_from_frame, size)
@@ -175,12 +175,12 @@ class _GroupChunks(Sequence):
 
     def __init__(self, reader: _ChunkReader, group: int):
         self._reader, self._group = reader, group
-        self._next = None
+        self._next: int | None = None
 
     def __len__(self) -> int:
         return int(self._reader.num_chunks[self._group])
 
-    def __getitem__(self, number: int) -> VideoBatch:
+    def __getitem__(self, number: int) -> VideoBatch:  # type: ignore[override]  # no slices
         if not 0 <= number < len(self):
             raise IndexError(number)
         reader = self._reader

@@ -34,7 +34,7 @@ class Method:
 
         >>> @dataclasses.dataclass(frozen=True)
         ... class Shrinking(Method):
-        ...     power: float = 0.5
+        ...     power: float = 0.25
         ...
         ...     def start(self, z0, max_steps):
         ...         return z0

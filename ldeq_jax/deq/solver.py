@@ -2,8 +2,8 @@
 
 One `lax.while_loop` serves every method. Each row of the batch stops on its own, so a row's answer
 does not depend on its neighbours (unless `batch_mean_stop` asks for that), and the iteration budget
-is a traced value, so changing it does not recompile. Nothing here is differentiated:
-`ldeq_jax.deq.equilibrium` defines the gradients.
+is a traced value, so changing it does not recompile. Derivatives of a solution are defined in
+`ldeq_jax.deq.equilibrium`, ways to iterate in `ldeq_jax.deq.methods`.
 """
 
 import dataclasses

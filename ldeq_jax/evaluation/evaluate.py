@@ -1,7 +1,7 @@
 """One evaluation from end to end, on stills or on videos: measure on all hosts, write on the first.
 
 Stills and videos have evaluators of one shape, `Evaluator`: it checks what it is given, measures on
-every host, and returns `Results`, which the first host writes:
+every host, and returns `Results`, which the first host writes::
 
     metrics.json   the numbers, with the model, data, crop and solver that they are of
     table.md       the same for reading; it is printed, too

@@ -11,7 +11,7 @@ import numpy as np
 from ldeq_jax.data.sources import FaceSource
 from ldeq_jax.face import geometry, metrics
 from ldeq_jax.face.schema import LandmarkSchema
-from ldeq_jax.report import plots
+from ldeq_jax.report import face_plots
 from ldeq_jax.report.tables import markdown_table
 
 Arrays = dict[str, np.ndarray]
@@ -128,14 +128,14 @@ class FaceResults:
                 {name: [row[name][key] for row in rows] for name in subsets}
                 for key in ("nme", "residual")
             )
-            plots.budget_plot(list(self.by_budget), nme, residual, folder / "budgets.png")
+            face_plots.budget_plot(list(self.by_budget), nme, residual, folder / "budgets.png")
         curves = {name: measured["nme"][mask] for name, mask in subsets.items()}
-        plots.cumulative_error_plot(curves, folder / "cumulative_error.png")
+        face_plots.cumulative_error_plot(curves, folder / "cumulative_error.png")
         if np.isfinite(measured["nme"]).any():
             crops = _SharpCrops(self.source, measured, self.image_size)
             predicted, target = (crops.SIZE * measured[key] for key in ("landmarks", "target"))
             path = folder / "faces.png"
-            plots.face_gallery(crops, predicted, target, measured["nme"], self.schema, path)
+            face_plots.face_gallery(crops, predicted, target, measured["nme"], self.schema, path)
 
 
 def summary(measured: Arrays, members: np.ndarray) -> Row:

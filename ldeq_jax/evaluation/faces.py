@@ -4,8 +4,8 @@
 """
 
 import dataclasses
-import math
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -16,11 +16,13 @@ from ldeq_jax import hosts
 from ldeq_jax.config import Config
 from ldeq_jax.data.faces import eval_batches
 from ldeq_jax.data.sources import FaceSource
-from ldeq_jax.evaluation.face_results import FaceResults
+from ldeq_jax.evaluation.face_results import Arrays, FaceResults
 from ldeq_jax.evaluation.labels import check_schema
 from ldeq_jax.face import geometry, metrics
 from ldeq_jax.face.schema import LandmarkSchema, get_schema
 from ldeq_jax.inference.pictures import Predictor
+
+_BATCHES_AT_ONCE = 8  # in memory, for every budget to run on
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,24 +70,17 @@ class FaceEvaluator:
         return f"{len(self.source)} faces of {self.source.where}"
 
     def measure(self) -> FaceResults:
-        """Measures the model, and once more at each of the budgets; the same on every host."""
+        """Measures the model as configured and at each of the budgets; the same on every host."""
         trained, budgets = self.config.model.forward.max_steps, self.options.budgets
         labels = [self.source.annotation(index) for index in range(len(self.source))]
         # Compiled for the longest budget; shorter ones need no compilation of their own.
         predictor = Predictor(self.config, self.variables, max_steps=max([trained, *budgets]))
-        measured = measure(predictor, labels, self.schema, trained, progress=True)
-        by_budget = {}
-        for budget in tqdm(budgets, unit="budget", disable=not (budgets and hosts.is_first())):
-            by_budget[budget] = (
-                measured
-                if budget == trained
-                else measure(predictor, labels, self.schema, budget, progress=False)
-            )
+        measured = measure(predictor, labels, self.schema, [trained, *budgets])
         return FaceResults(
             source=self.source,
             labels=labels,
-            measured=measured,
-            by_budget=by_budget,
+            measured=measured[trained],
+            by_budget={budget: measured[budget] for budget in budgets},
             schema=self.schema,
             image_size=self.config.model.image_size,
         )
@@ -95,29 +90,47 @@ def measure(
     predictor: Predictor,
     labels: Sequence[dict[str, Any]],
     schema: LandmarkSchema,
-    budget: int,
-    progress: bool,
-) -> dict[str, np.ndarray]:
-    """Runs the model over the split of its config and measures each face.
+    budgets: Iterable[int],
+) -> dict[int, Arrays]:
+    """Runs the model over the split of its config at several budgets and measures each face.
+
+    Every picture is decoded once.
 
     Args:
         predictor: the model.
         labels: annotation of every face of the split.
         schema: of the landmarks.
-        budget: solver steps allowed.
-        progress: show a progress bar, on the first host.
+        budgets: numbers of solver steps allowed.
 
     Returns:
-        The arrays of `Predictor.batches`, with nme (N,) as fractions. Faces without a size are not
-        among the N.
+        For each budget the arrays of `Predictor.batches`, with nme (N,) as fractions. Faces without
+        a size are not among the N.
     """
     config = predictor.config
     size = config.model.image_size
     shard = {"shard_index": jax.process_index(), "shard_count": jax.process_count()}
-    batches = eval_batches(config.data, config.data.eval_split, size, **shard)
-    progress = progress and hosts.is_first()
-    total = math.ceil(len(labels) / config.data.batch_size) if progress else None
-    found = predictor.batches(batches, total, budget)
+    batches = iter(eval_batches(config.data, config.data.eval_split, size, **shard))
+    parts: dict[int, list[Arrays]] = {budget: [] for budget in budgets}
+    with tqdm(total=len(labels), unit="face", disable=not hosts.is_first()) as bar:
+        while group := list(itertools.islice(batches, _BATCHES_AT_ONCE)):
+            for budget, found in parts.items():
+                found.append(predictor.batches(group, budget=budget))
+            bar.update(min(len(group) * config.data.batch_size, len(labels) - bar.n))
+    return {
+        budget: _with_nme(
+            {key: np.concatenate([part[key] for part in found]) for key in found[0]},
+            size,
+            labels,
+            schema,
+        )
+        for budget, found in parts.items()
+    }
+
+
+def _with_nme(
+    found: Arrays, size: int, labels: Sequence[dict[str, Any]], schema: LandmarkSchema
+) -> Arrays:
+    """The arrays of `Predictor.batches` and nme."""
     # In pixels of the picture, as the labels are, so that the crop does not matter.
     predicted = geometry.transform_points(found["frame_from_crop"], size * found["landmarks"])
     target = np.array([labels[index]["landmarks"] for index in found["index"]])

@@ -1,1 +1,1 @@
-"""Faces as numbers: geometry, schemas, crops, metrics and filters; needs no jax."""
+"""Faces as numbers: landmarks, boxes, crops, schemas, metrics and filters; needs no jax."""

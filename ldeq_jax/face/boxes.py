@@ -1,6 +1,7 @@
 """Checks of face boxes, x1 y1 x2 y2 in pixels, as users and detectors give them."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ldeq_jax.errors import UserError
 
@@ -8,7 +9,7 @@ _SMALLEST_SIDE = 4  # pixels of a box; below that a crop shows a blur
 _LARGEST_BOX = 3  # in units of the picture; far larger boxes ask for crops that no memory holds
 
 
-def check_boxes(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def check_boxes(boxes: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
     """Refuses what is no box of a face in a picture, before it turns into wrong landmarks.
 
     Args:

@@ -45,12 +45,16 @@ def labelled_crop(
     Raises:
         ValueError: what the rule uses is not finite or has no size.
     """
+    if kind == "none":
+        assert shape is not None
+        return crop_whole(shape[1], shape[0], size)
+    if kind == "landmarks":
+        assert landmarks is not None
+        return crop_from_landmarks(landmarks, size, scale)
+    assert box is not None
     if kind == "box":
         return crop_from_box(box, size, scale)
-    if kind == "none":
-        return crop_whole(shape[1], shape[0], size)
-    extent = box.reshape(2, 2) if kind == "extent" else landmarks
-    return crop_from_landmarks(extent, size, scale)
+    return crop_from_landmarks(box.reshape(2, 2), size, scale)
 
 
 def crop_around(

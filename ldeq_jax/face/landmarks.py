@@ -80,7 +80,7 @@ class Landmarks:
     def absent(cls, num_landmarks: int) -> "Landmarks":
         """A single face that was not found: NaN throughout."""
         points = np.full((num_landmarks, 2), np.nan)
-        return cls(points=points, spread=points[:, 0], ok=np.False_, box=np.full(4, np.nan))
+        return cls(points=points, spread=points[:, 0], ok=np.array(False), box=np.full(4, np.nan))
 
     def _map(self, function):
         def apply(value):

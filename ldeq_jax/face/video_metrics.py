@@ -95,7 +95,8 @@ def nmf(
         ValueError: as in `video_nme`.
     """
     error, size, counted, complete = _errors(predicted, target, mask, landmarks)
-    return np.sqrt(_mean(*_changes(error, size, counted), complete))
+    change, pairs = _changes(error, size, counted)
+    return np.sqrt(_mean(change, pairs, complete))
 
 
 def nad(

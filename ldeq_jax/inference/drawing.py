@@ -1,7 +1,7 @@
 """The drawn video of a film, made while its frames are predicted: `Drawing`."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ldeq_jax.face.schema import LandmarkSchema
 from ldeq_jax.media.pictures import write_picture
 from ldeq_jax.media.video import Frame, VideoReader
-from ldeq_jax.media.writer import Pace, open_writer
+from ldeq_jax.media.writer import Pace, VideoWriter, open_writer
 from ldeq_jax.report import overlay
 
 _GREY = 128  # of what is shown before the first frame that can be decoded
@@ -52,13 +52,14 @@ class Drawing:
         self.written: list[Path] = []
         self.failed: list[str] = []
         self._path, self._reader, self._schema, self._codec = path, reader, schema, codec
-        self._still, self._still_image = still, None
+        self._still = still
+        self._still_image: np.ndarray | None = None
         self._count = 0
         self._image = np.full((reader.height, reader.width, 3), _GREY, np.uint8)
         self._pace = Pace(reader.fps)
         self._previous: np.ndarray | None = None
         self._open = contextlib.ExitStack()
-        self._writer = None
+        self._writer: VideoWriter | None = None
         self._wanted = not at_end
 
     def __enter__(self) -> "Drawing":
@@ -109,18 +110,25 @@ class Drawing:
         """
         shown = self._pace.end() if self._writer is not None else None
         with self._noting_faults():
-            if shown is not None:
+            if self._writer is not None and self._previous is not None and shown is not None:
                 with self._open.pop_all():
                     self._writer.write(self._previous, shown)
                 self.written.append(self._path)
             elif not self.failed:
                 self._abandon()
-                options = {"times": times, "margin": margin, "codec": self._codec}
-                schema, fps = self._schema, self._reader.fps
-                overlay.write_overlay(self._path, self._again(), tracks, schema, fps, **options)
+                overlay.write_overlay(
+                    self._path,
+                    self._again(),
+                    tracks,
+                    self._schema,
+                    self._reader.fps,
+                    times=times,
+                    margin=margin,
+                    codec=self._codec,
+                )
                 self.written.append(self._path)
         self._writer = None
-        if self._still_image is not None:
+        if self._still_image is not None and self._still is not None:
             path, index = self._still
             window = None if margin is None else overlay.face_window(tracks.values(), margin)
             points = {name: track[index] for name, track in tracks.items()}
@@ -131,7 +139,8 @@ class Drawing:
 
     def _again(self) -> Iterator[np.ndarray | None]:
         bar = {"total": self._count, "unit": "frame", "desc": "drawing", "leave": False}
-        return (frame.image for frame in tqdm(self._reader.frames(), **bar))
+        frames: Iterable[Frame] = tqdm(self._reader.frames(), **bar)
+        return (frame.image for frame in frames)
 
     def _abandon(self) -> None:
         """Throws away what is written of the video."""

@@ -73,15 +73,16 @@ def predict_picture(
     # A model trained on pictures that are crops already sees this one as it is, without boxes.
     faces = Predictor(config, variables).faces(picture, given)
     schema = get_schema(config.data.schema)
+    described = [describe_face(faces[number]) for number in range(len(faces))]
     record = {
         "picture": str(path),
         "checkpoint": str(checkpoint),
         "step": step,
         "schema": schema.name,
         files.RECORD: [file.name for file in written],
-        "faces": [face_record(faces[number]) for number in range(len(faces))],
+        "faces": described,
     }
-    for number, face in enumerate(record["faces"], start=1):
+    for number, face in enumerate(described, start=1):
         print(
             f"face {number}: mean spread {np.mean(face['spread']):.2f} pixels, residual "
             f"{face['residual']:.1e} after {face['num_steps']} steps"
@@ -96,10 +97,10 @@ def predict_picture(
     return faces
 
 
-def face_record(face: Landmarks) -> dict[str, Any]:
+def describe_face(face: Landmarks) -> dict[str, Any]:
     """What the JSON file says of a face: a single one, its `info` a SolveInfo."""
     return {
-        "box": face.box.tolist(),
+        "box": np.asarray(face.box).tolist(),
         "landmarks": np.round(face.points, 3).tolist(),
         "spread": np.round(face.spread, 3).tolist(),
         "num_steps": int(face.info.num_steps),

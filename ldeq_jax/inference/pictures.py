@@ -109,15 +109,15 @@ class Predictor:
         """
         check_picture(picture)
         height, width = picture.shape[:2]
-        boxes = [None] if boxes is None else check_boxes(boxes, picture.shape)
+        given = [None] if boxes is None else list(check_boxes(boxes, picture.shape))
         data, model = self.config.data, self.config.model
         size, num_landmarks = model.image_size, model.num_landmarks
-        crops = [
+        matrices = [
             crop_around(data.crop, data.crop_scale, size, shape=picture.shape, box=box)
-            for box in boxes
+            for box in given
         ]
-        crops = np.array(crops).reshape(-1, 3, 3)
-        none = np.zeros(0)
+        crops = np.array(matrices).reshape(-1, 3, 3)
+        none: Any = np.zeros(0)
         landmarks, spread = [np.zeros((0, num_landmarks, 2))], [np.zeros((0, num_landmarks))]
         infos = [SolveInfo(none.astype(np.int32), none, none.astype(bool), none.astype(bool))]
         for start in range(0, len(crops), _FACES_AT_ONCE):
@@ -135,7 +135,7 @@ class Predictor:
             points=points,
             spread=np.concatenate(spread),
             ok=np.isfinite(points).all(axis=(1, 2)),
-            box=np.reshape([whole if box is None else box for box in boxes], (-1, 4)),
+            box=np.array([whole if box is None else box for box in given]).reshape(-1, 4),
             info=jax.tree.map(lambda *parts: np.concatenate(parts), *infos),
         )
 

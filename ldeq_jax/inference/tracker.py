@@ -111,13 +111,14 @@ class FaceTracker:
             given, state = state.box if given is None else given, None
         if given is not None:
             (given,) = check_boxes([given], frame.shape)
-        if state is not None and given is not None and not same_face(state.box, given):
-            state = None
+        if state is not None and state.box is not None and given is not None:
+            state = state if same_face(state.box, given) else None
         if state is None and given is None:
             return self._lost("not found again without a box")
 
         at_box = given is not None and (self._crop_at_boxes or state is None)
-        where, memory = (given if at_box else state.box), state and state.memory
+        where: np.ndarray = given if at_box else state.box  # type: ignore[assignment, union-attr]
+        memory = None if state is None else state.memory
         crop = self._predictor.config.data.crop
         face, now = self._predictor.step(frame, where, memory)
         trouble = why_not_a_face(face.points, where, frame.shape, crop)
@@ -126,14 +127,14 @@ class FaceTracker:
             where = box_of_landmarks(face.points, crop)
             face, now = self._predictor.step(frame, where)
             trouble = why_not_a_face(face.points, where, frame.shape, crop)
-        frames = state.frames + 1 if state else 0
-        doubtful = frames % _CHECK_EVERY == 0 or state.missed
+        frames = 0 if state is None else state.frames + 1
+        doubtful = frames % _CHECK_EVERY == 0 or (state is not None and state.missed > 0)
         if not trouble and given is None and doubtful:
             trouble = self._second_look(frame, face, where)
         if trouble:
             return self._lost(trouble)
         expected = box_of_landmarks(face.points, crop)
-        found = dataclasses.replace(face, box=where, ok=np.True_)
+        found = dataclasses.replace(face, box=where, ok=np.array(True))
         return found, TrackerState(box=expected, memory=now, frames=frames)
 
     @property

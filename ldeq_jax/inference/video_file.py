@@ -98,8 +98,9 @@ def predict_video(
         raise UserError(f"--budget can be at most {config.model.forward.max_steps}, as trained")
     print_video(reader, step)
     variables = on_device(variables)  # one copy for all trackers
-    methods = {ALONE: None} if still or compare else {}
-    methods |= {} if still else {RECURRENT: settings}
+    methods: dict[str, RwRConfig | None] = {ALONE: None} if still or compare else {}
+    if not still:
+        methods[RECURRENT] = settings
     trackers = {
         name: FaceTracker(config, variables, method, crop_at_boxes=crop_at_boxes)
         for name, method in methods.items()
@@ -189,6 +190,7 @@ def read_boxes(
         return read_track(boxes, reader)
     if crop_at_boxes:
         raise UserError("--crop_at_boxes needs --boxes, the face's box in every frame")
+    assert box is not None
     return parse_box(box, (reader.height, reader.width), "by --box")[None]
 
 
@@ -217,9 +219,9 @@ def print_losses(tracks: Mapping[str, Track], found_again: bool) -> None:
             raise UserError(f"no face was found ({name}): in frame 0, {track.trouble[0]}")
         for t in track.losses[:1]:
             advice = (
-                "it is taken up again at its next box"
+                "it is found again at its next box"
                 if found_again
-                else "give its box in every frame, --boxes, to have it taken up again"
+                else "give its box in every frame, --boxes, to have it found again"
             )
             print(f"frame {t}: {name} has lost the face: {track.trouble[t]}; {advice}")
 
@@ -242,7 +244,11 @@ def write_numbers(
         schema: of the landmarks.
     """
     numbers, *_ = outputs
-    arrays = {"time": times, "fps": np.float32(reader.fps), "schema": np.array(schema.name)}
+    arrays: dict[str, Any] = {
+        "time": times,
+        "fps": np.float32(reader.fps),
+        "schema": np.array(schema.name),
+    }
     arrays[files.RECORD] = np.array([path.name for path in outputs])
     for name, track in tracks.items():
         prefix = "alone_" if name == ALONE and len(tracks) > 1 else ""

@@ -1,1 +1,1 @@
-"""Models in the formats of other programs."""
+"""Models in the formats of other programs: the released PyTorch checkpoints, read and written."""

@@ -1,4 +1,4 @@
-"""Text, pictures and videos, read, checked and written: where files are decoded and encoded.
+"""Files, pictures and videos: read, checked and written. Only here they are decoded and encoded.
 
-It needs NumPy, OpenCV and Pillow alone, so the builders of the data sets use it as well.
+It needs NumPy, OpenCV and Pillow alone, so that the builders of the data sets can use it too.
 """

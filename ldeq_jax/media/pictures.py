@@ -137,8 +137,9 @@ def animation_frames(path: str | os.PathLike) -> Iterator[tuple[np.ndarray | Non
     """
     with _reading(path) as picture:
         time = 0.0
-        first = picture.n_frames - _num_frames(picture)
-        for index in range(first, picture.n_frames):
+        count: int = getattr(picture, "n_frames", 1)
+        first = count - _num_frames(picture)
+        for index in range(first, count):
             try:
                 picture.seek(index)
                 frame = _pixels(picture, upright=True)

@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import os
 import re
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import cv2
 from PIL import features
@@ -63,9 +63,9 @@ def obstacle(head: bytes) -> str:
         Words that follow the name of the file, such as "is empty: ..."; "" if there is no reason.
     """
     if not head:
-        return "is empty: was the download or copy complete?"
+        return "is empty: its download or copy was not complete"
     if not any(head):
-        return "begins with nothing but zeros: was the download or copy complete?"
+        return "begins with nothing but zeros: its download or copy was not complete"
     if begins(AVIF, head):
         known = features.check("avif")
         return "" if known else "is an AVIF picture: convert it to JPEG or PNG, or update Pillow"
@@ -100,7 +100,7 @@ def opens_as_video(file: BinaryIO) -> bool:
     """Whether OpenCV takes a file for a video."""
     file.seek(0)
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns if not
-    capture = cv2.VideoCapture(file, cv2.CAP_FFMPEG, [])
+    capture = cv2.VideoCapture(cast(Any, file), cv2.CAP_FFMPEG, [])
     try:
         return capture.isOpened()
     finally:

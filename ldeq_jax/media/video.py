@@ -15,16 +15,18 @@ import os
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
 
 from ldeq_jax.errors import UserError
+from ldeq_jax.media.signatures import AUDIO, HEAD, MP4, begins, obstacle, shows_something
 
 Path = str | os.PathLike[str]
 Decoder = Callable[[], Iterable[tuple[np.ndarray | None, float]]]
+_Decoding = Generator[tuple[Any, float], None, None]
 
 MOST_FPS = 1000.0
 _USUAL_FPS = 25.0  # where a file says nothing
@@ -96,16 +98,18 @@ class VideoReader:
         square_pixels: bool = True,
         threads: int = 0,
     ):
-        self._source, self._threads = source, threads
+        self._threads = threads
+        self._file = b"" if callable(source) else source
+        self._function = source if callable(source) else None
         known = isinstance(source, str | os.PathLike)
         self.name = name or (str(source) if known else "video")
         self._camera = isinstance(source, str) and re.fullmatch(r"camera:(\d+)", source)
         self.live = bool(self._camera)
         self.aspect, self.header_frames, self.listed_frames = 1.0, 0, 0
         # What is decoded already, and the decoder that goes on from there.
-        self._ahead: list[tuple[np.ndarray | None, float]] = []
-        self._decoder: Iterator[tuple[np.ndarray | None, float]] | None = None
-        image = self._peek() if callable(source) else self._open()
+        self._ahead: list[tuple[Any, float]] = []
+        self._decoder: _Decoding | None = None
+        image = self._open() if self._function is None else self._peek(self._function)
         self.height, self.width = image.shape[:2]
         if square_pixels and self.aspect > 1:
             self.width = round(self.width * self.aspect)
@@ -131,6 +135,7 @@ class VideoReader:
             OSError: the file cannot be read any more.
             ValueError: it cannot be decoded any more, or it is a camera whose frames were read.
         """
+        decoded: Iterable[tuple[Any, float]]
         if self._decoder is not None:
             decoded = itertools.chain(self._ahead, self._decoder)
             self._ahead, self._decoder = [], None
@@ -168,9 +173,9 @@ class VideoReader:
             self._decoder.close()
         self._ahead, self._decoder = [], None
 
-    def _peek(self) -> np.ndarray:
+    def _peek(self, decode: Decoder) -> np.ndarray:
         """The first picture of a video that something else decodes."""
-        first = list(itertools.islice(self._source(), _LOOK_AHEAD))
+        first = list(itertools.islice(decode(), _LOOK_AHEAD))
         image = next((image for image, _ in first if image is not None), None)
         if image is None:
             raise UserError(f"{self.name} has no frame that can be decoded")
@@ -181,8 +186,9 @@ class VideoReader:
 
     def _open(self) -> np.ndarray:
         """Begins to decode; returns the first picture."""
-        self._decoder = self._watched() if self.live else self._decoded(pictures=True)
-        for image, moment in self._decoder:
+        decoder = self._watched() if self.live else self._decoded(pictures=True)
+        self._decoder = decoder
+        for image, moment in decoder:
             self._ahead.append((image, moment))
             if image is not None:
                 break
@@ -192,13 +198,13 @@ class VideoReader:
                 + ("the camera sends none" if self.live else f"it is damaged, or {self._codec}")
             )
         if self._said_fps >= _COVER_FPS:
-            second = next(self._decoder, None)
+            second = next(decoder, None)
             if second is None:
                 raise UserError(
                     f"{self.name} is a sound recording with a cover picture: it holds no video"
                 )
             self._ahead.append(second)
-        if not self.live and _has_index(self._source):
+        if not self.live and _has_index(self._file):
             self.listed_frames = self.header_frames
         return image
 
@@ -206,12 +212,13 @@ class VideoReader:
     def _capture(self) -> Iterator[cv2.VideoCapture]:
         """The open video, after its header was read."""
         with contextlib.ExitStack() as stack:
+            stream: Any = None
             if self._camera:
-                stream, capture = None, cv2.VideoCapture(int(self._camera[1]))
+                capture = cv2.VideoCapture(int(self._camera[1]))
             else:
                 # OpenCV takes some names for URLs and crashes at those that are not UTF-8, so it
                 # gets a stream, which must outlive release().
-                data = self._source
+                data = self._file
                 stream = io.BytesIO(data) if isinstance(data, bytes) else open(data, "rb")
                 stack.enter_context(stream)
                 settings = [cv2.CAP_PROP_N_THREADS, self._threads] if self._threads else []
@@ -241,7 +248,7 @@ class VideoReader:
             "'ffmpeg -i OLD -c:v libx264 NEW.mp4' writes one that it has"
         )
 
-    def _watched(self) -> Iterator[tuple[np.ndarray | None, float]]:
+    def _watched(self) -> _Decoding:
         """Picture and time of each frame of a camera, until it sends none any more."""
         with self._capture() as capture:
             start, previous, failed = None, -math.inf, 0
@@ -255,19 +262,19 @@ class VideoReader:
                 previous = moment
                 yield _picture(capture), moment
 
-    def _decoded(self, *, pictures: bool) -> Iterator[tuple[np.ndarray | bool | None, float]]:
+    def _decoded(self, *, pictures: bool) -> _Decoding:
         """Picture (True without pictures, None if it cannot be decoded) and time of each frame."""
-        if callable(self._source):
-            previous = None
-            for image, moment in self._source():
+        previous: float | None = None
+        if self._function is not None:
+            for image, moment in self._function():
                 if previous is not None and not moment > previous:
                     moment = previous + 1 / self.fps
                 previous = moment
                 yield image, moment
             return
         with self._capture() as capture:
-            step, steps = 1 / self.fps, collections.deque(maxlen=_REORDERED)
-            previous, failed, lost, since = None, 0, 0, 0
+            step, steps = 1 / self.fps, collections.deque[float](maxlen=_REORDERED)
+            failed, lost, since = 0, 0, 0
             while failed < _TRIES:
                 if not capture.grab():
                     failed += 1
@@ -311,37 +318,30 @@ def _has_index(source: Path | bytes) -> bool:
     return head[4:8] == b"ftyp" and b"mvex" not in head
 
 
-def _why_not(stream: io.BufferedIOBase) -> str:
+def _why_not(stream: BinaryIO) -> str:
     """What a file is that OpenCV cannot open as a video, in words that follow its name."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    head = stream.read(4096)
-    if not size:
-        return "is empty"
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"):
-        boxes = _mp4_boxes(stream, size)
-        if "moov" not in boxes or boxes["moov"][1] > size:
+    head = stream.read(HEAD)
+    if reason := obstacle(head):
+        return reason
+    if begins(MP4, head):
+        if "moov" not in (boxes := _mp4_boxes(stream, size)) or boxes["moov"][1] > size:
             return (
                 "is a video that was not finished or not fully downloaded: its index (moov) is "
                 "missing"
             )
-        start, end = boxes["moov"]
-        stream.seek(start)
-        if b"vide" not in stream.read(end - start):
-            return "is a sound recording: it holds no video"
-        return "is a video that is damaged, or in a format that this OpenCV cannot decode"
-    sound = head[:3] == b"ID3" or head[:4] in (b"fLaC", b"OggS") or head[8:12] == b"WAVE"
-    if sound or (head[0] == 0xFF and head[1:2] and head[1] >= 0xE0 and head[1] & 0x06):
+        if shows_something(stream):
+            return "is a video that is damaged, or in a format that this OpenCV cannot decode"
         return "is a sound recording: it holds no video"
-    if b"<html" in head.lower() or b"<!doctype html" in head.lower():
-        return "is a page of HTML, not a video: see whether its download was complete"
-    with contextlib.suppress(UnicodeDecodeError):
-        if b"\0" not in head and (head[:4000].decode() or True):
-            return "is a text, not a video"
+    if begins(AUDIO, head) or begins(b"OggS", head):
+        return "is a sound recording: it holds no video"
+    if b"\0" not in head:
+        return "is a text, not a video"
     return "is no video that OpenCV knows, or it is damaged"
 
 
-def _mp4_boxes(stream: io.BufferedIOBase, size: int) -> dict[str, tuple[int, int]]:
+def _mp4_boxes(stream: BinaryIO, size: int) -> dict[str, tuple[int, int]]:
     """Start and end of the outermost boxes of an mp4 file, by kind; an end may lie beyond it."""
     boxes, start = {}, 0
     while start + 8 <= size:

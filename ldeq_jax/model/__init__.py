@@ -1,1 +1,4 @@
-"""The landmark network: hourglass map, equilibrium, heatmaps, losses, recurrence on video."""
+"""The landmark network: hourglass map, equilibrium, heatmaps, losses, recurrence on video.
+
+It takes crops and returns landmarks in crop coordinates.
+"""

@@ -1,7 +1,7 @@
 """Convolution by whichever way is fast on the platform that a program is compiled for.
 
-Accelerators get XLA's own. On CPUs, wide layers are computed by `winograd`, and strided ones see an
-image of few channels in blocks. A convolution is linear in the image and in the kernel, and so are
+Accelerators get XLA's own. On CPUs, wide layers are computed by `winograd`, and strided ones on
+blocks of pixels. A convolution is linear in the image and in the kernel, and so are
 its two gradients; the three are primitives of JAX whose derivatives are each other, so that forward
 and reverse mode, to any order, take the fast ways too.
 """
@@ -52,11 +52,11 @@ def _direct(x, kernel, stride=1):
 def _in_blocks(x, kernel, stride):
     """The same with a stride of 1 over an image whose pixels are blocks of stride x stride pixels.
 
-    With three channels, XLA's own takes several times as long on a CPU.
+    With three channels, XLA's own is several times slower on a CPU.
     """
     batch, height, width, channels = x.shape
     size, _, _, features = kernel.shape
-    # Zeros before the kernel let its padding, and zeros after it its size, fill whole blocks.
+    # Zeros before the kernel make its padding, and zeros after it its size, a multiple of a block.
     before = -((size - 1) // 2) % stride
     after = -(before + size) % stride
     kernel = jnp.pad(kernel, ((before, after), (before, after), (0, 0), (0, 0)))
@@ -76,16 +76,24 @@ def _in_blocks(x, kernel, stride):
 
 
 def _direct_input_gradient(g, kernel):
-    # The same product as JAX's own rule, but the turned kernel is laid out again. Without that, XLA
-    # takes a slow path for it on a CPU inside a loop, such as the adjoint solve
+    # The same product as JAX's own rule, but the flipped kernel is copied. Without the copy, XLA
+    # takes a slow path on a CPU inside a loop, such as the adjoint solve
     # (benchmarks/convolution.py).
     return _direct(g, jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2))
 
 
 def _direct_kernel_gradient(x, g, size):
     pad = (size - 1) // 2
+    sharding, whole = jax.typeof(x).sharding, None
+    if any(sharding.spec):  # over an explicit mesh: the sum over all rows is for all devices
+        whole = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
     return jax.lax.conv_general_dilated(
-        x, g, (1, 1), ((pad, pad), (pad, pad)), dimension_numbers=("CHWN", "IHWO", "HWNC")
+        x,
+        g,
+        (1, 1),
+        ((pad, pad), (pad, pad)),
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        out_sharding=whole,
     )
 
 

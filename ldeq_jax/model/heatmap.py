@@ -1,4 +1,4 @@
-"""Heatmaps and the landmarks read from them (Micaelli et al. 2023, sec. 3).
+"""Heatmaps, the landmarks read from them, and their motion (Micaelli et al. 2023, sec. 3).
 
 A heatmap column c of an h-wide map stands for the normalised crop coordinate c / h, as in the
 released model, so landmarks lie in [0, (h - 1) / h]. Layout is (..., h, w, K); maps are square.
@@ -20,10 +20,10 @@ def normalise(logits: jax.Array, temperature: jax.Array | float) -> jax.Array:
         temperature: sharpness beta > 0, scalar.
 
     Returns:
-        (..., h, w, K) in (0, 1]: the largest pixel of each map is 1, and they are not divided by
-        their sum.
+        (..., h, w, K) in (0, 1]: the largest pixel of each map is 1. Maps are not divided by their
+        sum.
     """
-    # The maximum only shifts the exponent, but it is not a constant: it takes part in the gradient.
+    # The maximum depends on the logits, so it contributes to the gradient.
     highest = jnp.max(logits, axis=(-3, -2), keepdims=True)
     return jnp.exp(temperature * (logits - highest))
 
@@ -45,8 +45,8 @@ def soft_argmax(heatmap: jax.Array, offset: float = 0.0) -> tuple[jax.Array, jax
     along = grid.reshape((1,) * (heatmap.ndim - 3) + (size, 1))
     columns = jnp.sum(heatmap, axis=-3) / mass[..., None, :]
     rows = jnp.sum(heatmap, axis=-2) / mass[..., None, :]
-    # Along one axis each: two small products rather than sums over all pixels. By default TPUs and
-    # some GPUs would round their factors to a part in 256 or 1,024: a pixel of a large crop.
+    # Two small products, along one axis each, rather than sums over all pixels. By default TPUs and
+    # some GPUs would round their factors to 1 part in 256 or 1,024: a pixel of a large crop.
     product = functools.partial(jnp.einsum, precision="highest")
     x = product("...wk,w->...k", columns, grid)
     y = product("...hk,h->...k", rows, grid)
@@ -112,7 +112,7 @@ def move(heatmap: jax.Array, to_from: jax.Array) -> jax.Array:
 def inverse(to_from: jax.Array) -> jax.Array:
     """`from_to` of (B, 3, 3) affine maps of the plane, in closed form.
 
-    A library's is a decomposition that compilers do not divide over devices.
+    A library's LU decomposition is not divided over devices by compilers.
     """
     (a, b, x), (c, d, y) = (jnp.unstack(row, axis=1) for row in jnp.unstack(to_from[:, :2], axis=1))
     linear = jnp.stack([jnp.stack([d, -b], -1), jnp.stack([-c, a], -1)], axis=1)
@@ -122,7 +122,7 @@ def inverse(to_from: jax.Array) -> jax.Array:
 
 
 def released_spread(heatmap: jax.Array) -> jax.Array:
-    """Spread as the released code reports it, for comparing numbers with it.
+    """Spread as the released code reports it, to compare results with it.
 
     There the mean, in normalised coordinates, is subtracted from columns and rows in heatmap
     pixels, so the value also grows with the landmark's distance from the top left corner.

@@ -1,7 +1,11 @@
-"""LDEQ: stem, equilibrium of the map, landmarks read from it (Micaelli et al. 2023, sec. 3)."""
+"""LDEQ: stem, equilibrium of the map, landmarks read from it (Micaelli et al. 2023, sec. 3).
+
+The network on a batch of normalised crops. Recurrence over the frames of a video is in
+`ldeq_jax.model.rwr`, reading and cropping of pictures in `ldeq_jax.inference`.
+"""
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import flax.struct
@@ -12,8 +16,10 @@ from ldeq_jax.deq.diagnostics import jacobian_penalty
 from ldeq_jax.deq.equilibrium import Differentiation, Gradient, check_phantom, fixed_point
 from ldeq_jax.deq.rows import Map
 from ldeq_jax.deq.solver import SolveInfo, SolverConfig
+from ldeq_jax.errors import UserError
 from ldeq_jax.model import heatmap
-from ldeq_jax.model.hourglass import HourglassMap, Norm, Stem
+from ldeq_jax.model.hourglass import HourglassMap, Stem
+from ldeq_jax.model.layers import Norm
 
 Theta = tuple[Any, jax.Array]
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -37,8 +43,8 @@ class ModelConfig:
         temperature: sharpness beta of the heatmaps.
         learn_temperature: train it.
         readout_offset: what a heatmap's first column and row stand for, in heatmap pixels: 0 as
-            released, or 0.375, the centre of the 4 x 4 pixels of the crop that it covers. Training
-            gets used to either, a trained model to no other.
+            released, or 0.375, the centre of the 4 x 4 pixels of the crop that it covers. A model
+            must be used with the value that it was trained with.
         stem_norm: "batch" as released, or "group".
         dtype: precision policy. "float32"; "bfloat16": convolutions and products, while parameters,
             statistics of norms, logits, solver and readout stay in float32; or "float64".
@@ -49,9 +55,9 @@ class ModelConfig:
         phantom_mixing: their damping, in (0, 1].
         differentiation: "vjp" for reverse mode alone, as in training; or "jvp", so that `jax.jvp`
             and Hessian-vector products go through the equilibrium too.
-        remat: keep none of the map's inner activations for the gradient, but compute them again
-            when they are needed. It saves "unrolled" most of its memory, at the cost of time;
-            "implicit" keeps those of one evaluation alone and gains nothing.
+        remat: recompute the map's inner activations in the backward pass rather than store them.
+            It saves "unrolled" most of its memory, at the cost of time; "implicit" stores those of
+            one evaluation and gains nothing.
     """
 
     num_landmarks: int = 98
@@ -83,22 +89,22 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_phantom(self.phantom_steps, self.phantom_mixing)
         if self.image_size % (4 * 2**self.depth):
-            raise ValueError(
+            raise UserError(
                 f"image_size {self.image_size} is not divisible by {4 * 2**self.depth}, "
                 f"which depth {self.depth} needs"
             )
         if not 0 <= self.readout_offset < 1:
-            raise ValueError(f"readout_offset must be in [0, 1), not {self.readout_offset}")
+            raise UserError(f"readout_offset must be in [0, 1), not {self.readout_offset}")
         for name in ("base_width", "width_increment"):
             if getattr(self, name) % self.groups:
-                raise ValueError(
+                raise UserError(
                     f"{name} {getattr(self, name)} is not divisible by {self.groups} groups"
                 )
 
 
 @flax.struct.dataclass
 class Prediction:
-    """What the model says of a batch of crops.
+    """Landmarks of a batch of crops, and the equilibrium that they were read from.
 
     Attributes:
         landmarks: (B, K, 2) x then y, normalised crop coordinates in [0, (h - 1) / h], plus the
@@ -181,8 +187,8 @@ class LDEQ(nn.Module):
         if z0 is None:
             z0 = jnp.zeros(shape, jnp.promote_types(dtype, jnp.float32))
         map_module = hourglass_map(c)
-        # The map's parameters are held as one tree and applied functionally, because the solver
-        # differentiates f(theta, z) by hand and f must not close over the module's scope.
+        # The map's parameters are one tree, applied functionally: the solver defines the derivative
+        # of f(theta, z) itself, so f must not close over the module's scope.
         params = self.param("map", lambda rng: map_module.init(rng, z0, x)["params"])
         theta = params, map_module.apply({"params": params}, x, method="inject")
         f = equation(c)
@@ -221,7 +227,7 @@ def variable_shapes(config: ModelConfig) -> dict[str, Any]:
 
 
 def inject(config: ModelConfig, variables: dict[str, Any], image: jax.Array) -> Theta:
-    """All that an image has to say to the map: the theta of its `equation`.
+    """Precomputes theta, the parameters of `equation`, for a batch of images.
 
     Args:
         config: the model's.
@@ -229,16 +235,18 @@ def inject(config: ModelConfig, variables: dict[str, Any], image: jax.Array) -> 
         image: (B, H, W, 3) as made by `normalise_image`.
 
     Returns:
-        The map's parameters, and (B, h, w, base_width), what of the map depends on the image alone.
+        The map's parameters, and (B, h, w, base_width), the part of the map that depends on the
+        image alone.
     """
     of_stem = {collection: tree["stem"] for collection, tree in variables.items() if "stem" in tree}
     x = _stem(config, parent=None).apply(of_stem, image, False)
     params = variables["params"]["map"]
-    return params, hourglass_map(config).apply({"params": params}, x, method="inject")
+    injected = hourglass_map(config).apply({"params": params}, x, method="inject")
+    return params, cast(jax.Array, injected)
 
 
 def equation(config: ModelConfig) -> Map:
-    """The map as the solver wants it: `f(theta, z)`, with theta of `inject`; see `fixed_point`."""
+    """The map as `deq.fixed_point` takes it: `f(theta, z)`, with theta from `inject`."""
     map_module = hourglass_map(config)
 
     def f(theta, z):

@@ -1,4 +1,4 @@
-"""Losses on landmark coordinates, elementwise and their mean over a face, and on their spread.
+"""Losses on landmark coordinates, elementwise and their mean over a face, and on the spread.
 
 Coordinates are normalised to the crop: u = x / image_size.
 """
@@ -49,8 +49,8 @@ def landmark_loss(
         name: "l1" or "l2".
         predicted: (B, K, 2) landmarks, normalised to the crop.
         target: (B, K, 2) reference, same unit.
-        mask: (B,) or (B, K) True for the samples or landmarks that count; all do if None. What lies
-            under a False, NaN included, reaches neither the loss nor its gradient.
+        mask: (B,) or (B, K) True for the samples or landmarks that count; all do if None. Values
+            where it is False, NaN included, affect neither the loss nor its gradient.
 
     Returns:
         (B,) loss; 0 for a sample with nothing to count.
@@ -72,7 +72,7 @@ def landmark_loss(
         )
     mask = mask.astype(bool).reshape(mask.shape + (1,) * (predicted.ndim - mask.ndim))
     mask = jnp.broadcast_to(mask, predicted.shape)
-    # Masking what goes in, not what comes out: a gradient of 0 times NaN would still be NaN.
+    # Masks the inputs, not the loss: a gradient of 0 times NaN would still be NaN.
     predicted, target = jnp.where(mask, predicted, 0), jnp.where(mask, target, 0)
     match name:
         case "l1":
@@ -86,9 +86,9 @@ def landmark_loss(
 
 
 def spread_loss(spread: jax.Array, target: float | jax.Array) -> jax.Array:
-    """Mean over landmarks of what the spread of their heatmaps exceeds a target by.
+    """Mean over landmarks of the excess of their heatmaps' spread over a target.
 
-    A heatmap that is sharper than the target costs nothing, and makes up for no other.
+    A heatmap that is sharper than the target costs nothing, and does not offset another.
 
     Args:
         spread: (B, K) standard deviation of each heatmap.

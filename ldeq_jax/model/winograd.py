@@ -1,12 +1,13 @@
 """Convolutions of wide layers on a CPU, by Winograd's minimal filtering (Lavin & Gray 2016).
 
 A tile of 2 x 2 outputs of a k x k convolution takes (k + 1)^2 products for each pair of channels
-instead of 4 k^2: 36 instead of 100 for k = 5, 16 instead of 36 for k = 3. Kernel and tiles are
-polynomials; taken at a few points, a convolution is a product of values. What is left to do is
-matrix products, one for each pair of points.
+instead of 4 k^2: 36 instead of 100 for k = 5, 16 instead of 36 for k = 3. Kernel and tiles are read
+as polynomials and evaluated at a few points, where a convolution is a product of values. What
+remains is one matrix product for each pair of points.
 
-The result is that of the direct sum but for rounding: in single precision its error is like the
-direct sum's for k = 3, and four to six times that for k = 5.
+The result equals the direct sum up to rounding: in single precision its error is like that of the
+direct sum for k = 3, and four to six times that for k = 5. `ldeq_jax.model.convolution` decides
+where it is used and defines the derivatives.
 """
 
 import functools
@@ -16,19 +17,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Points beside infinity by kernel size. Of the five for k = 5, 0 and +-1 are the usual ones, and
-# these two round least with them.
+# Points besides infinity, by kernel size. Of the five for k = 5, 0 and +-1 are the usual ones; the
+# other two give the least rounding with them.
 _POINTS = {3: (0, 1, -1), 5: (0, 1, -1, 2, -1 / 2)}
 _TILE = 2  # outputs each way
-# From which the transforms tend to cost less than they save; at 64 channels that depends on the
-# picture's size, and on the whole it is even.
+# From here on the transforms usually cost less than they save. At 64 channels that depends on the
+# size of the picture, and on average it is even.
 _CHANNELS = {3: 64, 5: 128}
 _PIXELS = {3: 1024, 5: 256}  # of a batch, for the same reason
-_STRIP = 2048  # pixels of a batch that are worked on at a time
+_STRIP = 2048  # pixels of a batch that are computed at a time
 
 
 def suits(x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether `convolve` applies and is likely to take less time than the direct sum on a CPU.
+    """Whether `convolve` can be used and is likely faster than the direct sum on a CPU.
 
     Args:
         x: (B, H, W, C).
@@ -59,7 +60,7 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def input_gradient(g: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The gradient of `convolve` with respect to its input: `g` convolved with the turned kernel.
+    """The gradient of `convolve` with respect to its input: `g` convolved with the flipped kernel.
 
     Args:
         g: (B, H, W, features), gradient with respect to the result.
@@ -93,7 +94,7 @@ def kernel_gradient(x: jax.Array, g: jax.Array, size: int) -> jax.Array:
 
 
 def _in_strips(x, kernel, of_kernel, pattern):
-    """A strip of each image after another, so that what is in work stays in the cache.
+    """Computes one strip of each image after another, so that the data stay in the cache.
 
     Args:
         x: (B, H, W, channels).
@@ -127,9 +128,10 @@ def _in_strips(x, kernel, of_kernel, pattern):
 def _matrices(size):
     """The three transforms: A (2, k + 1), G (k + 1, k) and B (k + 1, k + 1).
 
-    For d of k + 1 and g of k, the two sums over i of d[i + j] g[i] are A ((G g) * (B d)). G takes a
-    polynomial at the points, over what the others contribute there; A and B are what the
-    transposition of multiplying polynomials makes of the rest (Toom-Cook).
+    For d of length k + 1 and g of length k, the two sums over i of d[i + j] g[i] are
+    A ((G g) * (B d)). G evaluates a polynomial at the points, divided by the product of distances
+    to the other points; A and B are the transposes of the other two steps of Toom-Cook's
+    multiplication of polynomials.
     """
     points = _POINTS[size]
     infinity = np.zeros(size + 1)
@@ -156,13 +158,16 @@ def _both_ways(matrix, parts):
 def _combined(matrix, parts: Sequence[jax.Array]) -> list[jax.Array]:
     """A matrix times a list of arrays, written out for XLA to fuse."""
     return [
-        sum(float(factor) * part for factor, part in zip(row, parts, strict=True) if factor)
+        functools.reduce(
+            jnp.add,
+            [float(factor) * part for factor, part in zip(row, parts, strict=True) if factor],
+        )
         for row in matrix
     ]
 
 
 def _of_all_points(matrix, values):
-    """`matrix` applied to (..., C, features), all indices before them as one."""
+    """`matrix` applied to (..., C, features), with all leading indices flattened."""
     channels = values.shape[-2:]
     return _product(
         "pq,qn->pn", jnp.asarray(matrix, values.dtype), values.reshape(matrix.shape[1], -1)
@@ -184,7 +189,7 @@ def _padded(x, size):
 
 
 def _rows_of_a_strip(height, pixels_of_a_row):
-    """As many as `_STRIP` allows, in whole tiles and strips."""
+    """The largest number that `_STRIP` allows, in whole tiles, that divides the height."""
     fitting = range(_TILE, max(_STRIP // pixels_of_a_row, _TILE) + 1, _TILE)
     return max(rows for rows in fitting if height % rows == 0)
 

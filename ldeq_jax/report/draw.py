@@ -1,4 +1,4 @@
-"""Landmarks drawn into pictures. Plots are in `plots`, whole videos in `overlay`."""
+"""Landmarks drawn into pictures. Whole videos are drawn in `overlay`."""
 
 from collections.abc import Sequence
 

@@ -11,7 +11,7 @@ from ldeq_jax.face.schema import LandmarkSchema
 from ldeq_jax.media.pictures import write_picture
 from ldeq_jax.media.writer import constant_rate, write_video
 from ldeq_jax.report.draw import draw_landmarks
-from ldeq_jax.report.plots import Path
+from ldeq_jax.report.style import Path
 
 Window = tuple[int, int, int, int]
 
@@ -150,6 +150,7 @@ def write_overlay(
     length, window = _clip(predictions, target, margin)
     shown = None
     if times is not None:
+        times = np.asarray(times, np.float64)
         if len(times) != length:
             raise ValueError(f"there are {len(times)} times for landmarks of {length} frames")
         fps, shown = constant_rate(times, fps)
@@ -231,12 +232,14 @@ def _exactly(length: int, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 def _shown(frames: Iterable[np.ndarray | None]) -> Iterator[np.ndarray]:
     """The frames, and for each that is None the one before; grey if there is none."""
-    last, missing = None, 0
+    last: np.ndarray | None = None
+    missing = 0
     for frame in frames:
-        if frame is None and last is None:
-            missing += 1
-            continue
+        if frame is not None:
+            if last is None:
+                yield from itertools.repeat(np.full_like(frame, _GREY), missing)
+            last = frame
         if last is None:
-            yield from itertools.repeat(np.full_like(frame, _GREY), missing)
-        last = last if frame is None else frame
-        yield last
+            missing += 1
+        else:
+            yield last

@@ -1,4 +1,4 @@
-"""Plots of videos: error against flicker, and flicker over time. `plots` has the common style."""
+"""Plots of videos: error against flicker, and flicker over time."""
 
 import itertools
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ldeq_jax.report.plots import Path, clean_axes, palette, subplots
+from ldeq_jax.report.style import Path, clean_axes, palette, subplots
 
 _PASTELS = ("#E5B550", "#7CC0E8", "#66BC9E", "#DCA0C0", "#A6A6A6", "#C2BC5C")
 _MARKERS = "sv^D<>PXhpd"
@@ -118,7 +118,8 @@ def _points(values: ArrayLike | None) -> np.ndarray:
 def _front(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The points (N, 2) that no other beats in both coordinates, sorted; and the rest."""
     others = points[:, None]
-    beaten = ((points <= others) & (points < others).any(-1, keepdims=True)).all(-1).any(1)
+    no_worse, better = (points <= others).all(axis=-1), (points < others).any(axis=-1)
+    beaten = np.asarray(no_worse & better).any(axis=1)
     front = points[~beaten]
     return front[np.argsort(front[:, 0])], points[beaten]
 

@@ -24,7 +24,7 @@ from ldeq_jax.face.schema import LandmarkSchema, get_schema
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.media.files import expand
 from ldeq_jax.mesh import make_mesh, to_devices
-from ldeq_jax.report.plots import training_curves
+from ldeq_jax.report.training_plots import training_curves
 from ldeq_jax.training.checkpoints import Checkpoints, only_run_in
 from ldeq_jax.training.log import Log
 from ldeq_jax.training.state import TrainState, create_state, with_weights

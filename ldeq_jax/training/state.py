@@ -1,5 +1,6 @@
 """The training state: all that a step changes, and how it is divided among the devices."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -54,7 +55,7 @@ def create_state(
     create = functools.partial(_initial_state, model_config, optimizer_config, train_config)
     # XLA would optimise each random draw of this program, which runs once, for a second on a CPU.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
-    options = {"xla_backend_optimization_level": 0} if on_cpu else None
+    options: Any = {"xla_backend_optimization_level": 0} if on_cpu else None
     shardings = state_shardings(model_config, optimizer_config, train_config, mesh)
     lowered = jax.jit(create, out_shardings=shardings).lower()
     return lowered.compile(compiler_options=options)()
@@ -119,8 +120,8 @@ def with_weights(state: TrainState, variables: dict[str, Any]) -> TrainState:
 
     trees = {"params": state.params, "batch_stats": state.batch_stats}
     given = {name: variables.get(name, {}) for name in trees}
-    if jax.tree.structure(trees) != jax.tree.structure(given):
+    if jax.tree.structure(trees) != jax.tree.structure(given):  # type: ignore[operator]
         raise UserError("start_from: a model of other layers than this config's")
     trees = jax.tree.map(like, trees, given)
     ema = jax.tree.map(jnp.copy, trees["params"]) if state.ema else state.ema
-    return state.replace(**trees, ema=ema)
+    return dataclasses.replace(state, **trees, ema=ema)

@@ -1,5 +1,6 @@
 """One training step, compiled for all devices of a mesh."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -133,8 +134,11 @@ def make_train_step(
             ema = optax.incremental_update(params, ema, 1 - decay)
         grad_norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
-        new = state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema)
-        new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state).replace(
+        new = dataclasses.replace(
+            state, params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema
+        )
+        new = dataclasses.replace(
+            jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state),
             step=state.step + 1,
             skipped=state.skipped + ~finite,
             skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),
