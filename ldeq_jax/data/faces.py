@@ -56,7 +56,7 @@ class ClipBatch(NamedTuple):
     landmarks: np.ndarray
     mask: np.ndarray
     frame_from_crop: np.ndarray
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # a tuple's own method is not used
 
 
 def train_iterator(

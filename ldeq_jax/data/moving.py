@@ -219,7 +219,7 @@ class _Pixels:
         if self._quality:
             options = [cv2.IMWRITE_JPEG_QUALITY, self._quality]
             _, data = cv2.imencode(".jpg", crop, options)
-            crop = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            crop = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
         return crop
 
 

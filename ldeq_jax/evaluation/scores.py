@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ldeq_jax.evaluation.labels import Labels, face_size
-from ldeq_jax.evaluation.settings import ALONE, Setting
+from ldeq_jax.evaluation.settings import ALONE, FILTERS, Setting
 from ldeq_jax.face import video_metrics
-from ldeq_jax.face.filters import FILTERS, smooth
+from ldeq_jax.face.filters import smooth
 from ldeq_jax.face.landmarks import Landmarks
 
 LAGS = (1, 2, 4, 8, 16)
@@ -69,7 +69,8 @@ def score_video(
     """
     mask, evaluations = video["mask"], {s: one.info.num_evaluations for s, one in found.items()}
     landmarks = {setting: one.points[: len(mask)] for setting, one in found.items()}
-    landmarks |= filtered(landmarks[ALONE], video["fps"])
+    spread = found[ALONE].spread[: len(mask)]
+    landmarks |= filtered(landmarks[ALONE], spread, video["fps"])
     jitter = video_metrics.label_jitter(
         video["landmarks"][None], mask[None], landmarks=labels.counted
     )
@@ -115,14 +116,27 @@ def score(
     )
 
 
-def filtered(landmarks: np.ndarray, fps: float) -> dict[Setting, np.ndarray]:
-    """Landmarks (T, K, 2) of frames solved alone, smoothed by every filter at all its settings."""
+def filtered(landmarks: np.ndarray, spread: np.ndarray, fps: float) -> dict[Setting, np.ndarray]:
+    """Landmarks of frames solved alone, smoothed by every filter at all its settings.
+
+    Args:
+        landmarks: (T, K, 2) frame pixels; NaN where there are none.
+        spread: (T, K) standard deviation of each, frame pixels.
+        fps: frames per second.
+    """
     known = landmarks[np.isfinite(landmarks).all(axis=(1, 2))]
     # The face's size where it is first seen, as a live filter would have it.
     scale = face_size(known[:1]).sum() or 1.0
     return {
         Setting(kind.name, ", ".join(f"{name} {value:g}" for name, value in parameters.items())): (
-            smooth(landmarks, kind.function, parameters, fps, scale=scale)
+            smooth(
+                landmarks,
+                kind.function,
+                parameters,
+                fps,
+                scale=scale,
+                spread=spread if kind.takes_spread else None,
+            )
         )
         for kind in FILTERS
         for parameters in kind.grid

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ldeq_jax.errors import UserError
-from ldeq_jax.face.filters import FILTERS
+from ldeq_jax.face import aligned, filters
 from ldeq_jax.model.rwr import Align, RwRConfig
 
 
@@ -22,6 +22,7 @@ class Setting(NamedTuple):
 
 
 ALONE = Setting("each frame alone")
+FILTERS = filters.FILTERS + aligned.FILTERS
 
 
 def is_filter(setting: Setting) -> bool:

@@ -55,27 +55,34 @@ def aligned(
     Raises:
         ValueError: a parameter is out of its range, or weighting without spread.
     """
-    points, spread = _checked(points, spread)
+    track, spreads = _checked(points, spread)
     if not 0 <= penalty < np.inf:
         raise ValueError(f"penalty must be 0 or more, got {penalty}")
     if not 0 < follow <= 1:
         raise ValueError(f"follow must be above 0 and at most 1, got {follow}")
-    if weighting and spread is None:
+    if weighting and spreads is None:
         raise ValueError("weighting needs the spread of the landmarks")
-    smoothed, motion = points.copy(), np.zeros(4)
-    for t in range(1, len(points)):
-        weight = _weights(points[t - 1], None if spread is None else spread[t - 1])
+    smoothed, motion = track.copy(), np.zeros(4)
+    for t in range(1, len(track)):
+        weight = _weights(track[t - 1], None if spreads is None else spreads[t - 1])
         expected = _moved(smoothed[t - 1], motion, weight)
-        surprise = fit_similarity(expected, points[t], weight)
+        surprise = fit_similarity(expected, track[t], weight)
         held = _moved(expected, follow * surprise, weight)
         # The gain of the velocity that goes with that of the position (Benedict and Bordner 1962).
         motion = _DAMPING * (motion + follow**2 / (2 - follow) * surprise)
-        strength = np.full((points.shape[1], 1), float(penalty))
-        if weighting:
-            variance = spread[t] ** 2
+        strength = np.full((track.shape[1], 1), float(penalty))
+        if weighting and spreads is not None:
+            variance = spreads[t] ** 2
             strength = penalty * (variance / max(variance.mean(), 1e-12))[:, None]
-        smoothed[t] = (points[t] + strength * held) / (1 + strength)
+        smoothed[t] = (track[t] + strength * held) / (1 + strength)
     return smoothed
+
+
+def aligned_by_spread(
+    points: ArrayLike, fps: float, *, penalty: float, follow: float, spread: ArrayLike
+) -> NDArray[np.float64]:
+    """`aligned` with `weighting`: uncertain landmarks are held, sure ones move."""
+    return aligned(points, fps, penalty=penalty, follow=follow, spread=spread, weighting=True)
 
 
 def face_one_euro(
@@ -162,27 +169,27 @@ def _in_the_face(
     spread: ArrayLike | None,
 ) -> NDArray[np.float64]:
     """Smooths the similarity from the first frame by alpha-beta, and the rest by `function`."""
-    points, spread = _checked(points, spread)
+    track, spreads = _checked(points, spread)
     if not 0 < follow <= 1:
         raise ValueError(f"follow must be above 0 and at most 1, got {follow}")
-    reference = points[0]
-    pose, shape = np.zeros((len(points), 4)), points.copy()
-    for t in range(1, len(points)):
-        weight = _weights(points[t], None if spread is None else spread[t])
-        measured = fit_similarity(reference, points[t], weight)
+    reference = track[0]
+    pose, shape = np.zeros((len(track), 4)), track.copy()
+    for t in range(1, len(track)):
+        weight = _weights(track[t], None if spreads is None else spreads[t])
+        measured = fit_similarity(reference, track[t], weight)
         measured[1] += 2 * np.pi * np.round((pose[t - 1, 1] - measured[1]) / (2 * np.pi))
         pose[t] = measured
-        shape[t] = _unmoved(points[t], measured, reference, weight)
+        shape[t] = _unmoved(track[t], measured, reference, weight)
     smoothed_pose, velocity = pose.copy(), np.zeros(4)
-    for t in range(1, len(points)):
+    for t in range(1, len(track)):
         expected = smoothed_pose[t - 1] + velocity
         surprise = pose[t] - expected
         smoothed_pose[t] = expected + follow * surprise
         velocity = _DAMPING * (velocity + follow**2 / (2 - follow) * surprise)
     shape = function(shape, fps, **settings)
-    smoothed = points.copy()
-    for t in range(1, len(points)):
-        weight = _weights(points[t], None if spread is None else spread[t])
+    smoothed = track.copy()
+    for t in range(1, len(track)):
+        weight = _weights(track[t], None if spreads is None else spreads[t])
         smoothed[t] = _moved(shape[t], smoothed_pose[t], weight, centre=weight @ reference)
     return smoothed
 
@@ -213,7 +220,9 @@ def _complex(points):
     return points[..., 0] + 1j * points[..., 1]
 
 
-def _checked(points, spread):
+def _checked(
+    points: ArrayLike, spread: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     points = np.asarray(points, np.float64)
     if points.ndim != 3 or points.shape[1] < 2 or points.shape[2] != 2:
         raise ValueError(f"points must be (T, K, 2) with two landmarks or more, got {points.shape}")
@@ -223,3 +232,38 @@ def _checked(points, spread):
     if spread.shape != points.shape[:2]:
         raise ValueError(f"spread must be {points.shape[:2]}, like the points, got {spread.shape}")
     return points, spread
+
+
+_FOLLOWS = (1.0, 0.8, 0.65)
+_PENALTIES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+FILTERS = (
+    filters.Filter(
+        "aligned",
+        aligned,
+        causal=True,
+        grid=filters.grid_of(penalty=_PENALTIES, follow=_FOLLOWS),
+        takes_spread=True,
+    ),
+    filters.Filter(
+        "aligned_by_spread",
+        aligned_by_spread,
+        causal=True,
+        grid=filters.grid_of(penalty=_PENALTIES, follow=_FOLLOWS),
+        takes_spread=True,
+    ),
+    filters.Filter(
+        "face_one_euro",
+        face_one_euro,
+        causal=True,
+        grid=filters.grid_of(min_cutoff=(16.0, 6.0, 2.0), beta=(40.0, 10.0, 3.0), follow=_FOLLOWS),
+        takes_spread=True,
+    ),
+    filters.Filter(
+        "face_kalman",
+        face_kalman,
+        causal=True,
+        grid=filters.grid_of(noise_ratio=(500.0, 250.0, 120.0, 60.0, 30.0, 15.0), follow=_FOLLOWS),
+        takes_spread=True,
+    ),
+)
+"""The filters with their settings."""

@@ -90,33 +90,33 @@ def response(
     Raises:
         ValueError: the shapes differ.
     """
-    signal, reference = np.asarray(signal, np.float64), np.asarray(reference, np.float64)
-    times, mask = np.asarray(times, np.float64), np.asarray(mask, bool)
-    if signal.shape != reference.shape or times.shape != mask.shape or len(times) != len(signal):
+    seen, true = np.asarray(signal, np.float64), np.asarray(reference, np.float64)
+    seconds, counted = np.asarray(times, np.float64), np.asarray(mask, bool)
+    if seen.shape != true.shape or {seconds.shape, counted.shape} != {seen.shape[:1]}:
         raise ValueError(
-            f"signal {signal.shape} and reference {reference.shape} need one shape (T, C), times "
-            f"{times.shape} and mask {mask.shape} the shape (T,)"
+            f"signal {seen.shape} and reference {true.shape} need one shape (T, C), times "
+            f"{seconds.shape} and mask {counted.shape} the shape (T,)"
         )
-    mask = mask & np.isfinite(signal).all(axis=1) & np.isfinite(reference).all(axis=1)
+    counted = counted & np.isfinite(seen).all(axis=1) & np.isfinite(true).all(axis=1)
     nothing = Response(np.nan, np.nan)
-    if mask.sum() < _FEWEST:
+    if counted.sum() < _FEWEST:
         return nothing
-    signal, reference, times = signal[mask], reference[mask], times[mask]
-    if reference.std(axis=0).max() < _LEAST_MOTION:
+    seen, true, seconds = seen[counted], true[counted], seconds[counted]
+    if true.std(axis=0).max() < _LEAST_MOTION:
         return nothing
-    signal, reference = (gaussian_filter1d(a, _SMOOTHING, axis=0) for a in (signal, reference))
-    delayed = CubicSpline(times, reference)
+    seen, true = (gaussian_filter1d(a, _SMOOTHING, axis=0) for a in (seen, true))
+    delayed = CubicSpline(seconds, true)
 
     def fit(delay):
-        inside = (times - delay >= times[0]) & (times - delay <= times[-1])
+        inside = (seconds - delay >= seconds[0]) & (seconds - delay <= seconds[-1])
         if inside.sum() < _FEWEST:
             return np.inf, np.nan
-        x = delayed(times[inside] - delay)
-        x, y = x - x.mean(axis=0), signal[inside] - signal[inside].mean(axis=0)
+        x = delayed(seconds[inside] - delay)
+        x, y = x - x.mean(axis=0), seen[inside] - seen[inside].mean(axis=0)
         amplitude = max((x * y).sum(), 0) / max((x * x).sum(), 1e-12)
         return np.mean((y - amplitude * x) ** 2), amplitude
 
-    limit = min(_LARGEST_LAG, (times[-1] - times[0]) / 4)
+    limit = min(_LARGEST_LAG, (seconds[-1] - seconds[0]) / 4)
     delays = np.linspace(-limit / 2, limit, 121)
     errors = np.array([fit(delay)[0] for delay in delays])
     best = int(np.argmin(errors))

@@ -32,6 +32,8 @@ class Filter:
     causal: bool
     grid: tuple[Mapping[str, float], ...]
     """Parameters of `function`, from nearly no smoothing to strong."""
+    takes_spread: bool = False
+    """Whether `function` takes the spread of the landmarks, as those of `aligned` do."""
 
 
 def smooth(
@@ -42,6 +44,7 @@ def smooth(
     *,
     valid: ArrayLike | None = None,
     scale: float = 1.0,
+    spread: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     """Filters each unbroken run of valid frames separately: a filter restarts after a lost face.
 
@@ -53,6 +56,8 @@ def smooth(
         valid: (T,) True for the frames to filter; those whose points are all finite if None.
         scale: unit of length of the points while they are filtered, such as the face size in
             pixels. It matters to `one_euro` only, whose `beta` then suits any resolution.
+        spread: (T, K) standard deviation of each landmark in the unit of `points`, for the filters
+            of `face.aligned`.
 
     Returns:
         (T, ...) smoothed track in the units of `points`, NaN in frames that are not valid.
@@ -77,7 +82,10 @@ def smooth(
     smoothed = np.full(points.shape, np.nan)
     edges = np.flatnonzero(np.diff(valid, prepend=False, append=False))
     for start, stop in edges.reshape(-1, 2):
-        smoothed[start:stop] = scale * function(points[start:stop] / scale, fps, **parameters)
+        known = {} if spread is None else {"spread": np.asarray(spread)[start:stop] / scale}
+        smoothed[start:stop] = scale * function(
+            points[start:stop] / scale, fps, **known, **parameters
+        )
     return smoothed
 
 
@@ -276,7 +284,7 @@ def _check_width(width):
         raise ValueError(f"width must be a whole number of frames, 1 or more, got {width}")
 
 
-def _grid(**values):
+def grid_of(**values):
     """Every combination of the values given for each parameter."""
     return tuple(
         dict(zip(values, setting, strict=True)) for setting in itertools.product(*values.values())
@@ -288,32 +296,34 @@ FILTERS = (
         "exponential",
         exponential,
         causal=True,
-        grid=_grid(weight=(0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)),
+        grid=grid_of(weight=(0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)),
     ),
-    Filter("moving_average", moving_average, causal=True, grid=_grid(width=(2, 3, 4, 5, 7, 9, 13))),
+    Filter(
+        "moving_average", moving_average, causal=True, grid=grid_of(width=(2, 3, 4, 5, 7, 9, 13))
+    ),
     Filter(
         "one_euro",
         one_euro,
         causal=True,
-        grid=_grid(min_cutoff=(16.0, 6.0, 2.0, 0.7), beta=(40.0, 10.0, 3.0, 0.0)),
+        grid=grid_of(min_cutoff=(16.0, 6.0, 2.0, 0.7), beta=(40.0, 10.0, 3.0, 0.0)),
     ),
     Filter(
         "kalman",
         kalman,
         causal=True,
-        grid=_grid(noise_ratio=(1000.0, 500.0, 250.0, 120.0, 60.0, 30.0, 15.0, 7.0, 3.0)),
+        grid=grid_of(noise_ratio=(1000.0, 500.0, 250.0, 120.0, 60.0, 30.0, 15.0, 7.0, 3.0)),
     ),
     Filter(
         "savitzky_golay",
         savitzky_golay,
         causal=False,
-        grid=_grid(width=(5, 7, 9, 13, 17, 25, 35)),
+        grid=grid_of(width=(5, 7, 9, 13, 17, 25, 35)),
     ),
     Filter(
         "gaussian",
         gaussian,
         causal=False,
-        grid=_grid(sigma=(0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)),
+        grid=grid_of(sigma=(0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)),
     ),
 )
 """The filters with their settings, causal ones first."""

@@ -9,7 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-_TINY = 1e-12  # what counts as the smallest value of a heatmap where its logarithm is taken
+_TINY = 1e-30  # of a heatmap, where its logarithm is taken
 
 
 def normalise(logits: jax.Array, temperature: jax.Array | float) -> jax.Array:
@@ -68,11 +68,15 @@ def fuse(heatmap: jax.Array, previous: jax.Array, penalty: jax.Array | float) ->
         penalty: weight of `previous`, not negative; broadcasts.
 
     Returns:
-        (..., h, w, K) in (0, 1]; `heatmap` itself where the penalty is 0.
+        (..., h, w, K) in (0, 1]; `heatmap` itself where the penalty is 0. The derivative of the
+        division is left out.
     """
     now, before = (jnp.log(jnp.maximum(h, _TINY)) for h in (heatmap, previous))
     logarithm = (now + penalty * before) / (1 + penalty)
-    highest = jnp.max(logarithm, axis=(-3, -2), keepdims=True)
+    # The derivative of a maximum looks for the pixel that equals it. A program divided over devices
+    # computes both in different ways, finds none, and divides by zero. The scale of a heatmap
+    # matters neither to its landmark nor to the next fusion, so its derivative is left out.
+    highest = jax.lax.stop_gradient(jnp.max(logarithm, axis=(-3, -2), keepdims=True))
     return jnp.where(penalty == 0, heatmap, jnp.exp(logarithm - highest))
 
 

@@ -67,6 +67,9 @@ def clip_loss(
         The loss, and metrics: loss, nme (percent), flicker (about NMF: percent of a pixel of a
         256-pixel face), spread, solver_steps, residual, converged and diverged (shares).
     """
+    images, labels, crops = (
+        jnp.asarray(a) for a in (batch.image, batch.landmarks, batch.frame_from_crop)
+    )
     keys = jax.random.split(key, 4)
     low, high = (jnp.log(value) for value in train_config.penalties)
     longest = model_config.forward.max_steps
@@ -83,11 +86,11 @@ def clip_loss(
     )
     # Without a state to align, whose derivative would not be finite, and without a penalty.
     alone = dataclasses.replace(config, align="none", penalty=0.0)
-    state = rwr.initial_state(model_config, batch.landmarks.shape[0])
+    state = rwr.initial_state(model_config, labels.shape[0])
     frames = []
     # A loop of Python: T is small, and in one of XLA the derivatives of convolutions are slow.
-    for t in range(batch.landmarks.shape[1]):
-        image = normalise_image(batch.image[:, t]).astype(model_config.dtype)
+    for t in range(labels.shape[1]):
+        image = normalise_image(images[:, t]).astype(model_config.dtype)
         if not train_config.carry_gradient:
             state = jax.lax.stop_gradient(state)
         prediction, state = rwr.step(
@@ -96,28 +99,27 @@ def clip_loss(
             config if t and train_config.carry else alone,
             image,
             state,
-            frame_from_crop=batch.frame_from_crop[:, t],
+            frame_from_crop=crops[:, t],
             reset=None if train_config.carry else jnp.ones(len(image), bool),
         )
         frames.append(prediction)
     predictions = jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *frames)
 
-    error = predictions.landmarks - batch.landmarks
+    error = predictions.landmarks - labels
     change = jnp.diff(error, axis=1)
     # A root mean square as in NMF, smooth at zero.
     flicker = jnp.sqrt(1e-12 + jnp.mean(jnp.sum(jnp.square(change), axis=-1), axis=-1))
-    found, labels, spread = (
-        a.reshape(-1, *a.shape[2:])
-        for a in (predictions.landmarks, batch.landmarks, predictions.spread)
+    found, wanted, spread = (
+        a.reshape(-1, *a.shape[2:]) for a in (predictions.landmarks, labels, predictions.spread)
     )
-    loss = jnp.mean(landmark_loss(train_config.loss, found, labels))
+    loss = jnp.mean(landmark_loss(train_config.loss, found, wanted))
     loss += train_config.spread_weight * jnp.mean(spread_loss(spread, train_config.spread_target))
     loss += train_config.flicker_weight * jnp.mean(flicker)
 
     left, right = eye_corners
-    eyes = jnp.linalg.norm(batch.landmarks[..., left, :] - batch.landmarks[..., right, :], axis=-1)
+    eyes = jnp.linalg.norm(labels[..., left, :] - labels[..., right, :], axis=-1)
     distance = jnp.linalg.norm(error, axis=-1).mean(axis=-1)
-    extent = jnp.max(batch.landmarks, axis=2) - jnp.min(batch.landmarks, axis=2)
+    extent = jnp.max(labels, axis=2) - jnp.min(labels, axis=2)
     size = jnp.sqrt(jnp.prod(extent, axis=-1))
     metrics = {
         "loss": loss,
