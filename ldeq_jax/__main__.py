@@ -2,8 +2,8 @@
 
 import sys
 
-from ldeq_jax.cli.main import main
+from ldeq_jax.cli.main import run
 
 if __name__ == "__main__":
     sys.argv[0] = "ldeq"  # as messages call it
-    sys.exit(main())
+    run()

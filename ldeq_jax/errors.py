@@ -7,11 +7,17 @@ other exception is a bug and keeps its traceback. `ldeq` does so around its comm
 calls `show_in_one_line` before it imports the rest. This module needs the standard library alone.
 """
 
+import contextlib
 import errno
 import importlib.metadata
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from types import TracebackType
+
+INTERRUPTED = 130  # the exit code of a command that Ctrl-C ends, as shells have it
 
 # Libraries of the extras in setup.cfg.
 _EXTRAS = {"albumentations": "bench", "jaxopt": "bench", "torch": "convert"}
@@ -50,6 +56,28 @@ def show_in_one_line() -> None:
             print(f"{os.path.basename(sys.argv[0])}: {line}", file=sys.stderr)
 
     sys.excepthook = show_line
+
+
+@contextlib.contextmanager
+def exit_at_once_on_interrupt() -> Iterator[None]:
+    """Within, Ctrl-C ends the process at once, with a line and exit code 130.
+
+    For the time while libraries are loaded, which turn an interrupt into errors of their own or
+    swallow it, and in which nothing is open that would have to be closed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        os.write(2, f"{os.path.basename(sys.argv[0])}: interrupted\n".encode())
+        os._exit(INTERRUPTED)
+
+    former = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def one_line(error: BaseException) -> str | None:

@@ -206,6 +206,8 @@ def test_an_unknown_config_lists_the_known(name, tmp_path, monkeypatch):
             "def get_config(): return Config().with_values({'train.steps': 3})",
             "config.train has no field 'steps'; it has num_steps",
         ),
+        ("\ndef get_config(:", ", line 2: invalid syntax"),
+        ("import nothing_of_that_name", "No module named 'nothing_of_that_name'"),
     ],
 )
 def test_a_mistake_in_a_config_file_names_the_file(code, words, tmp_path):

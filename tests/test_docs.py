@@ -46,7 +46,6 @@ FLAGS_OF_OTHERS = {
 # What a block of Python on a page needs that the page leaves open, as code to run before it; a
 # text that starts with # is the reason why the block is not run.
 BEFORE = {
-    ("docs/video.md", 0): "box = (270, 90, 500, 330)",
     ("datasets/README.md", 0): "# tests/test_dataset_builders.py builds the data, and runs it",
     ("datasets/README.md", 1): "# tests/test_dataset_builders.py builds the data, and runs it",
     ("docs/weights.md", 0): "# needs a released file; tests/test_convert.py makes such files",

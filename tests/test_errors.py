@@ -286,3 +286,26 @@ def test_every_command_reports_a_missing_device(arguments, tmp_path):
     assert code == 1
     assert "JAX finds no device for JAX_PLATFORMS=nonsense" in told
     assert told.count("\n") == 1, told
+
+
+@pytest.mark.parametrize("command", ["predict", "train", "evaluate"])
+def test_an_interrupt_while_libraries_are_loaded_is_one_line(command, tmp_path):
+    """Whatever the libraries would make of it."""
+    (tmp_path / "jax.py").write_text(
+        "import os, signal\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "except KeyboardInterrupt as error:\n"
+        "    raise ImportError('no extension') from error\n",
+        "utf-8",
+    )
+    options = {
+        "predict": ["--output=a.png", "a.jpg"],
+        "train": ["--config=tiny", "--workdir=a"],
+        "evaluate": ["--checkpoint=a", "--output=b"],
+    }
+    code, printed = ended(
+        ["-m", "ldeq_jax", command, *options[command]], PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}"
+    )
+    assert code == 130
+    assert printed.strip() == "ldeq: interrupted"

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import unicodedata
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.media import pictures
 from ldeq_jax.report import draw
 
+ROOT = Path(__file__).parents[1]
 BOXES = [[100.0, 40.0, 160.5, 99.0], [90.0, 60.0, 150.0, 120.0]]
 
 
@@ -297,6 +299,24 @@ def test_the_home_directory_is_written_as_a_tilde(model, photo, monkeypatch):
         "predict", f"--checkpoint={model}", "--output=~/a.png", "--box=100,40,160,99", "~/photo.png"
     )
     assert sorted(os.listdir(photo.parent)) == ["a.json", "a.png", "photo.png"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("box", "doubtful"),
+    [
+        ("170,207.5,339.1,367.6", False),
+        ("40,30,180,190", True),
+        ("400,400,500,500", True),
+        ("300,20,400,120", True),
+        ("0,0,100,100", True),
+    ],
+)
+def test_a_box_without_a_face_raises_doubt(box, doubtful, photo, capsys):
+    shutil.copy(ROOT / "examples" / "portrait_1.jpg", photo)
+    (face,) = predict("faces-68", photo, f"--box={box}")["faces"]
+    assert bool(face["doubt"]) == doubtful
+    assert ("there may be no face in this box" in capsys.readouterr().out) == doubtful
 
 
 def test_without_a_checkpoint_the_pretrained_model_is_taken(photo, monkeypatch):

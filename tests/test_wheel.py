@@ -85,7 +85,7 @@ def test_the_wheel_says_who_it_is_and_under_which_terms(wheel):
         }
     about = email.message_from_string(texts["METADATA"])
     assert (about["Name"], about["Version"]) == ("ldeq_jax", ldeq_jax.__version__)
-    assert "ldeq = ldeq_jax.cli.main:main" in texts["entry_points.txt"]
+    assert "ldeq = ldeq_jax.cli.main:run" in texts["entry_points.txt"]
     assert "Apache License" in texts["licenses/LICENSE"]
     assert "non-commercial research" in texts["licenses/ldeq_jax/pretrained/README.md"]
 

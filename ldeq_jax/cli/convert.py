@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = make_parser().parse_args(argv)
 
-    from ldeq_jax.errors import UserError
+    from ldeq_jax.errors import UserError, UserFileNotFoundError
     from ldeq_jax.interop.conversion import export_file, import_file
 
     named = options.source in zoo.MODELS
@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = Path(options.output)
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise UserError(f"--output={output} exists already: choose another name")
+    if not source.exists():
+        raise UserFileNotFoundError(f"there is no file or folder {source}")
     from_folder = source.is_dir()
     useless = FROM_FILE if from_folder else FROM_FOLDER
     if misplaced := [name for name in useless if getattr(options, name)]:

@@ -40,7 +40,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ldeq_jax.errors import show_in_one_line
+from ldeq_jax.errors import exit_at_once_on_interrupt, show_in_one_line
 
 if __name__ == "__main__":
     show_in_one_line()
@@ -68,15 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     options = _parser().parse_args(argv)
     # Imported when the flags are known to be right, so that --help and mistakes take no time.
-    from absl import logging
+    with exit_at_once_on_interrupt():
+        from absl import logging
 
-    from ldeq_jax import hosts
-    from ldeq_jax.evaluation.evaluate import evaluate
-    from ldeq_jax.evaluation.faces import FaceOptions
-    from ldeq_jax.evaluation.settings import recurrence_grid
-    from ldeq_jax.evaluation.videos import VideoOptions
-    from ldeq_jax.mesh import use_all_cores
-    from ldeq_jax.weights import load_model
+        from ldeq_jax import hosts
+        from ldeq_jax.evaluation.evaluate import evaluate
+        from ldeq_jax.evaluation.faces import FaceOptions
+        from ldeq_jax.evaluation.settings import recurrence_grid
+        from ldeq_jax.evaluation.videos import VideoOptions
+        from ldeq_jax.mesh import use_all_cores
+        from ldeq_jax.weights import load_model
 
     logging.set_verbosity(logging.ERROR)  # orbax logs every file that it reads
     with hosts.exit_on_sigterm(), hosts.exit_soon_on_error():

@@ -6,12 +6,14 @@ alone. `python -m ldeq_jax` is the same command.
 """
 
 import argparse
+import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from ldeq_jax import __version__
-from ldeq_jax.errors import one_line
+from ldeq_jax.errors import INTERRUPTED, one_line
 
 COMMANDS = {
     "predict": "find the landmarks in a picture or a video, draw them and write them as numbers",
@@ -20,7 +22,6 @@ COMMANDS = {
     "build": "prepare a data set from the files of its authors",
     "convert": "turn a released PyTorch checkpoint into a model of this package, or back",
 }
-INTERRUPTED = 130  # the exit code of a command that Ctrl-C ends, as shells have it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,6 +51,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def run() -> None:
+    """The console command: runs `main`, and ends the process with its exit code."""
+    code = main()
+    if code == INTERRUPTED:
+        # XLA may still be compiling, and would crash while Python tears itself down.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def _parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS))
     commands = "\n".join(f"  {name:<{width}}  {about}" for name, about in COMMANDS.items())
@@ -69,4 +82,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

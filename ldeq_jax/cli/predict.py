@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ldeq_jax import zoo
 from ldeq_jax.cli.options import natural, not_negative, path
+from ldeq_jax.errors import UserError, exit_at_once_on_interrupt
 
 _DESCRIPTION = """\
 Finds the landmarks of faces in a picture, or of one face in a video; draws them, and writes them as
@@ -29,8 +30,10 @@ pictures:
   of several pages is read.
 
   Written: drawn.png, and drawn.json with, for each face, its landmarks (x, y) and their spread,
-  both in pixels of the picture (pixel centres at whole numbers), and how its solver fared. The
-  spread is large where the model is uncertain.
+  both in pixels of the picture (pixel centres at whole numbers), its solver's residual, and any
+  doubt whether there is a face in the box. The spread is the width of a landmark's heatmap: within
+  a face it is large where the model is uncertain, but it does not tell a face from a wall. Small
+  pictures are drawn enlarged.
 
 videos:
   ldeq predict --output=drawn.mp4 --box=190,85,270,165 clip.mp4
@@ -55,8 +58,9 @@ videos:
   are enlarged first; boxes and landmarks are in pixels of the enlarged frames. The drawn video has
   a constant frame rate and no sound; frames are repeated or left out to keep the times.
 
-A command can be given again: it replaces what it wrote before, and other files only with
---overwrite. A name that begins with "-" goes after "--".
+A command can be run again: it replaces what it wrote before, and other files only with
+--overwrite. A value that begins with "-" needs "=", as in --box=-10,-20,300,300; a name that begins
+with "-" goes after "--".
 
 exit codes: 0 all is written, 1 something is not (a line says what), 2 the arguments cannot be
 understood, 130 after Ctrl-C, 143 after SIGTERM.
@@ -78,11 +82,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     options = parser.parse_args(argv)
 
-    from ldeq_jax import hosts
-    from ldeq_jax.errors import UserError
-    from ldeq_jax.inference.picture_file import predict_picture
-    from ldeq_jax.inference.video_file import predict_video
-    from ldeq_jax.media.pictures import kind_of
+    with exit_at_once_on_interrupt():
+        from ldeq_jax import hosts
+        from ldeq_jax.inference.picture_file import predict_picture
+        from ldeq_jax.inference.video_file import predict_video
+        from ldeq_jax.media.pictures import kind_of
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8

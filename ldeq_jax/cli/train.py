@@ -38,7 +38,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ldeq_jax.errors import show_in_one_line
+from ldeq_jax.errors import exit_at_once_on_interrupt, show_in_one_line
 
 if __name__ == "__main__":
     show_in_one_line()
@@ -57,22 +57,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options, settings = parse(sys.argv[1:] if argv is None else argv)
     # Imported when the flags are known to be right, so that --help and mistakes take no time.
-    from absl import logging
+    # A run takes over what Ctrl-C does at its first step.
+    with exit_at_once_on_interrupt():
+        from absl import logging
 
-    from ldeq_jax import configs, hosts
-    from ldeq_jax.mesh import use_all_cores
-    from ldeq_jax.training.loop import train
-    from ldeq_jax.training.preview import draw_contact_sheet
+        from ldeq_jax import configs, hosts
+        from ldeq_jax.mesh import use_all_cores
+        from ldeq_jax.training.loop import train
+        from ldeq_jax.training.preview import draw_contact_sheet
 
-    logging.set_verbosity(logging.ERROR)  # orbax logs every file that it writes
-    with hosts.exit_soon_on_error():
-        config = configs.load(options.config).with_options(settings)
-        if not hosts.join(options.distributed, options.host_timeout, preemptible=True):
-            use_all_cores(config.data.batch_size)
-        if options.contact_sheet is not None:
-            draw_contact_sheet(config, options.contact_sheet)
-            return 0
-        stopped_by = train(config, options.workdir)
+        logging.set_verbosity(logging.ERROR)  # orbax logs every file that it writes
+        with hosts.exit_soon_on_error():
+            config = configs.load(options.config).with_options(settings)
+            if not hosts.join(options.distributed, options.host_timeout, preemptible=True):
+                use_all_cores(config.data.batch_size)
+            if options.contact_sheet is not None:
+                draw_contact_sheet(config, options.contact_sheet)
+                return 0
+            stopped_by = train(config, options.workdir)
     return 0 if stopped_by is None else 128 + stopped_by
 
 

@@ -36,8 +36,8 @@ def load(name_or_path: str) -> "Config":
 
     Raises:
         UserFileNotFoundError: there is no such config.
-        UserError: the file has no function `get_config` that returns a Config, or a value in it is
-            wrong.
+        UserError: the file has no function `get_config` that returns a Config, is not valid
+            Python, imports what there is not, or a value in it is wrong.
     """
     from ldeq_jax.config import Config  # not above: `names` is quick, as --help needs it
 
@@ -54,6 +54,10 @@ def load(name_or_path: str) -> "Config":
     try:
         config = runpy.run_path(str(path)).get("get_config", lambda: None)()
     except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except SyntaxError as error:
+        raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
+    except ImportError as error:
         raise UserError(f"{path}: {error}") from error
     if not isinstance(config, Config):
         raise UserError(f"{path} must have a function get_config() that returns a ldeq_jax.Config")

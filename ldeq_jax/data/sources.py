@@ -76,7 +76,7 @@ class ExampleSource:
             self._examples = builder.as_data_source(split, decoders=encoded)
         except (KeyError, ValueError) as error:
             raise UserError(
-                f"cannot read split {split!r} of {name}: {error}. "
+                f"cannot read split {split!r} of {name}: {str(error).rstrip('.')}. "
                 f"{kind.capitalize()} in its splits: {sizes}"
             ) from error
 

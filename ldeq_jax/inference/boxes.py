@@ -67,8 +67,8 @@ def find_boxes(
         found, origin = boxes if several else [boxes], f"by {listing}"
     else:
         return None, (
-            f"as large as the picture, for there is no --box and none in {listing}: a face that "
-            "does not fill it is missed"
+            f"as large as the picture, because neither --box nor {listing} gives one: a face must "
+            "fill the picture to be found"
         )
     return np.array([parse_box(box, shape, origin) for box in found]), origin
 
@@ -111,7 +111,9 @@ def read_track(path: Path, reader: VideoReader) -> np.ndarray:
     try:
         boxes = np.load(path, allow_pickle=False).astype(np.float64)
     except (ValueError, EOFError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is no .npy file of numbers ({error})") from error
+        raise UserError(
+            f"{path} is no .npy file of numbers: save the boxes as an array (T, 4) with numpy.save"
+        ) from error
     rows = len(boxes) if boxes.ndim else 0
     frames = frame_count(reader, rows)
     if boxes.ndim != 2 or boxes.shape[1] < 4 or rows != frames:

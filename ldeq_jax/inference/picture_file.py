@@ -9,6 +9,7 @@ from ldeq_jax.errors import UserError
 from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.face.schema import get_schema
 from ldeq_jax.inference.boxes import LISTING, find_boxes
+from ldeq_jax.inference.doubt import looks_agree, second_box, why_not_a_face
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.media import files, pictures
 from ldeq_jax.report import records
@@ -71,9 +72,13 @@ def predict_picture(
     if given is None and config.data.crop != "none":
         given = np.array([[0, 0, picture.shape[1] - 1, picture.shape[0] - 1]], np.float64)
     # A model trained on pictures that are crops already sees this one as it is, without boxes.
-    faces = Predictor(config, variables).faces(picture, given)
+    predictor = Predictor(config, variables)
+    faces = predictor.faces(picture, given)
     schema = get_schema(config.data.schema)
-    described = [describe_face(faces[number]) for number in range(len(faces))]
+    doubts = find_doubts(predictor, picture, faces) if given is not None else [""] * len(faces)
+    described = [
+        describe_face(faces[number]) | {"doubt": doubt} for number, doubt in enumerate(doubts)
+    ]
     record = {
         "picture": str(path),
         "checkpoint": str(checkpoint),
@@ -87,6 +92,8 @@ def predict_picture(
             f"face {number}: mean spread {np.mean(face['spread']):.2f} pixels, residual "
             f"{face['residual']:.1e} after {face['num_steps']} steps"
         )
+        if face["doubt"]:
+            print(f"face {number}: there may be no face in this box: {face['doubt']}")
     # The numbers are worth more than the drawing, which a full disk may prevent.
     files.write_whole(numbers, (records.to_json(record, indent=1) + "\n").encode())
     print(f"wrote {numbers}")
@@ -95,6 +102,23 @@ def predict_picture(
     pictures.write_picture(output, drawing)
     print(f"wrote {output}")
     return faces
+
+
+def find_doubts(predictor: Predictor, picture: np.ndarray, faces: Landmarks) -> list[str]:
+    """Why the landmarks around each box may not be those of a face; "" where there is no doubt.
+
+    The model looks a second time, through a crop that is shifted: the landmarks of a face stay.
+    """
+    kind = predictor.config.data.crop
+    boxes = np.asarray(faces.box)
+    seconds = predictor.faces(picture, np.array([second_box(box) for box in boxes]))
+    doubts = []
+    for points, second, box in zip(faces.points, seconds.points, boxes, strict=True):
+        doubt = why_not_a_face(points, box, picture.shape, kind)
+        if not doubt and not looks_agree(points, second):
+            doubt = "seen through a shifted crop, the landmarks are elsewhere"
+        doubts.append(doubt)
+    return doubts
 
 
 def describe_face(face: Landmarks) -> dict[str, Any]:

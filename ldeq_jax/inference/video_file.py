@@ -78,7 +78,9 @@ def predict_video(
     check_output(output, (".mp4",), path, "video")
     chosen = dict(recurrence or {})
     if still and (compare or chosen):
-        raise UserError("--still is without RwR: leave it out, or --compare and RwR's options")
+        raise UserError(
+            "--still solves frames without RwR: leave it out, or else --compare and RwR's options"
+        )
     changed(RwRConfig(), chosen)  # what cannot be is reported before anything is written
     outputs = [output.with_suffix(".npz"), output, output.with_name(f"{output.stem}_frame.png")]
     files.check_outputs(outputs, overwrite)
@@ -181,7 +183,9 @@ def read_boxes(
     Raises:
         UserError: there is none, or one is not in its frame, or they are of another video.
     """
-    if (boxes is None) == (box is None):
+    if boxes is not None and box is not None:
+        raise UserError("give --box or --boxes, not both")
+    if boxes is None and box is None:
         raise UserError(
             "a video needs --box=x1,y1,x2,y2 of one face in its first frame, or --boxes with its "
             "box in every frame"

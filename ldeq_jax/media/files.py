@@ -137,6 +137,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(path)
+    except OSError as error:
+        if error.filename == str(partial):  # a name that the user has never seen
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

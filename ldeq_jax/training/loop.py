@@ -89,7 +89,9 @@ def _train(config, schema, num_faces, workdir, stack):
     saved = stack.enter_context(Checkpoints(workdir, config))
     state = saved.restore(state)
     start = int(state.step)
-    if start:
+    if start >= total:
+        hosts.print_once(f"complete at step {start}: a larger train.num_steps extends the run")
+    elif start:
         hosts.print_once(f"continuing after step {start}")
     elif settings.start_from:
         _, variables, trained = given or load_model(settings.start_from)
