@@ -80,7 +80,7 @@ def test_the_price_on_flicker_is_that_of_the_metric(variables):
 
 
 @pytest.mark.parametrize("fusion", ["arithmetic", "geometric"])
-@pytest.mark.parametrize("carry_gradient", [True, False])
+@pytest.mark.parametrize("carry_gradient", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_gradients_are_finite_and_the_state_carries_them(variables, fusion, carry_gradient):
     train = dataclasses.replace(CLIPS, carry_gradient=carry_gradient, penalties=(1.0, 1.0))
     recurrence = dataclasses.replace(RWR, fusion=fusion)

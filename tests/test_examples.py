@@ -76,6 +76,7 @@ def test_the_implicit_gradient_trains_a_denoiser(capsys):
     assert implicit < 0.9 * one
 
 
+@pytest.mark.slow
 def test_a_few_steps_of_training_help():
     denoise = load("denoise")
     kind = "equilibrium, implicit gradient"

@@ -1,4 +1,4 @@
-"""What goes wrong around a run: nothing is lost, and it is told in a line. docs/faults.md."""
+"""What goes wrong around a run: nothing is lost, and one line reports it. docs/faults.md."""
 
 import datetime
 import gc

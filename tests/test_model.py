@@ -148,6 +148,7 @@ def test_what_the_injection_says_is_computed_once(x64):
     assert saved >= 2 * x.size * 8
 
 
+@pytest.mark.slow
 def test_rematerialisation_changes_no_gradient():
     """But nothing inside the map is kept: an unrolled gradient takes less memory."""
     forward = dataclasses.replace(SMALL.forward, max_steps=3, tol=0.0)
@@ -361,6 +362,7 @@ def test_hessian_vector_products_through_the_model(x64):
     )
 
 
+@pytest.mark.slow
 def test_the_model_passes_the_options_of_the_phantom_gradient_on():
     config = dataclasses.replace(SMALL, image_size=32, depth=1, gradient="phantom")
     variables = jax.jit(LDEQ(config).init)(jax.random.key(0), images(1, 32))
