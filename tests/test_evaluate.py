@@ -523,6 +523,8 @@ def test_points_name_a_labelled_landmark_for_each_predicted(tmp_path):
         (["--split=broken"], r"face \d of toy_faces:broken, toy/3\d"),
         (["--crop_scale=-2"], "crop_scale must be"),
         (["--checkpoint=nowhere"], "there is no folder nowhere"),
+        (["--remove_offset"], "--remove_offset is for videos; toy_faces holds pictures"),
+        (["--penalties=1,2", "--overlays"], "--penalties is for videos"),
     ],
 )
 def test_mistakes_are_printed_as_one_line(model, tmp_path, options, message):

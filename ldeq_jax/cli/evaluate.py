@@ -40,7 +40,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ldeq_jax.errors import exit_at_once_on_interrupt, show_in_one_line
+from ldeq_jax.errors import UserError, exit_at_once_on_interrupt, show_in_one_line
 
 if __name__ == "__main__":
     show_in_one_line()
@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from absl import logging
 
         from ldeq_jax import hosts
+        from ldeq_jax.data.sources import kind_of
         from ldeq_jax.evaluation.evaluate import evaluate
         from ldeq_jax.evaluation.faces import FaceOptions
         from ldeq_jax.evaluation.settings import recurrence_grid
@@ -85,6 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             use_all_cores()
         config, variables, step = load_model(options.checkpoint)
         config = config.with_values(changes(options))
+        given = video_options(options)
+        if given and kind_of(config.data.name, config.data.data_dir) == "faces":
+            raise UserError(f"--{given[0]} is for videos; {config.data.name} holds pictures")
         grid = recurrence_grid(
             budgets=options.budgets or [0, 1],
             penalties=options.penalties,
@@ -117,6 +121,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def video_options(options: argparse.Namespace) -> list[str]:
+    """Names of the options of videos that were given."""
+    usual = vars(_parser().parse_args(["--checkpoint=", "--output="]))
+    return [name for name in VIDEO_OPTIONS if getattr(options, name) != usual[name]]
+
+
 def changes(options: argparse.Namespace) -> dict[str, Any]:
     """Fields of the model's config that the flags change, with their values."""
     import jax
@@ -137,6 +147,21 @@ def changes(options: argparse.Namespace) -> dict[str, Any]:
         "rwr.weighting": options.weighting,
     }
     return {field: value for field, value in values.items() if value is not None}
+
+
+VIDEO_OPTIONS = (
+    "tuning_split",
+    "penalties",
+    "follows",
+    "aligns",
+    "weighting",
+    "slack",
+    "points",
+    "remove_offset",
+    "show",
+    "overlays",
+    "chunk_frames",
+)
 
 
 def _parser() -> argparse.ArgumentParser:
