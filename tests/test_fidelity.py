@@ -23,6 +23,12 @@ def test_a_scaled_and_late_copy(amplitude, lag):
     assert found.lag == pytest.approx(lag, abs=0.002)
 
 
+def test_the_lag_is_finer_than_the_delays_that_are_tried():
+    lags = [0.0412, 0.0431, 0.0457]
+    found = [fidelity.response(talk(TIMES - lag), talk(TIMES), TIMES, MASK).lag for lag in lags]
+    np.testing.assert_allclose(found, lags, atol=3e-4)
+
+
 def test_noise_is_no_amplitude():
     noise = 0.02 * np.random.default_rng(0).normal(size=(200, 1))
     clean = fidelity.response(talk(TIMES), talk(TIMES), TIMES, MASK)

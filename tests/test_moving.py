@@ -100,6 +100,7 @@ def test_jitter_moves_the_crop_and_not_the_face_in_the_frame():
     still = dataclasses.replace(CLEAN, pan=0, turn=0, zoom=0, jitter=0.05, bend=0)
     _, points, matrices = clip(1, still)
     assert np.ptp(points, axis=0).max() > 1
+    assert np.ptp(matrices[:, 0, 0]) > 0.01, "the size of the crop varies as well"
     in_frame = geometry.transform_points(matrices, points)
     np.testing.assert_allclose(in_frame, np.repeat(in_frame[:1], 6, axis=0), atol=1e-8)
 
