@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ldeq_jax.errors import UserError
 from ldeq_jax.face import aligned, filters
-from ldeq_jax.model.rwr import Align, RwRConfig
+from ldeq_jax.model.rwr_config import Align, RwRConfig
 
 
 class Setting(NamedTuple):
@@ -60,7 +60,9 @@ def recurrence_grid(
     try:
         for budget in budgets:
             setting = Setting("RwR, early stopping", f"budget {budget}")
-            grid[setting] = dataclasses.replace(base, budget=budget, penalty=0.0, align="none")
+            grid[setting] = dataclasses.replace(
+                base, budget=budget, penalty=0.0, follow=1.0, align="none"
+            )
         for align in aligns:
             method = "RwR" if align == "none" else f"RwR, state moved by {align}"
             for budget in budgets:
