@@ -6,7 +6,8 @@ r"""What each part of training on clips is worth: trains variants and measures t
         --video='wflw_v/fgnet_68,easy[:50%]+hard[:50%],easy[50%:]+hard[50%:],landmarks,POINTS.json'
 
 Each variant is the config `ibug_300w_moving` with some fields changed (VARIANTS), trained by `ldeq
-train` in OUT/NAME-SEED, so an interrupted ablation continues when the command is given again.
+train` in OUT/NAME-SEED, so an interrupted ablation continues when the command is given again. Seeds
+are those of the data's order and augmentation, so runs of one variant share a compiled program.
 --lanes trainings run side by side. Each video set is NAME,TUNING,REPORTED,CROP and, for labels of
 another schema, a file of points; the constant offset of each landmark is then removed. Settings of
 recurrence and of the aligned filter are chosen on the tuning videos: the least flicker at an NME at
@@ -52,16 +53,19 @@ from ldeq_jax.model.rwr import RwRConfig
 from ldeq_jax.weights import load_model
 
 ALONE_IN_TRAINING = "train.carry=0"
+LOG = ("train.flicker_loss=log", "train.flicker_weight=.01")
+HALF_LOG = ("train.carry=.5", *LOG)
+LONG = ("train.num_steps=4000", "optimizer.learning_rate=1e-3")
 VARIANTS: dict[str, tuple[str, ...]] = {
     "carry": (),
     "stills": ("clip.num_frames=0", "data.batch_size=64", "train.flicker_weight=0"),
     "noise": (ALONE_IN_TRAINING, "train.flicker_weight=0"),
     "alone_priced": (ALONE_IN_TRAINING,),
-    "carry_log": ("train.flicker_loss=log", "train.flicker_weight=.01"),
-    "half_log": ("train.carry=.5", "train.flicker_loss=log", "train.flicker_weight=.01"),
+    "carry_log": LOG,
+    "half_log": HALF_LOG,
     "half": ("train.carry=.5",),
     "carry_free": ("train.flicker_weight=0",),
-    "alone_log": (ALONE_IN_TRAINING, "train.flicker_loss=log", "train.flicker_weight=.01"),
+    "alone_log": (ALONE_IN_TRAINING, *LOG),
     "price_1": ("train.flicker_weight=1",),
     "price_4": ("train.flicker_weight=4",),
     "rigid": ("clip.bend=0",),
@@ -69,6 +73,14 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "frames_8": ("clip.num_frames=8", "data.batch_size=8"),
     "frames_2": ("clip.num_frames=2", "data.batch_size=32"),
     "arithmetic": ("rwr.fusion=arithmetic",),
+    "long_half_log": (*HALF_LOG, *LONG),
+    "long_carry_log": (*LOG, *LONG),
+    "long_half_log_5": (
+        "train.carry=.5",
+        "train.flicker_loss=log",
+        "train.flicker_weight=.005",
+        *LONG,
+    ),
 }
 SLACK = 0.005
 
@@ -136,7 +148,6 @@ def train_all(runs: list[tuple[str, int]], options: argparse.Namespace) -> None:
             f"data.data_dir={options.data_dir}",
             f"data.num_workers={options.workers}",
             f"train.num_steps={options.steps}",
-            f"train.seed={seed}",
             f"data.seed={seed}",
             *VARIANTS[name],
             *options.set,
@@ -174,7 +185,7 @@ def measure(config: Config, variables: dict[str, Any], options: argparse.Namespa
         result["stills"] = 100 * float(np.mean(nme))
     for given in options.video:
         video = VideoSet(*given.split(","))
-        result[Path(video.name).name] = measure_videos(config, variables, video, options)
+        result[video.name] = measure_videos(config, variables, video, options)
     return result
 
 
