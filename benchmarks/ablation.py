@@ -55,6 +55,7 @@ from ldeq_jax.weights import load_model
 ALONE_IN_TRAINING = "train.carry=0"
 LOG = ("train.flicker_loss=log", "train.flicker_weight=.01")
 HALF_LOG = ("train.carry=.5", *LOG)
+BENT = ("clip.bend=.04", "clip.bend_probability=.8")
 LONG = ("train.num_steps=4000", "optimizer.learning_rate=1e-3")
 VARIANTS: dict[str, tuple[str, ...]] = {
     "carry": (),
@@ -75,12 +76,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "arithmetic": ("rwr.fusion=arithmetic",),
     "long_half_log": (*HALF_LOG, *LONG),
     "long_carry_log": (*LOG, *LONG),
-    "long_half_log_5": (
-        "train.carry=.5",
-        "train.flicker_loss=log",
-        "train.flicker_weight=.005",
-        *LONG,
-    ),
+    "long_bent": (*HALF_LOG, *BENT, *LONG),
+    "bent": BENT,
 }
 SLACK = 0.005
 
