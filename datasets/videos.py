@@ -1,6 +1,6 @@
 """What all data sets of videos share: the format of an example, and the checks of its files.
 
-An example is one face in all frames of one video. `faces.py` is the same for stills.
+An example is one face in all frames of one video. `stills.py` is the same for stills.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from faces import PIXELS
 from problems import Problem
+from stills import PIXELS
 
 from ldeq_jax.media.video import VideoReader
 

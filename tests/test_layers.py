@@ -1,4 +1,4 @@
-"""The package's modules import downwards only; data sets use its media and errors alone."""
+"""The package's modules import downwards only; data sets use its media, errors, schemas alone."""
 
 import ast
 import graphlib
@@ -117,7 +117,7 @@ def test_errors_need_the_standard_library_alone():
     assert roots(MODULES["errors"]) <= set(sys.stdlib_module_names)
 
 
-def test_data_sets_use_only_the_media_and_errors_of_the_package():
+def test_data_sets_use_only_media_errors_and_schemas_of_the_package():
     folder = ROOT / "datasets"
     names = {path.stem for path in folder.glob("*.py")} | {
         path.name for path in folder.iterdir() if path.is_dir()
@@ -126,7 +126,7 @@ def test_data_sets_use_only_the_media_and_errors_of_the_package():
         assert not roots(path) & (names | {"datasets"}), path.name
     for path in folder.rglob("*.py"):
         inside = [name for name in imports(path) if name.partition(".")[0] == PACKAGE]
-        allowed = (f"{PACKAGE}.media.", f"{PACKAGE}.errors.")
+        allowed = (f"{PACKAGE}.media.", f"{PACKAGE}.errors.", f"{PACKAGE}.face.schema.")
         assert all(name.startswith(allowed) for name in inside), path.name
     assert not (folder / "__init__.py").exists(), "it would shadow the package named datasets"
 

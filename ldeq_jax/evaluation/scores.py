@@ -1,6 +1,6 @@
 """Scores of one video at every setting; also the landmarks of the filters, which are cheap."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +8,6 @@ import numpy as np
 from ldeq_jax.evaluation.labels import Labels, face_size
 from ldeq_jax.evaluation.settings import ALONE, FILTERS, Setting
 from ldeq_jax.face import video_metrics
-from ldeq_jax.face.filters import smooth
 from ldeq_jax.face.landmarks import Landmarks
 
 LAGS = (1, 2, 4, 8, 16)
@@ -116,7 +115,9 @@ def score(
     )
 
 
-def filtered(landmarks: np.ndarray, spread: np.ndarray, fps: float) -> dict[Setting, np.ndarray]:
+def filtered(
+    landmarks: np.ndarray, spread: np.ndarray, fps: float
+) -> Iterator[tuple[Setting, np.ndarray]]:
     """Landmarks of frames solved alone, smoothed by every filter at all its settings.
 
     Args:
@@ -127,17 +128,7 @@ def filtered(landmarks: np.ndarray, spread: np.ndarray, fps: float) -> dict[Sett
     known = landmarks[np.isfinite(landmarks).all(axis=(1, 2))]
     # The face's size where it is first seen, as a live filter would have it.
     scale = face_size(known[:1]).sum() or 1.0
-    return {
-        Setting(kind.name, ", ".join(f"{name} {value:g}" for name, value in parameters.items())): (
-            smooth(
-                landmarks,
-                kind.function,
-                parameters,
-                fps,
-                scale=scale,
-                spread=spread if kind.takes_spread else None,
-            )
-        )
-        for kind in FILTERS
-        for parameters in kind.grid
-    }
+    for kind in FILTERS:
+        for parameters, track in kind.smooth_all(landmarks, fps, scale=scale, spread=spread):
+            values = ", ".join(f"{name} {value:g}" for name, value in parameters.items())
+            yield Setting(kind.name, values), track
