@@ -10,6 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 from degraded_videos import film
 from degraded_videos.degradation import EASY, HARD
+from moving_faces.light import linear
 from moving_faces.paths import random_wander
 from moving_faces.sensor import compress
 from test_video_builders import damage, read, run, save
@@ -179,6 +180,16 @@ def test_shake_has_the_length_of_the_way():
         np.testing.assert_allclose(variance - still, expected**2 / 12, rtol=0.05, atol=1e-3)
 
 
+@pytest.mark.parametrize("resolution", [1e6, 65])
+def test_shakes_are_as_long_as_stated_in_faces(resolution):
+    shaky = dataclasses.replace(NONE, shakes=20.0, resolution=(resolution, resolution))
+    pictures, _ = scene()
+    ways = 130 * film.shakes(rng(1).spawn(4)[0], FRAMES, shaky)
+    t = np.hypot(*ways.T).argmax()
+    shaken = np.sqrt(film.shaken(linear(pictures[t]), ways[t])) * 255
+    assert psnr(degraded(shaky, 1)[t], shaken) > 35 > psnr(pictures[t], shaken)
+
+
 def test_shakes_come_in_bursts_as_often_and_as_long_as_stated():
     ways = np.hypot(*film.shakes(rng(), 20000, HARD).T)
     # A burst has 8 frames on average, 3 times in 100; bursts may overlap.
@@ -196,6 +207,11 @@ def test_light_flickers_from_row_to_row_and_within_its_bound():
     assert np.abs(np.log(factors)).max() <= HARD.flicker + 1e-6
     assert np.log(factors[:, 50]).std() > HARD.flicker / 4
     assert (np.ptp(factors, axis=1) > 1e-3).all()
+    flickering = dataclasses.replace(NONE, flicker=HARD.flicker)
+    grey = [np.full((176, 208, 3), 128, np.uint8)] * 40
+    frames = np.stack(list(film.degrade(grey, scene(40)[1], SIZE, flickering, rng())))
+    change = np.log(np.square(frames[:, 88].mean(axis=(1, 2)) / 128))
+    assert HARD.flicker / 4 < change.std() and np.abs(change).max() < HARD.flicker + 0.02
     # The next frame begins soon after the last row of this one.
     np.testing.assert_allclose(
         film.flicker(lamp, 1, 100)[0], np.exp(lamp(np.array([1.0])))[0, 0], rtol=1e-6
@@ -213,12 +229,20 @@ def test_noise_is_independent_from_frame_to_frame():
     assert abs(np.corrcoef(frames[0].ravel(), frames[1].ravel())[0, 1]) < 0.02
 
 
-def test_objects_cover_the_face_for_a_while():
-    covered = dataclasses.replace(NONE, occluders=3.0)
+def test_objects_cover_the_face_for_a_while_whatever_the_resolution():
     pictures, _ = scene(60)
-    changed = np.abs(degraded(covered, 1, 60).astype(int) - np.stack(pictures)).max(axis=3) > 12
-    share = changed[:, 20:150, 40:130].mean(axis=(1, 2))
+    covered = []
+    for resolution in (1e6, 65):
+        there, away = (
+            dataclasses.replace(NONE, occluders=count, resolution=(resolution, resolution))
+            for count in (3.0, 0.0)
+        )
+        change = degraded(there, 1, 60).astype(int) - degraded(away, 1, 60)
+        covered.append(np.abs(change).max(axis=3)[:, 20:150, 40:130] > 12)
+    fine, coarse = covered
+    share = fine.mean(axis=(1, 2))
     assert share.max() > 0.1 and np.median(share) < 0.05
+    assert (fine & coarse).sum() > 0.8 * (fine | coarse).sum()
 
 
 def test_a_face_of_other_size_suffers_alike():
