@@ -201,6 +201,10 @@ def cut(root):
             lambda root: write_table(root, lambda rows: [[*rows[0][:-1], "z3"], *rows[1:]]),
             "Missing: y3; not known or twice: z3",
         ),
+        (
+            lambda root: write_table(root, lambda rows: [[*row, row[1]] for row in rows]),
+            "Missing: none; not known or twice: x0",
+        ),
         (lambda root: (root / "landmarks.csv").write_text(""), "first line must name the columns"),
     ],
 )

@@ -403,3 +403,14 @@ def test_a_frame_copies_its_crop_to_the_device_and_nothing_else(variables):
             guard = "disallow" if t > 1 else "allow"  # the first two compile
             with jax.transfer_guard_host_to_device(guard):
                 _, state = predictor.step(film.frames[t], film.boxes[t], state)
+
+
+def test_a_frame_alone_with_other_solver_steps_is_a_recurrence_that_never_recurs(variables):
+    """A budget for each frame alone is that of the first frames of a film of one frame."""
+    found = run(variables, groups=((2,),), methods={"few": 1, "whole": None})[2]
+    first = RwRConfig(budget=0, first_budget=1, penalty=9.0, align="none")
+    expected = run(variables, groups=((2,),), methods={"few": first})[2]["few"]
+    np.testing.assert_allclose(found["few"].points, expected.points, rtol=1e-6)
+    assert found["few"].info.num_evaluations[0] == 2 < found["whole"].info.num_evaluations[0]
+    film = run(variables, groups=((7,),), methods={"few": 1})[7]["few"]
+    assert set(film.info.num_evaluations[FILMS[7].mask.nonzero()]) == {2}, "every frame alike"

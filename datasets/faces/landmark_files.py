@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import dataclasses
 import re
@@ -96,13 +97,15 @@ def _read_table(path: Path, schema: LandmarkSchema) -> list[Row]:
         raise UserError(str(problem)) from problem
     columns = [word.strip() for word in next(csv.reader([first]))]
     coordinates = [f"{axis}{k}" for k in range(schema.num_landmarks) for axis in "xy"]
-    wanted, found = {"name", *coordinates}, {*columns} - {"split"}
-    if found != wanted or len(columns) != len(wanted | {*columns}):
-        missing, other = sorted(wanted - found), sorted(found - wanted)
+    missing = [name for name in ["name", *coordinates] if name not in columns]
+    known = collections.Counter(["name", *coordinates, "split"])
+    other = list((collections.Counter(columns) - known).elements())
+    if missing or other:
+        lost, odd = (", ".join(names[:5]) or "none" for names in (missing, other))
         raise UserError(
             f"{path}: the first line must name the columns of {schema.name}: name, x0, y0, ..., "
-            f"{coordinates[-2]}, {coordinates[-1]} and, where wanted, split. Missing: "
-            f"{', '.join(missing[:5]) or 'none'}; not known or twice: {', '.join(other[:5])}"
+            f"{coordinates[-2]}, {coordinates[-1]} and, where wanted, split. Missing: {lost}; not "
+            f"known or twice: {odd}"
         )
     rows = []
     for number, line in lines:

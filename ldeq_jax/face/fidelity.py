@@ -89,7 +89,8 @@ def signals(
     radius = np.sqrt(np.square(from_centre).sum(axis=-1).mean(axis=-1))
     used = set(range(schema.num_landmarks) if counted is None else counted)
     centre = landmarks[:, sorted(used)].mean(axis=1)
-    found = {"head": centre / max(np.nanmean(radius), 1e-12)}
+    known = radius[np.isfinite(radius)]
+    found = {"head": centre / (np.maximum(known.mean(), 1e-12) if known.size else np.nan)}
     for name, pairs in _GAPS.get(schema.name, {}).items():
         if known := [pair for pair in pairs if used.issuperset(pair)]:
             above, below = np.transpose(known)

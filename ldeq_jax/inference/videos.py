@@ -141,10 +141,18 @@ def compiled_programs(model: ModelConfig):
     return jax.jit(step), jax.jit(scan)
 
 
-def alone_config(model: ModelConfig) -> RwRConfig:
-    """Every frame by itself, as the model treats a still; the budget is not used, but must be."""
-    final = model.forward.final_evaluation
-    return RwRConfig(budget=1, penalty=0.0, align="none", final_evaluation=final)
+def alone_config(model: ModelConfig, first_budget: int | None = None) -> RwRConfig:
+    """Every frame by itself, as the model treats a still, or with other solver steps.
+
+    Every frame must be told not to follow another; the budget for those is not used, but must be.
+    """
+    return RwRConfig(
+        budget=1,
+        first_budget=first_budget,
+        penalty=0.0,
+        align="none",
+        final_evaluation=model.forward.final_evaluation,
+    )
 
 
 def landmarks_in_frame(
