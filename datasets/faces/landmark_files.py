@@ -101,11 +101,11 @@ def _read_table(path: Path, schema: LandmarkSchema) -> list[Row]:
     known = collections.Counter(["name", *coordinates, "split"])
     other = list((collections.Counter(columns) - known).elements())
     if missing or other:
-        found = (", ".join(names[:5]) or "none" for names in (missing, other))
+        lost, odd = (", ".join(names[:5]) or "none" for names in (missing, other))
         raise UserError(
             f"{path}: the first line must name the columns of {schema.name}: name, x0, y0, ..., "
-            f"{coordinates[-2]}, {coordinates[-1]} and, where wanted, split. "
-            "Missing: {}; not known or twice: {}".format(*found)
+            f"{coordinates[-2]}, {coordinates[-1]} and, where wanted, split. Missing: {lost}; not "
+            f"known or twice: {odd}"
         )
     rows = []
     for number, line in lines:
