@@ -219,7 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--penalties",
         type=numbers,
-        default="0.5,1,2,4,8",
+        default="0.5,1,2,4,8,16",
         help="temporal penalties of RwR to try (%(default)s)",
     )
     add(
