@@ -3,7 +3,8 @@
 A data set is a folder here, NAME/NAME.py, which holds one TFDS builder called NAME. Builders are
 found by their folders; there is no list. A builder's `MANUAL_DOWNLOAD_INSTRUCTIONS` describe the
 expected files, and `_split_generators` sets `self.report`, a `problems.Report`, and returns
-`report.nonempty(...)`. This command downloads nothing.
+`report.nonempty(...)`. One with options of its own has a parser for them, `options()`, and
+`with_options(config, arguments)`, which returns the builder class. This command downloads nothing.
 """
 
 from __future__ import annotations
@@ -53,11 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv[:1] == ["sample_faces"]:
         return importlib.import_module("sample_faces").main(argv[1:])
     parser = _parser()
-    args = parser.parse_args(argv)
+    args, others = parser.parse_known_args(argv)
     name, _, config = args.name.partition("/")
     if name not in builder_names():
         parser.error(f"no builder {name!r}; known: {', '.join(builder_names())}")
     builder_class = load_builder(name)
+    if hasattr(builder_class, "with_options"):
+        builder_class = builder_class.with_options(config, others)
+    elif others:
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
     if config and config not in builder_class.builder_configs:
         known = ", ".join(builder_class.builder_configs) or "none"
         parser.error(f"{name} has no config {config!r}; its configs: {known}")
@@ -226,6 +231,9 @@ class _TeachingParser(argparse.ArgumentParser):
             configs = [f"{name}/{c}" for c in builder_class.builder_configs]
             text += f"\n{name}" + (f"  (also {', '.join(configs)})" if configs else "") + "\n"
             text += textwrap.indent(builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS.strip(), "  ") + "\n"
+            if hasattr(builder_class, "options"):
+                _, _, usage = builder_class.options().format_help().partition("\n\n")
+                text += textwrap.indent(usage, "  ")
         text += (
             "\nsample_faces\n  Not a data set: draws faces in the layout of ibug_300w, to try "
             "everything without a\n  download. See `ldeq build sample_faces --help`.\n"

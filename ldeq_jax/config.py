@@ -21,6 +21,7 @@ from ldeq_jax.model.rwr import RwRConfig
 OptimizerName = Literal["adam", "adamw"]
 Decay = Literal["cosine", "step", "none"]
 Clipping = Literal["value", "norm", "none"]
+FlickerLoss = Literal["mean", "log"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,14 +89,16 @@ class TrainConfig:
             normalised coordinates. The loss of the coordinates alone lets heatmaps be
             broad or have several peaks, which then cannot be moved with a face on video.
         spread_target: spread that costs nothing, in normalised coordinates.
-        flicker_weight: with clips, weight of the mean change of the error from frame to frame, in
-            normalised coordinates: what NMF measures.
+        flicker_weight: with clips, weight of the change of the error from frame to frame, which is
+            what NMF measures.
+        flicker_loss: "mean" of that change, in normalised coordinates, or the mean of its "log",
+            which counts steady clips as much as clips that flicker.
         penalties: with clips, lowest and highest penalty of recurrence; each step draws one.
         follows: with clips, lowest and highest gain of the face's motion; each step draws one.
         frame_budget: with clips, largest solver budget of a frame that follows another; each step
             draws 0, ..., frame_budget.
-        carry: with clips, whether a frame's state is passed to the next; if not, each frame is
-            solved alone.
+        carry: with clips, share of them in which a frame's state is passed to the next; in the
+            others each frame is solved alone, as a still.
         carry_gradient: whether the gradient passes from frame to frame with the state.
         shard_params: whether parameters, their average and the optimiser's state are divided among
             the devices, which takes less memory of each and more communication; if not, each device
@@ -119,10 +122,11 @@ class TrainConfig:
     spread_weight: float = 0.0
     spread_target: float = 0.03
     flicker_weight: float = 0.0
+    flicker_loss: FlickerLoss = "mean"
     penalties: tuple[float, ...] = (0.25, 4.0)
     follows: tuple[float, ...] = (0.7, 1.0)
     frame_budget: int = 1
-    carry: bool = True
+    carry: float = 1.0
     carry_gradient: bool = True
     shard_params: bool = False
     start_from: str = ""
@@ -135,6 +139,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.loss not in get_args(LossName):
             raise UserError(f"loss must be one of {get_args(LossName)}, not {self.loss!r}")
+        if self.flicker_loss not in get_args(FlickerLoss):
+            raise UserError(
+                f"flicker_loss must be one of {get_args(FlickerLoss)}, not {self.flicker_loss!r}"
+            )
+        if not 0 <= self.carry <= 1:
+            raise UserError(f"carry must be in [0, 1], not {self.carry}")
         for field in ("num_steps", "log_every", "eval_every", "checkpoint_every", "keep"):
             if getattr(self, field) < 1:
                 raise UserError(f"{field} must be at least 1, not {getattr(self, field)}")

@@ -128,6 +128,19 @@ def test_bad_settings_are_named(settings, message):
         aligned.aligned(noisy(3), 30.0, **settings)
 
 
+def test_a_whole_grid_at_once_gives_what_each_setting_gives():
+    track, spread = noisy(12), spreads(12)
+    track[5] = np.nan
+    for kind in aligned.FILTERS:
+        found = list(kind.smooth_all(track, 25.0, scale=2.0, spread=spread))
+        assert [parameters for parameters, _ in found] == list(kind.grid)
+        for parameters, smoothed in found[::7]:
+            expected = filters.smooth(
+                track, kind.function, parameters, 25.0, scale=2.0, spread=spread
+            )
+            np.testing.assert_allclose(smoothed, expected, rtol=1e-12)
+
+
 def test_smooth_runs_them():
     track = noisy(12)
     track[5] = np.nan

@@ -60,7 +60,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_clips(variables):
 
 
 def test_without_carry_frames_do_not_see_each_other(variables):
-    alone = dataclasses.replace(CLIPS, carry=False, flicker_weight=0.0)
+    alone = dataclasses.replace(CLIPS, carry=0.0, flicker_weight=0.0)
     batch = make_clips()
     turned = jax.tree.map(lambda a: a[:, ::-1] if a.ndim > 1 else a, batch)
     forward, backward = (float(loss_of(variables, b, alone)[0]) for b in (batch, turned))
@@ -77,6 +77,45 @@ def test_the_price_on_flicker_is_that_of_the_metric(variables):
     extent = np.ptp(batch.landmarks, axis=2).prod(axis=-1) ** 0.5
     change = (float(priced) - float(free)) / 2  # mean of root mean squares, crop units
     assert float(metrics["flicker"]) == pytest.approx(25600 * change / extent.mean(), rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_share_of_the_clips_carries_its_state(variables):
+    batch = make_clips(size=8)
+    rows = [jax.tree.map(lambda a, i=i: a[i : i + 1], batch) for i in range(8)]
+    free = dataclasses.replace(CLIPS, flicker_weight=0.0)
+    some, carried, alone = (
+        float(loss_of(variables, batch, dataclasses.replace(free, carry=share))[0])
+        for share in (0.5, 1.0, 0.0)
+    )
+    # Each clip is one or the other: the sum is one of the sums over subsets.
+    differences = [
+        float(loss_of(variables, row, free)[0])
+        - float(loss_of(variables, row, dataclasses.replace(free, carry=0.0))[0])
+        for row in rows
+    ]
+    chosen = np.array(list(np.ndindex(*[2] * 8)))
+    sums = 8 * alone + chosen @ differences
+    closest = np.abs(sums - 8 * some).argmin()
+    assert sums[closest] == pytest.approx(8 * some, abs=1e-5)
+    assert 0 < chosen[closest].sum() < 8
+    assert some != pytest.approx(carried, rel=1e-6)
+
+
+def test_the_price_can_be_the_logarithm(variables):
+    batch = make_clips(size=1)  # one change: the mean of logarithms is the logarithm of the mean
+    log = dataclasses.replace(CLIPS, flicker_loss="log", flicker_weight=1.0)
+    priced, metrics = loss_of(variables, batch, log)
+    free, _ = loss_of(variables, batch, dataclasses.replace(log, flicker_weight=0.0))
+    size = np.ptp(batch.landmarks[0, 1], axis=0).prod() ** 0.5
+    expected = np.log(float(metrics["flicker"]) / 25600 * size)
+    assert float(priced - free) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("field", [{"carry": 1.5}, {"carry": -0.1}, {"flicker_loss": "square"}])
+def test_values_out_of_range_are_named(field):
+    with pytest.raises(UserError, match=next(iter(field))):
+        dataclasses.replace(CLIPS, **field)
 
 
 @pytest.mark.parametrize("fusion", ["arithmetic", "geometric"])

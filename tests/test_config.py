@@ -10,7 +10,7 @@ from ldeq_jax.config import Config, OptimizerConfig, TrainConfig, from_mapping, 
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.deq import Picard
 from ldeq_jax.errors import UserError
-from ldeq_jax.face.schema import IBUG_68, WFLW_98, Contour, LandmarkSchema, mirror_runs
+from ldeq_jax.face.schema import FGNET_68, IBUG_68, WFLW_98, Contour, LandmarkSchema, mirror_runs
 from ldeq_jax.model.ldeq import ModelConfig
 from ldeq_jax.model.rwr import RwRConfig
 
@@ -244,3 +244,5 @@ def test_the_configs_that_come_along_are_valid():
     for name in ("tiny", "ibug_300w_small", "ibug_300w_video"):
         configs.load(name).for_schema(IBUG_68)
     assert configs.load("ibug_300w_video").train.start_from in zoo.MODELS
+    fgnet = configs.load("fgnet").for_schema(FGNET_68)
+    assert fgnet.train.start_from in zoo.MODELS and fgnet.clip.num_frames == 4

@@ -74,6 +74,7 @@ def flags_of(name):
 
 
 FLAGS = {name: flags_of(name) for name in COMMANDS}
+FLAGS["datasets/build.py"] |= flags_of("datasets/faces/faces.py")
 
 
 def commands(text):
@@ -130,7 +131,10 @@ def problems_of_data_set(name):
         return []
     if folder not in build.builder_names():
         return [f"no data set {folder}"]
-    known = build.load_builder(folder).builder_configs
+    builder_class = build.load_builder(folder)
+    if hasattr(builder_class, "with_options"):  # the user chooses the config's name
+        return []
+    known = builder_class.builder_configs
     return [f"{folder} has no config {config}"] if config and config not in known else []
 
 

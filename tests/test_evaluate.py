@@ -434,6 +434,7 @@ def test_what_is_wanted_of_videos_is_passed_on(video_model, tmp_path, monkeypatc
     options = ["--tuning_split=tuning", "--follows=.5", "--penalties=1", "--weighting=spread"]
     options += ["--overlays", "--remove_offset", "--chunk_frames=8", "--show=s,u", "--tol=0"]
     options += ["--slack=5", "--points=p.json", "--split=test[1:]", "--crop_scale=2"]
+    options += ["--fusions=geometric", "--filter_budgets=2,0"]
     call("evaluate", f"--checkpoint={video_model}", f"--output={tmp_path}", *options)
     [((config, variables, output), named)] = seen
     assert config.model.forward.tol == 0 and "params" in variables
@@ -441,8 +442,11 @@ def test_what_is_wanted_of_videos_is_passed_on(video_model, tmp_path, monkeypatc
     assert config.data.schema == SCHEMA and config.rwr.weighting == "spread"
     assert config.data.batch_size % jax.device_count() == 0
     assert named["videos"] == VideoOptions(
-        recurrences=recurrence_grid([0, 1], [1], [0.5], ["none", "crop", "face"], SPREAD),
+        recurrences=recurrence_grid(
+            [0, 1], [1], [0.5], ["none", "crop", "face"], ["geometric"], SPREAD
+        ),
         tuning_split="tuning",
+        filter_budgets=[0, 2],
         slack=0.05,
         points="p.json",
         remove_offset=True,
@@ -461,7 +465,9 @@ def test_what_is_wanted_of_videos_is_passed_on(video_model, tmp_path, monkeypatc
         (["--tuning_split=tuning", "--show=s,nobody"], "no video 'nobody' to show"),
         (["--tuning_split=tuning[:0]"], "holds no videos"),
         (["--tuning_split=nothing"], "split 'nothing' of toy_clips.*'tuning': 3"),
-        (["--tuning_split=tuning", "--budgets=0,5"], "cannot exceed the solver's 4 steps"),
+        (["--tuning_split=tuning", "--budgets=0,5"], "--budgets cannot exceed the solver's 4 st"),
+        (["--tuning_split=tuning", "--filter_budgets=5"], "--filter_budgets cannot exceed the "),
+        (["--tuning_split=tuning", "--fusions=sum"], "fusion must be one of .* not 'sum'"),
         (["--tuning_split=tuning", "--penalties=-1"], "penalty must not be negative"),
         (["--tuning_split=tuning", "--penalties=nan"], "penalty must not be negative"),
         (["--tuning_split=tuning", "--follows=2"], r"follow must be in \(0, 1\]"),

@@ -51,15 +51,35 @@ def test_an_exponential_average_damps_and_lags_as_its_transfer_function_says():
 def test_frames_that_do_not_count_are_left_out():
     signal, mask = talk(TIMES - 0.05), MASK.copy()
     signal[40:60], mask[40:60] = 7.0, False
-    signal[100] = np.nan
+    signal[50] = np.nan
     found = fidelity.response(signal, talk(TIMES), TIMES, mask)
     assert found.lag == pytest.approx(0.05, abs=0.004)
 
 
+def test_several_signals_are_measured_at_once_and_none_gains_by_a_missing_frame():
+    several = np.stack([0.7 * talk(TIMES - 0.03), talk(TIMES), talk(TIMES)])
+    several[1, 30] = np.nan
+    found = fidelity.response(several, talk(TIMES), TIMES, MASK)
+    alone = fidelity.response(several[0], talk(TIMES), TIMES, MASK)
+    assert np.isnan([found.amplitude[1], found.lag[1]]).all()
+    np.testing.assert_allclose(found.amplitude[[0, 2]], [alone.amplitude, 1], rtol=1e-4)
+    np.testing.assert_allclose(found.lag[[0, 2]], [alone.lag, 0], atol=1e-4)
+    smooth = np.square(talk(TIMES) - talk(TIMES).mean()).mean()
+    assert 0.7 * smooth < found.motion == alone.motion < smooth
+
+
+def test_noise_of_labels_cancels_in_the_ratio_of_two_methods():
+    labels = talk(TIMES) + 0.03 * np.random.default_rng(1).normal(size=(200, 1))
+    both = fidelity.response(np.stack([talk(TIMES), 0.8 * talk(TIMES)]), labels, TIMES, MASK)
+    assert both.amplitude[0] < 0.95
+    assert both.amplitude[1] / both.amplitude[0] == pytest.approx(0.8, rel=1e-3)
+
+
 def test_a_face_at_rest_has_no_response():
     still = np.full((200, 1), 0.3)
-    assert np.isnan(fidelity.response(talk(TIMES), still, TIMES, MASK)).all()
-    assert np.isnan(fidelity.response(talk(TIMES)[:5], talk(TIMES)[:5], TIMES[:5], MASK[:5])).all()
+    few = [talk(TIMES)[:5], talk(TIMES)[:5], TIMES[:5], MASK[:5]]
+    for found in (fidelity.response(talk(TIMES), still, TIMES, MASK), fidelity.response(*few)):
+        assert np.isnan(found[:2]).all() and found.motion == 0
 
 
 @pytest.mark.parametrize("schema", [IBUG_68, WFLW_98, FGNET_68], ids=lambda s: s.name)
@@ -75,6 +95,26 @@ def test_signals_see_what_opens(schema):
     for pairs in fidelity._GAPS[schema.name].values():
         mirrored = {frozenset(schema.flip_permutation[i] for i in pair) for pair in pairs}
         assert mirrored == {frozenset(pair) for pair in pairs}, "a gap's mirror image is a gap"
+
+
+def test_openings_are_free_of_similarities_and_use_only_what_counts():
+    rng = np.random.default_rng(2)
+    face = rng.uniform(0, 100, (30, 68, 2))
+    growth = np.exp(rng.normal(0, 0.3, 30) + 1j * rng.normal(0, 0.3, 30))[:, None]
+    moved = growth * (face @ [1, 1j]) + rng.normal(0, 50, (30, 1))
+    moved = np.stack([moved.real, moved.imag], axis=-1)
+    for name in ("mouth", "eyes"):
+        expected = fidelity.signals(face, IBUG_68)[name]
+        np.testing.assert_allclose(fidelity.signals(moved, IBUG_68)[name], expected)
+    counted = [62, 66, 61, 36, 45]  # one pair of lips, none of lids
+    face[:, sorted(set(range(68)) - set(counted))] = np.nan
+    labels = rng.uniform(0, 100, (30, 68, 2))
+    found = fidelity.signals(face, IBUG_68, reference=labels, counted=counted)
+    assert sorted(found) == ["head", "mouth"]
+    gap = np.linalg.norm(face[:, 62] - face[:, 66], axis=-1)
+    radius = np.sqrt(labels.var(axis=1).sum(axis=-1))
+    np.testing.assert_allclose(found["mouth"][:, 0], gap / radius)
+    np.testing.assert_allclose(found["head"], face[:, counted].mean(axis=1) / radius.mean())
 
 
 def test_shapes_are_checked():

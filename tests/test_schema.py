@@ -99,6 +99,13 @@ def test_a_schema_from_a_file_is_the_one_written(tmp_path):
     assert schema.get_schema(schema.IBUG_68) is schema.IBUG_68
 
 
+def test_pairs_stand_for_the_permutation():
+    fields = dataclasses.asdict(schema.IBUG_68)
+    flip = fields.pop("flip_permutation")
+    fields["pairs"] = [[left, right] for left, right in enumerate(flip) if left < right]
+    assert schema.from_fields(json.loads(json.dumps(fields))) == schema.IBUG_68
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"name": "toy"}', '{"flip_permutation": 3}'])
 def test_a_file_that_describes_no_schema_is_named(tmp_path, text):
     file = tmp_path / "mine.json"

@@ -20,8 +20,8 @@ from ldeq_jax.data.config import DataConfig
 from ldeq_jax.data.sources import VideoSource
 from ldeq_jax.data.videos import video_chunks
 from ldeq_jax.evaluation import evaluate as evaluation
+from ldeq_jax.evaluation import motion, video_tables, videos
 from ldeq_jax.evaluation import scores as scoring
-from ldeq_jax.evaluation import video_results, videos
 from ldeq_jax.evaluation.choice import choose
 from ldeq_jax.evaluation.faces import FaceOptions
 from ldeq_jax.evaluation.labels import Labels
@@ -30,7 +30,7 @@ from ldeq_jax.evaluation.scores import LAGS, Scores
 from ldeq_jax.evaluation.settings import ALONE, Setting, recurrence_grid
 from ldeq_jax.evaluation.video_results import VideoResults
 from ldeq_jax.evaluation.videos import VideoOptions
-from ldeq_jax.face import video_metrics
+from ldeq_jax.face import fidelity, video_metrics
 from ldeq_jax.face.filters import FILTERS, smooth
 from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.face.schema import LandmarkSchema
@@ -128,13 +128,14 @@ def with_video(split, index, video):
     return Split(source, SCHEMA.eye_corners)
 
 
+FEWER = ALONE._replace(alone_budget=1)
 STEADY, WORSE, DRIFTING = Setting("RwR", "penalty 3"), Setting("RwR", "penalty 1"), "drifting"
 RECURRENCES = {
     WORSE: RwRConfig(penalty=1, align="none"),
     STEADY: RwRConfig(penalty=3, align="none"),
     Setting(DRIFTING, "much, very"): RwRConfig(penalty=9),
 }
-OPTIONS = VideoOptions(recurrences=RECURRENCES)
+OPTIONS = VideoOptions(recurrences=RECURRENCES, filter_budgets=[1])
 measure_split = videos.measure
 FEW = tuple(dataclasses.replace(kind, grid=kind.grid[3:5]) for kind in FILTERS[::2])  # quicker
 
@@ -143,7 +144,13 @@ class Fake:
     """Stands in for `run_methods`: labels with the noise of each setting, in pixels."""
 
     def __init__(self, **fields):
-        self.noise = {ALONE: 1.0, STEADY: 0.5, WORSE: 1.5, Setting(DRIFTING, "much, very"): 2.0}
+        self.noise = {
+            ALONE: 1.0,
+            FEWER: 1.2,
+            STEADY: 0.5,
+            WORSE: 1.5,
+            Setting(DRIFTING, "much, very"): 2.0,
+        }
         self.constant = 0.0
         self.calls = 0
         self.spoil = lambda setting, name, points: None
@@ -169,7 +176,7 @@ class Fake:
         # There is something to be seen in frames without labels.
         points[known & ~video["mask"]] = 40.0
         self.spoil(setting, name, points)
-        evaluations = np.where(known, 1 if setting != ALONE else 6, 0)
+        evaluations = np.where(known, {ALONE: 6, FEWER: 2}.get(setting, 1), 0)
         if setting == WORSE:
             evaluations[1:] += known[1:]
         ends = np.full((3, POINTS, 2), np.nan)
@@ -209,17 +216,19 @@ def test_each_setting_is_scored_on_each_video(monkeypatch, config, splits):
     names = [split.source.names[index] for index in found.indices]
     assert set(names) == {"films/r", "s", "u", "x"} and sorted(found.left_out) == ["t", "v"]
     kinds = [(kind, p) for kind in FEW for p in kind.grid]
-    assert len(kinds) == 6 and len(found.scores) == 4 + 6
+    causal = [(kind, parameters) for kind, parameters in kinds if kind.causal]
+    assert (len(kinds), len(causal)) == (6, 4) and len(found.scores) == 5 + 6 + 4
     for row, index in enumerate(found.indices):
         length = len(split.video(index)[0]["mask"])
-        alone = fake.track(split, index, ALONE).points[:length]
         tracks = {s: fake.track(split, index, s).points[:length] for s in fake.noise}
-        known = alone[np.isfinite(alone).all(axis=(1, 2))][0]
-        size = np.sqrt(np.ptp(known, axis=0).prod())
-        for kind, parameters in kinds:
-            values = ", ".join(f"{key} {value:g}" for key, value in parameters.items())
-            points = smooth(alone, kind.function, parameters, 12.5, scale=size)
-            tracks[Setting(kind.name, values)] = points
+        for budget, tried in ((None, kinds), (1, causal)):
+            alone = tracks[ALONE._replace(alone_budget=budget)]
+            known = alone[np.isfinite(alone).all(axis=(1, 2))][0]
+            size = np.sqrt(np.ptp(known, axis=0).prod())
+            for kind, parameters in tried:
+                values = ", ".join(f"{key} {value:g}" for key, value in parameters.items())
+                points = smooth(alone, kind.function, parameters, 12.5, scale=size)
+                tracks[Setting(kind.name, values, budget)] = points
         assert set(tracks) == set(found.scores)
         for setting, points in tracks.items():
             scores = found.scores[setting]
@@ -239,6 +248,7 @@ def test_evaluations_are_those_of_frames_with_a_face(monkeypatch, config, splits
     assert evaluations[ALONE] == 6 and evaluations[STEADY] == 1
     assert evaluations[WORSE] == pytest.approx((1 + 8 * 2) / 9)
     assert evaluations[Setting("exponential", "weight 0.7")] == 6
+    assert evaluations[Setting("exponential", "weight 0.7", 1)] == evaluations[FEWER] == 2
 
 
 def test_only_the_videos_to_be_shown_are_kept(monkeypatch, config, splits):
@@ -271,6 +281,46 @@ def test_the_bar_knows_its_end(monkeypatch, config, splits):
     assert totals == [8]  # the longest of one group: 36 frames
 
 
+def test_amplitude_and_lag_are_those_of_the_motion(monkeypatch, config, splits):
+    """One method is a frame late, another shows 80 % of the motion; the others follow it."""
+
+    class Late(Fake):
+        def track(self, split, index, setting):
+            track = super().track(split, index, setting)
+            points = track.points.copy()
+            if setting == STEADY:
+                points[1:] = points[:-1].copy()
+            elif setting == WORSE:
+                centre = points.mean(axis=1, keepdims=True)
+                points += 0.8 * centre + 8 - centre
+            return dataclasses.replace(track, points=points)
+
+    fake = Late(noise=dict.fromkeys(Fake().noise, 0.1))
+    found = measured(monkeypatch, config, splits["tuning"], fake)
+    names = [splits["tuning"].source.names[index] for index in found.indices]
+    row, head = names.index("q"), fidelity.SIGNALS.index("head")
+    measures = {s: (f.amplitude[row, head], f.lag[row, head]) for s, f in found.scores.items()}
+    np.testing.assert_allclose(measures[ALONE], [1, 0], atol=0.02)
+    np.testing.assert_allclose(measures[STEADY], [1, 1 / 12.5], atol=0.02)
+    np.testing.assert_allclose(measures[WORSE], [0.8, 0], atol=0.02)
+    assert measures[Setting("exponential", "weight 0.7")][1] > 0.01
+    assert np.isnan(found.scores[ALONE].amplitude[:, :2]).all(), "no lips and lids are known"
+    assert found.motion[names.index("w")].tolist() == [0, 0, 0], "five frames are too few"
+    means = motion.motion_means(found, STEADY)
+    assert 70 < means["head_lag_ms"] < 90 and np.isnan(means["mouth_amplitude"])
+    assert 70 < means["head_delay_ms"] < 90 and means["head_kept"] == pytest.approx(1, abs=0.02)
+    assert motion.motion_means(found, WORSE)["head_kept"] == pytest.approx(0.8, abs=0.02)
+    rows = cells(motion.motion_table(found, [ALONE, STEADY]))
+    kept, delay = "head, of alone (%)", "head, after alone (ms)"
+    assert list(rows["RwR"]) == ["method", "NMF", "head", kept, "head lag (ms)", delay]
+    assert rows[ALONE.name][kept] == rows[ALONE.name][delay] == "-"
+    for text, key in ((kept, 100 * means["head_kept"]), (delay, means["head_delay_ms"])):
+        value, low, high = map(float, re.findall(r"-?\d+\.\d", rows["RwR"][text]))
+        assert value == pytest.approx(key, abs=0.051) and low <= value <= high
+    still = found._replace(motion=0 * found.motion)
+    assert motion.motion_table(still, [ALONE]) == "" and motion.videos_with_motion(still) == {}
+
+
 # What counts.
 
 
@@ -294,7 +344,7 @@ def test_a_method_that_leaves_a_frame_out_has_no_means(monkeypatch, config, spli
 
 
 def record(found, settings=None):
-    rows = video_results.setting_rows(found, settings)
+    rows = video_tables.setting_rows(found, settings)
     return [{key: value for key, value in row.items() if "second" not in key} for row in rows]
 
 
@@ -369,11 +419,11 @@ def test_subsets_are_of_attributes_that_some_have(monkeypatch, config, splits):
     assert part.jitter.tolist() == found.jitter[easy].tolist()
     np.testing.assert_array_equal(part.scores[WORSE].nad, found.scores[WORSE].nad[easy])
     assert part.subsets() == {}
-    rows = video_results.subset_table(found, [ALONE, STEADY]).splitlines()
+    rows = video_tables.subset_table(found, [ALONE, STEADY]).splitlines()
     assert [cell.strip() for cell in rows[0].split("|")[3:5]] == ["NME (%), 2 easy", "NMF, easy"]
     assert f" {100 * part.scores[STEADY].nme.mean():.3f} |" in rows[3]
     assert f" {part.scores[STEADY].nmf.mean():.1f} " in rows[3]
-    assert video_results.subset_table(part, [ALONE]) == ""
+    assert video_tables.subset_table(part, [ALONE]) == ""
 
 
 # Labels of another scheme.
@@ -455,7 +505,10 @@ def made_up(values):
     for setting, (nme, nmf) in values.items():
         half = np.array([0.5, 1.5])
         deviation = np.full((2, len(LAGS)), nmf)
-        scores[setting] = Scores(nme * half, nme * half, nmf * half, deviation, np.ones(2))
+        signals = np.full((2, 3), np.nan)
+        scores[setting] = Scores(
+            nme * half, nme * half, nmf * half, deviation, np.ones(2), signals, signals
+        )
     return scores
 
 
@@ -504,6 +557,24 @@ def test_slack_admits_more_and_without_a_limit_flicker_alone_decides():
     assert choose(made_up(perfect), np.inf).settings == choice.settings
 
 
+def test_a_filter_of_frames_solved_with_fewer_steps_may_be_the_best():
+    fewer = ALONE._replace(alone_budget=1)
+    quick = Setting("kalman", "noise_ratio 9", 1)
+    extra = {fewer: (3.9, 30), quick: (4.0, 20), Setting("gaussian", "sigma 1", 1): (4.0, 10)}
+    choice = choose(made_up(EXAMPLE | extra), 0)
+    assert choice.best_causal_filter == quick
+    assert choice.recurrence == Setting("RwR", "penalty 1"), "frames alone are none"
+    names = [setting.name for setting in choice.settings]
+    assert names[0] == "each frame alone" and names[4:7] == [
+        "each frame alone, budget 1",
+        "kalman, budget 1",
+        "gaussian, budget 1",
+    ]
+    scores = made_up(EXAMPLE | extra)
+    rows = cells(video_tables.choice_table(of(scores), choice))
+    assert "against kalman, budget 1 (%)" in rows["RwR"]
+
+
 def test_a_filter_that_loses_accuracy_is_not_the_best():
     example = EXAMPLE | {
         Setting("kalman", "noise_ratio 9"): (4.2, 5),
@@ -525,6 +596,7 @@ def test_a_grid_has_a_family_for_each_way_to_move_the_state():
         [0.5, 2.0],
         [1.0, 0.8],
         ["none", "crop", "face"],
+        ["arithmetic", "geometric"],
         RwRConfig(weighting="spread", first_budget=2),
     )
     assert collections.Counter(setting.method for setting in grid) == {
@@ -532,8 +604,9 @@ def test_a_grid_has_a_family_for_each_way_to_move_the_state():
         "RwR": 4,
         "RwR, state moved by crop": 4,
         "RwR, state moved by face": 8,
+        "RwR, state moved by face, product of experts": 8,
     }
-    assert len(set(map(str, grid.values()))) == 18
+    assert len(set(map(str, grid.values()))) == 26
     chosen = grid[Setting("RwR, state moved by face", "penalty 0.5, budget 1, follow 0.8")]
     assert chosen == RwRConfig(
         budget=1, first_budget=2, penalty=0.5, follow=0.8, align="face", weighting="spread"
@@ -543,7 +616,14 @@ def test_a_grid_has_a_family_for_each_way_to_move_the_state():
     stop = grid[Setting("RwR, early stopping", "budget 1")]
     assert (stop.budget, stop.penalty, stop.align) == (1, 0.0, "none")
     with pytest.raises(ValueError, match="follow must be in"):
-        recurrence_grid([0], [1.0], [2.0], ["face"], RwRConfig())
+        recurrence_grid([0], [1.0], [2.0], ["face"], ["arithmetic"], RwRConfig())
+    only = recurrence_grid([0], [1.0], [0.8], ["none", "face"], ["geometric"], RwRConfig())
+    assert [setting.method for setting in only] == [
+        "RwR, early stopping",
+        "RwR, product of experts",
+        "RwR, state moved by face, product of experts",
+    ]
+    assert [recurrence.fusion for recurrence in only.values()][1:] == ["geometric"] * 2
 
 
 # Tables.
@@ -560,6 +640,7 @@ def of(scores, jitter=3.0, names=("one", "two")):
         scores=scores,
         frames_per_second={ALONE: 60.4, Setting("RwR", "penalty 1"): np.nan},
         jitter=np.full(count, jitter),
+        motion=np.zeros((count, 3)),
         attributes=np.zeros((count, 0), bool),
         num_frames=np.full(count, 4),
         tracks={},
@@ -575,7 +656,7 @@ def cells(text):
 def test_a_table_holds_the_means_and_the_change_against_the_best_filter():
     scores = made_up({s: (nme / 100, nmf) for s, (nme, nmf) in EXAMPLE.items()})
     choice = choose(scores, 0)
-    rows = cells(video_results.choice_table(of(scores, jitter=40.0), choice))
+    rows = cells(video_tables.choice_table(of(scores, jitter=40.0), choice))
     assert list(rows) == [s.method + "*" * (s.method == "gaussian") for s in choice.settings]
     row = rows["RwR"]
     assert (row["setting"], row["NME (%)"], row["NMF"]) == ("penalty 1", "3.000", "50.0")
@@ -589,10 +670,10 @@ def test_one_video_has_no_interval_and_a_failure_no_number():
     one = made_up({s: v for s, v in EXAMPLE.items() if np.isfinite(v).all()})
     one = {s: Scores(*(field[:1] for field in scores)) for s, scores in one.items()}
     choice = choose(one, 0)
-    rows = cells(video_results.choice_table(of(one, jitter=np.nan), choice))
+    rows = cells(video_tables.choice_table(of(one, jitter=np.nan), choice))
     assert rows["RwR"]["against kalman (%)"] == "-37.5" and rows["RwR"]["above jitter"] == "nan"
     one[choice.recurrence] = Scores(*(np.nan * field for field in one[choice.recurrence]))
-    row = cells(video_results.choice_table(of(one), choice))["RwR"]
+    row = cells(video_tables.choice_table(of(one), choice))["RwR"]
     assert (row["NMF"], row["against kalman (%)"], row["evaluations"]) == ("nan", "", "nan")
 
 
@@ -647,13 +728,19 @@ def test_the_record_has_the_results_and_the_settings(written):
     record = json.loads((written / "metrics.json").read_text())
     assert (record["split"], record["tuning_split"]) == ("test", "tuning")
     assert sorted(record["left_out"]) == ["t", "v"] and record["tuning_left_out"] == []
-    assert (record["checkpoint"], record["step"], record["slack"]) == ("none", 3, 0)
+    assert (record["checkpoint"], record["step"], record["slack"]) == ("none", 3, 0.005)
     chosen = {row["method"]: row for row in record["chosen"]}
     assert chosen["RwR"] == {"method": "RwR", "values": "penalty 3", "keeps_nme": True}
     assert not chosen[DRIFTING]["keeps_nme"]
     assert list(chosen)[0] == ALONE.method and list(chosen)[-2:] == ["RwR", DRIFTING]
     assert record["best_causal_filter"]["method"] in {kind.name for kind in FILTERS if kind.causal}
-    assert len(record["reported"]) == len(record["tuning"]) == 10
+    assert len(record["reported"]) == len(record["tuning"]) == 15
+    assert list(chosen)[4:7] == [
+        "each frame alone, budget 1",
+        "exponential, budget 1",
+        "one_euro, budget 1",
+    ]
+    assert record["videos_with_motion"] == {"head": 2}, "those of ten frames and more"
     assert [row["method"] for row in record["subsets"]["easy"]] == list(chosen)
     assert {row["videos"] for row in record["reported"]} == {4}
     assert {row["videos"] for row in record["subsets"]["easy"]} == {2}
@@ -687,7 +774,7 @@ def test_tables_and_lines_agree_with_the_record(written, splits):
     assert "settings chosen on 3 videos of toy_clips:tuning.\n" in text
     assert f"| RwR | penalty 3 | {row['nme_percent']:.3f} |" in text
     assert (
-        text.count("\n| RwR |") == 3
+        text.count("\n| RwR |") == 4
         and text.count(f"\n| {DRIFTING}* |") == 1
         and "\n\\* No" in text
     )

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from faces import check_geometry, face_info, read_lines, read_numbers, read_picture
 from problems import Problem, Report
+from stills import check_geometry, face_info, read_lines, read_numbers, read_picture
 
 from ldeq_jax.media import files
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from faces import read_lines
 from problems import Problem, Report
+from stills import read_lines
 from videos import VideoBuilder, check_labels, read_array, read_video, video_info
 
 from ldeq_jax.media import files

@@ -64,6 +64,7 @@ class Measured(NamedTuple):
         frames_per_second: of the settings that evaluate the map, all hosts together; NaN where not
             measured.
         jitter: (V,) NMF that the labels' own jitter is estimated to add; NaN where unknown.
+        motion: (V, S) how much each of `fidelity.SIGNALS` moves in the labels; 0 where it rests.
         attributes: (V, A) bool.
         num_frames: (V,) number of frames that count.
         tracks: name of each video to show to its landmarks (T, K', 2) by setting, frame pixels.
@@ -77,6 +78,7 @@ class Measured(NamedTuple):
     scores: dict[Setting, Scores]
     frames_per_second: dict[Setting, float]
     jitter: np.ndarray
+    motion: np.ndarray
     attributes: np.ndarray
     num_frames: np.ndarray
     tracks: dict[str, dict[Setting, np.ndarray]]
@@ -104,6 +106,7 @@ class Measured(NamedTuple):
                     for setting, scores in self.scores.items()
                 },
                 jitter=self.jitter[members],
+                motion=self.motion[members],
                 attributes=self.attributes[members],
                 num_frames=self.num_frames[members],
             )
@@ -154,6 +157,7 @@ def collect(
         },
         frames_per_second=frames_per_second,
         jitter=np.array([video.jitter for video in counted]),
+        motion=np.array([video.motion for video in counted]),
         attributes=np.array([video.attributes for video in counted]),
         num_frames=np.array([video.num_frames for video in counted]),
         tracks=tracks,

@@ -52,7 +52,7 @@ class Clock:
 def run_methods(
     config: Config,
     variables: dict[str, Any],
-    methods: Mapping[Name, RwRConfig | None],
+    methods: Mapping[Name, RwRConfig | int | None],
     batches: Iterable[VideoBatch],
     clocks: Mapping[Name, Clock] | None = None,
 ) -> Iterator[tuple[int, dict[Name, Landmarks]]]:
@@ -65,7 +65,8 @@ def run_methods(
         config: the model's.
         variables: of the model.
         methods: name to how a frame depends on the one before; None solves each frame by itself,
-            as a still. Methods that differ only in numbers share one compiled program.
+            as a still, and a number does so with that many solver steps. Methods that differ only
+            in numbers share one compiled program.
         batches: as `data.videos.video_chunks` makes them.
         clocks: name to the clock that measures this method's speed, in frames with a face;
             decoding and the copy to the devices are not included.
@@ -87,19 +88,24 @@ def run_methods(
             states = dict.fromkeys(methods, to_devices(mesh, start))
             in_progress[batch.group] = _Group(states, {name: [] for name in methods}, [])
         group = in_progress[batch.group]
-        arrays = to_devices(mesh, (batch.image, batch.frame_from_crop, batch.reset, batch.mask))
-        image, frame_from_crop, reset, mask = jax.block_until_ready(arrays)
+        arrays = batch.image, batch.frame_from_crop, batch.reset, batch.mask, batch.interval
+        arrays = jax.block_until_ready(to_devices(mesh, arrays))
+        image, frame_from_crop, reset, mask, interval = arrays
         for name, method in methods.items():
-            alone = method is None
+            if isinstance(method, RwRConfig):
+                recurrence, starts = method, reset
+            else:
+                recurrence, starts = alone_config(config.model, method), mask
             with clocks[name].timing(int(batch.mask.sum()), scan):
                 prediction, group.states[name] = scan(
                     variables,
-                    alone_config(config.model) if alone else method,
+                    recurrence,
                     image,
                     group.states[name],
                     frame_from_crop,
-                    mask if alone else reset,
+                    starts,
                     mask,
+                    interval,
                 )
                 jax.block_until_ready(prediction)
             group.predictions[name].append(jax.device_get(prediction))
@@ -144,7 +150,7 @@ def _padded(batch: VideoBatch, multiple: int) -> VideoBatch:
         return batch
     rows: dict[str, Any] = {
         field: np.concatenate([array, array[:1].repeat(missing, axis=0)])
-        for field in ("image", "frame_from_crop", "mask", "reset", "index")
+        for field in ("image", "frame_from_crop", "mask", "reset", "interval", "index")
         for array in [getattr(batch, field)]
     }
     rows["mask"][-missing:], rows["reset"][-missing:], rows["index"][-missing:] = False, False, -1

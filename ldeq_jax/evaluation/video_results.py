@@ -5,20 +5,19 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ldeq_jax.evaluation.choice import Choice, choose
-from ldeq_jax.evaluation.measured import Measured, mean_of_known
-from ldeq_jax.evaluation.scores import LAGS, Scores
-from ldeq_jax.evaluation.settings import ALONE, Setting, is_causal, is_filter
-from ldeq_jax.face import intervals, video_metrics
+from ldeq_jax.evaluation.measured import Measured
+from ldeq_jax.evaluation.motion import motion_table, videos_with_motion
+from ldeq_jax.evaluation.settings import ALONE, Setting, is_causal, is_recurrence
+from ldeq_jax.evaluation.video_tables import choice_table, setting_rows, subset_table
+from ldeq_jax.face import fidelity, video_metrics
 from ldeq_jax.face.schema import LandmarkSchema
 from ldeq_jax.report import overlay, records, video_plots
-from ldeq_jax.report.tables import markdown_table
 
 _FEW_VIDEOS = 20
 
@@ -55,9 +54,10 @@ class VideoResults:
             "frames_left_out": self.reported.frames_left_out,
             "tuning_frames_left_out": self.tuning.frames_left_out,
             "slack": self.slack,
-            "chosen": [s._asdict() | {"keeps_nme": s not in above} for s in settings],
-            "best_causal_filter": self.choice.best_causal_filter._asdict(),
+            "chosen": [_named(s) | {"keeps_nme": s not in above} for s in settings],
+            "best_causal_filter": _named(self.choice.best_causal_filter),
             "label_jitter": self.reported.mean_jitter,
+            "videos_with_motion": videos_with_motion(self.reported),
             "subsets": {name: setting_rows(part, settings) for name, part in subsets.items()},
             "reported": setting_rows(self.reported),
             "tuning": setting_rows(self.tuning),
@@ -70,17 +70,33 @@ class VideoResults:
         limit += f" by more than {100 * self.slack:g} %" * bool(self.slack)
         parts = [
             f"{_counts(reported)}; settings chosen on {_counts(self.tuning)}.",
-            f"Least flicker (NMF) at an NME that does not exceed {limit}:",
+            f"Least flicker (NMF) at an NME that does not exceed {limit}. The best causal filter "
+            f"is {_described(choice.best_causal_filter)}:",
             choice_table(reported, choice),
         ]
         if choice.above:
             parts.append(
                 "\\* No setting keeps that NME on the tuning videos; the one of least NME."
             )
-        if subsets := subset_table(reported, choice.settings):
+        if motion := motion_table(reported, choice.of_whole_frames()):
+            counts = videos_with_motion(reported)
+            parts += [
+                "Whether real motion survives: amplitude of the opening of mouth and eyes and of "
+                "the place of the head against the labels (1: all of it), the same relative to the "
+                "frames alone, lag behind the labels, and delay after the frames alone. Over the "
+                "videos in which it moves in the labels, "
+                f"{', '.join(f'{name} {count}' for name, count in counts.items())} of "
+                f"{len(reported.indices)}:",
+                motion,
+            ]
+        if subsets := subset_table(reported, choice.of_whole_frames()):
             parts += ["The same settings on a part of the videos:", subsets]
         at_any_nme = choose(self.tuning.scores, math.inf)
-        parts += ["Least flicker at any NME:", choice_table(reported, at_any_nme)]
+        parts += [
+            "Least flicker at any NME. The best causal filter "
+            f"is {_described(at_any_nme.best_causal_filter)}:",
+            choice_table(reported, at_any_nme._replace(settings=at_any_nme.of_whole_frames())),
+        ]
         if math.isfinite(reported.mean_jitter):
             parts.append(
                 "The jitter of the labels, and motion as fast, is estimated to add an NMF of "
@@ -112,14 +128,23 @@ class VideoResults:
         with (folder / "videos.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             head = ["index", "name", *source.attribute_names, "frames", "method", "setting"]
-            writer.writerow([*head, "nme", "nme_face", "nmf"])
+            kinds = [
+                f"{name}_{what}"
+                for what in ("amplitude", "lag_ms", "motion")
+                for name in fidelity.SIGNALS
+            ]
+            writer.writerow([*head, "nme", "nme_face", "nmf", *kinds])
             for row, index in enumerate(measured.indices):
                 about = [index, source.names[index], *measured.attributes[row].astype(int)]
                 for setting in self.choice.settings:
                     scores = measured.scores[setting]
                     numbers = 100 * scores.nme[row], 100 * scores.nme_face[row], scores.nmf[row]
                     texts = [f"{number:.4f}" for number in numbers]
-                    writer.writerow([*about, measured.num_frames[row], *setting, *texts])
+                    motion = [*scores.amplitude[row], *1000 * scores.lag[row]]
+                    texts += [f"{x:.4f}" if math.isfinite(x) else "" for x in motion]
+                    texts += [f"{x:.3g}" for x in measured.motion[row]]
+                    names = setting.name, setting.values
+                    writer.writerow([*about, measured.num_frames[row], *names, *texts])
 
     def draw(self, folder: Path) -> None:
         """Draws error against flicker, and the shown videos: flicker over time, overlays."""
@@ -138,7 +163,7 @@ class VideoResults:
             file = re.sub(r"[^\w.-]+", "_", name)  # some names hold folders
             video_plots.flicker_plot(
                 {
-                    setting.method: self._flicker(landmarks[setting], video)
+                    setting.name: self._flicker(landmarks[setting], video)
                     for setting in (ALONE, *best)
                 },
                 folder / "flicker" / f"{file}.png",
@@ -149,7 +174,7 @@ class VideoResults:
                 overlay.write_overlay(
                     folder / "overlays" / f"{file}.mp4",
                     source.frames(index),
-                    {setting.method: landmarks[setting] for setting in (ALONE, best[-1])},
+                    {setting.name: landmarks[setting] for setting in (ALONE, best[-1])},
                     self.schema,
                     video["fps"],
                 )
@@ -162,107 +187,48 @@ class VideoResults:
         return video_metrics.flicker(*pair, landmarks=labels.counted)[0]
 
     def _draw_trade_off(self, path: Path) -> None:
-        """Plots every setting by error and flicker, one curve per method."""
+        """Plots every setting by error and flicker, one curve per method.
+
+        The filters of frames solved with fewer steps share one curve, of the best of them all.
+        """
 
         def place(setting: Setting) -> tuple[float, float]:
             scores = self.reported.scores[setting]
             return 100 * float(np.mean(scores.nme)), float(np.mean(scores.nmf))
 
+        def curve(setting: Setting) -> str:
+            budget = setting.alone_budget
+            return setting.name if budget is None else f"causal filters, budget {budget}"
+
         curves = {}
-        methods = itertools.groupby(self.reported.scores, key=lambda setting: setting.method)
-        for method, members in methods:
+        for name, members in itertools.groupby(self.reported.scores, key=curve):
             settings = list(members)
             if settings != [ALONE]:
-                curves[method] = video_plots.Curve(
+                kind = settings[-1]
+                curves[name] = video_plots.Curve(
                     [place(setting) for setting in settings],
-                    joined="," not in settings[0].values,  # settings of a single parameter
-                    recurrence=not is_filter(settings[0]),
-                    causal=is_causal(settings[0]),
+                    # Settings of a single parameter have an order.
+                    joined="," not in kind.values and kind.alone_budget is None,
+                    recurrence=is_recurrence(kind),
+                    causal=is_causal(kind),
                 )
         video_plots.trade_off_plot(
             curves,
             path,
             reference=place(ALONE),
-            chosen={s.method: place(s) for s in self.choice.settings if s != ALONE},
+            chosen={s.name: place(s) for s in self.choice.settings if s.name in curves},
             floor=self.reported.mean_jitter,
         )
 
 
-def choice_table(measured: Measured, choice: Choice) -> str:
-    """Markdown table, one row per chosen setting; an asterisk marks an NME above the limit.
-
-    The change of flicker is against the best causal filter, with an interval of 95 %.
-    """
-    rows, compared = [], measured.scores[choice.best_causal_filter]
-    for setting in choice.settings:
-        scores = measured.scores[setting]
-        change = intervals.paired_bootstrap(compared.nmf, scores.nmf).relative
-        against = "-" if setting == choice.best_causal_filter else _percent(change)
-        above = np.sqrt(np.maximum(scores.nmf**2 - measured.jitter**2, 0))
-        speed = measured.frames_per_second.get(setting, math.nan)
-        rows.append(
-            {
-                "method": setting.method + "*" * (setting in choice.above),
-                "setting": setting.values,
-                "NME (%)": 100 * float(np.mean(scores.nme)),
-                "of face size (%)": 100 * float(np.mean(scores.nme_face)),
-                "NMF": f"{np.mean(scores.nmf):.1f}",
-                f"against {choice.best_causal_filter.method} (%)": against,
-                "above jitter": f"{_mean(above, scores):.1f}",
-                f"NAD({LAGS[-1]}) (%)": 100 * _mean(scores.nad[:, -1], scores),
-                "evaluations": f"{_mean(scores.num_evaluations, scores):.2f}",
-                "frames/s": f"{speed:.0f}" if math.isfinite(speed) else "",
-            }
-        )
-    return markdown_table(rows, digits=3)
+def _named(setting: Setting) -> dict[str, str]:
+    """A setting for the record."""
+    return {"method": setting.name, "values": setting.values}
 
 
-def subset_table(measured: Measured, settings: Iterable[Setting]) -> str:
-    """Markdown table of NME and NMF of the subsets, one row per setting; empty without subsets."""
-    subsets = measured.subsets()
-    rows = []
-    for setting in settings if subsets else ():
-        row: dict[str, Any] = {"method": setting.method, "setting": setting.values}
-        for name, part in subsets.items():
-            scores = part.scores[setting]
-            row[f"NME (%), {len(part.indices)} {name}"] = 100 * float(np.mean(scores.nme))
-            row[f"NMF, {name}"] = f"{np.mean(scores.nmf):.1f}"
-        rows.append(row)
-    return markdown_table(rows, digits=3)
-
-
-def setting_rows(
-    measured: Measured, settings: Sequence[Setting] | None = None
-) -> list[dict[str, Any]]:
-    """Means over videos of some settings, or of all, for a file."""
-    rows = []
-    for setting in measured.scores if settings is None else settings:
-        scores = measured.scores[setting]
-        row = {
-            "method": setting.method,
-            "setting": setting.values,
-            "videos": len(scores.nme),
-            "nme_percent": 100 * float(np.mean(scores.nme)),
-            "nme_face_percent": 100 * float(np.mean(scores.nme_face)),
-            "nmf": float(np.mean(scores.nmf)),
-            "evaluations_per_frame": _mean(scores.num_evaluations, scores),
-            "frames_per_second": measured.frames_per_second.get(setting, math.nan),
-        }
-        deviations = (_mean(column, scores) for column in scores.nad.T)
-        rows.append(row | {f"nad_{m}": nad for m, nad in zip(LAGS, deviations, strict=True)})
-    return rows
-
-
-def _mean(values: np.ndarray, scores: Scores) -> float:
-    """Mean over the videos that are long enough for the measure; NaN for a setting that failed."""
-    return mean_of_known(values) if np.isfinite(scores.nme).all() else math.nan
-
-
-def _percent(change: intervals.Interval) -> str:
-    value, low, high = (100 * part for part in change)
-    if not math.isfinite(value):
-        return ""
-    return f"{value:+.1f}" + (f" [{low:+.1f}, {high:+.1f}]" if math.isfinite(low) else "")
+def _described(setting: Setting) -> str:
+    """A setting in a sentence."""
+    return f"{setting.name} ({setting.values})"
 
 
 def _counts(measured: Measured) -> str:

@@ -37,6 +37,8 @@ class VideoOptions:
     Attributes:
         recurrences: setting to how a frame depends on the one before.
         tuning_split: the videos on which settings are chosen; it is needed.
+        filter_budgets: numbers of solver steps with which frames are also solved alone, and then
+            filtered by the causal filters.
         slack: a setting may be chosen when its NME on the tuning videos exceeds that of the frames
             solved alone by no more than this fraction.
         points: JSON file, see `labels.read_points`, for labels of another schema; only the
@@ -50,7 +52,8 @@ class VideoOptions:
 
     recurrences: Mapping[Setting, RwRConfig]
     tuning_split: str | None = None
-    slack: float = 0.0
+    filter_budgets: Sequence[int] = ()
+    slack: float = 0.005
     points: str | os.PathLike[str] | None = None
     remove_offset: bool = False
     shown: Sequence[str] = ()
@@ -90,8 +93,12 @@ class VideoEvaluator:
                 "videos need --tuning_split, on which the settings of every method are chosen, "
                 'such as --tuning_split="easy[:30%]" --split="easy[30%:]"'
             )
-        if any(recurrence.budget > most for recurrence in options.recurrences.values()):
-            raise UserError(f"--budgets cannot exceed the solver's {most} steps: raise --max_steps")
+        budgets = [recurrence.budget for recurrence in options.recurrences.values()]
+        for flag, values in (("budgets", budgets), ("filter_budgets", options.filter_budgets)):
+            if any(budget > most for budget in values):
+                raise UserError(
+                    f"--{flag} cannot exceed the solver's {most} steps: raise --max_steps"
+                )
         sources = [
             VideoSource(data.name, split, data.data_dir)
             for split in (options.tuning_split, data.eval_split)
@@ -188,7 +195,11 @@ def measure(
         UserError: no video counts.
     """
     data, source, num_frames = config.data, split.source, options.chunk_frames
-    settings: dict[Setting, RwRConfig | None] = {ALONE: None, **options.recurrences}
+    settings: dict[Setting, RwRConfig | int | None] = {
+        ALONE: None,
+        **{ALONE._replace(alone_budget=budget): budget for budget in options.filter_budgets},
+        **options.recurrences,
+    }
     clocks = {setting: Clock() for setting in settings}
     chunks = video_chunks(
         source,
@@ -212,8 +223,9 @@ def measure(
     shown: dict[str, dict[Setting, np.ndarray]] = {}
     for index, tracks in found:
         video, left_out = split.video(index)
-        scores[index], landmarks = score_video(video, left_out, tracks, labels)
-        if video["name"] in options.shown:
+        keep = video["name"] in options.shown
+        scores[index], landmarks = score_video(video, left_out, tracks, labels, keep=keep)
+        if keep:
             shown[video["name"]] = landmarks
     speeds = hosts.gather({name: clock.frames_per_second for name, clock in clocks.items()})
     frames_per_second = {setting: sum(of[setting] for of in speeds) for setting in settings}

@@ -27,8 +27,8 @@ def aligned(
     points: ArrayLike,
     fps: float,
     *,
-    penalty: float,
-    follow: float,
+    penalty: ArrayLike,
+    follow: ArrayLike,
     spread: ArrayLike | None = None,
     weighting: bool = False,
 ) -> NDArray[np.float64]:
@@ -42,44 +42,53 @@ def aligned(
     Args:
         points: (T, K, 2) track without gaps.
         fps: not used, the settings are per frame.
-        penalty: weight of the last output against the new frame, 0 or more; 0 changes nothing.
+        penalty: weight of the last output against the new frame, 0 or more; 0 changes nothing. One
+            number, or (G,) to try many at once.
         follow: gain of the alpha-beta filter of the face's motion, in (0, 1]; 1 trusts the new
-            frame.
+            frame. One number, or (G,).
         spread: (T, K) standard deviations.
         weighting: multiply each landmark's penalty by the square of its spread, in units of the
             face's mean square, so that uncertain landmarks are held and sure ones move.
 
     Returns:
-        (T, K, 2) smoothed track.
+        (T, K, 2) smoothed track, or (G, T, K, 2).
 
     Raises:
         ValueError: a parameter is out of its range, or weighting without spread.
     """
     track, spreads = _checked(points, spread)
-    if not 0 <= penalty < np.inf:
-        raise ValueError(f"penalty must be 0 or more, got {penalty}")
-    if not 0 < follow <= 1:
-        raise ValueError(f"follow must be above 0 and at most 1, got {follow}")
+    penalties, follows = np.broadcast_arrays(
+        np.asarray(penalty, np.float64), np.asarray(follow, np.float64)
+    )
+    if not ((penalties >= 0) & (penalties < np.inf)).all():
+        raise ValueError(f"penalty must be 0 or more, got {penalties}")
+    if not ((follows > 0) & (follows <= 1)).all():
+        raise ValueError(f"follow must be above 0 and at most 1, got {follows}")
     if weighting and spreads is None:
         raise ValueError("weighting needs the spread of the landmarks")
-    smoothed, motion = track.copy(), np.zeros(4)
+    strength, gain = penalties[..., None, None], follows[..., None]
+    # The gain of the velocity that goes with that of the position (Benedict and Bordner 1962).
+    velocity_gain = gain**2 / (2 - gain)
+    smoothed, motion = np.empty((*penalties.shape, *track.shape)), np.zeros(4)
+    smoothed[..., :1, :, :] = track[:1]
     for t in range(1, len(track)):
         weight = _weights(track[t - 1], None if spreads is None else spreads[t - 1])
-        expected = _moved(smoothed[t - 1], motion, weight)
+        last = smoothed[..., t - 1, :, :]
+        expected = _moved(last, motion, _centre(last, weight))
         surprise = fit_similarity(expected, track[t], weight)
-        held = _moved(expected, follow * surprise, weight)
-        # The gain of the velocity that goes with that of the position (Benedict and Bordner 1962).
-        motion = _DAMPING * (motion + follow**2 / (2 - follow) * surprise)
-        strength = np.full((track.shape[1], 1), float(penalty))
+        held = _moved(expected, gain * surprise, _centre(expected, weight))
+        motion = _DAMPING * (motion + velocity_gain * surprise)
         if weighting and spreads is not None:
             variance = spreads[t] ** 2
-            strength = penalty * (variance / max(variance.mean(), 1e-12))[:, None]
-        smoothed[t] = (track[t] + strength * held) / (1 + strength)
+            share = (variance / max(variance.mean(), 1e-12))[:, None]
+        else:
+            share = 1.0
+        smoothed[..., t, :, :] = (track[t] + strength * share * held) / (1 + strength * share)
     return smoothed
 
 
 def aligned_by_spread(
-    points: ArrayLike, fps: float, *, penalty: float, follow: float, spread: ArrayLike
+    points: ArrayLike, fps: float, *, penalty: ArrayLike, follow: ArrayLike, spread: ArrayLike
 ) -> NDArray[np.float64]:
     """`aligned` with `weighting`: uncertain landmarks are held, sure ones move."""
     return aligned(points, fps, penalty=penalty, follow=follow, spread=spread, weighting=True)
@@ -146,18 +155,20 @@ def fit_similarity(
     """The weighted least-squares similarity that takes points to where they are seen.
 
     Args:
-        points: (K, 2).
-        seen: (K, 2).
-        weight: (K,) that sum to 1.
+        points: (..., K, 2).
+        seen: (..., K, 2).
+        weight: (..., K) that sum to 1.
 
     Returns:
-        (4,) logarithm of the growth, turn in radians, shift of the weighted centre, x then y.
+        (..., 4) logarithm of the growth, turn in radians, shift of the weighted centre, x then y.
     """
-    centre, goal = weight @ points, weight @ seen
+    centre, goal = _centre(points, weight), _centre(seen, weight)
     before, after = _complex(points - centre), _complex(seen - goal)
-    factor = np.sum(weight * before.conj() * after) / max(np.sum(weight * abs(before) ** 2), 1e-12)
-    growth = np.log(max(abs(factor), 1e-6))
-    return np.array([growth, np.angle(factor), *(goal - centre)])
+    spread = np.maximum(np.sum(weight * abs(before) ** 2, axis=-1), 1e-12)
+    factor = np.sum(weight * before.conj() * after, axis=-1) / spread
+    growth = np.log(np.maximum(abs(factor), 1e-6))
+    shift = np.broadcast_to(goal - centre, (*factor.shape, 1, 2))[..., 0, :]
+    return np.stack([growth, np.angle(factor), shift[..., 0], shift[..., 1]], axis=-1)
 
 
 def _in_the_face(
@@ -172,48 +183,41 @@ def _in_the_face(
     track, spreads = _checked(points, spread)
     if not 0 < follow <= 1:
         raise ValueError(f"follow must be above 0 and at most 1, got {follow}")
-    reference = track[0]
-    pose, shape = np.zeros((len(track), 4)), track.copy()
-    for t in range(1, len(track)):
-        weight = _weights(track[t], None if spreads is None else spreads[t])
-        measured = fit_similarity(reference, track[t], weight)
-        measured[1] += 2 * np.pi * np.round((pose[t - 1, 1] - measured[1]) / (2 * np.pi))
-        pose[t] = measured
-        shape[t] = _unmoved(track[t], measured, reference, weight)
+    reference, weight = track[0], _weights(track, spreads)
+    pose = fit_similarity(reference, track, weight)
+    pose[:, 1] = np.unwrap(pose[:, 1])
     smoothed_pose, velocity = pose.copy(), np.zeros(4)
     for t in range(1, len(track)):
         expected = smoothed_pose[t - 1] + velocity
         surprise = pose[t] - expected
         smoothed_pose[t] = expected + follow * surprise
         velocity = _DAMPING * (velocity + follow**2 / (2 - follow) * surprise)
-    shape = function(shape, fps, **settings)
-    smoothed = track.copy()
-    for t in range(1, len(track)):
-        weight = _weights(track[t], None if spreads is None else spreads[t])
-        smoothed[t] = _moved(shape[t], smoothed_pose[t], weight, centre=weight @ reference)
+    centre = _centre(reference, weight)
+    upright = _moved(track - pose[:, None, 2:], -pose * [1, 1, 0, 0], centre)
+    shape = function(upright, fps, **settings)
+    smoothed = _moved(shape, smoothed_pose, centre)
+    smoothed[0] = track[0]
     return smoothed
 
 
-def _moved(points, motion, weight, centre=None):
-    """Points after a similarity (4,) about their weighted centre, or another one."""
-    centre = weight @ points if centre is None else centre
-    turned = np.exp(motion[0] + 1j * motion[1]) * _complex(points - centre)
-    return np.stack([turned.real, turned.imag], axis=-1) + centre + motion[2:]
+def _moved(points, motion, centre):
+    """Points (..., K, 2) after a similarity (..., 4) about a centre (..., 1, 2)."""
+    motion = motion[..., None, :]
+    turned = np.exp(motion[..., 0] + 1j * motion[..., 1]) * _complex(points - centre)
+    return np.stack([turned.real, turned.imag], axis=-1) + centre + motion[..., 2:]
 
 
-def _unmoved(points, motion, reference, weight):
-    """Points before the similarity that took the reference's centre to theirs."""
-    centre = weight @ reference
-    turned = np.exp(-motion[0] - 1j * motion[1]) * _complex(points - centre - motion[2:])
-    return np.stack([turned.real, turned.imag], axis=-1) + centre
+def _centre(points, weight):
+    """(..., 1, 2) weighted mean of the landmarks."""
+    return (weight[..., None] * points).sum(axis=-2, keepdims=True)
 
 
 def _weights(points, spread):
-    """(K,) weights of the landmarks in fits, which sum to 1."""
+    """(..., K) weights of the landmarks in fits, which sum to 1."""
     if spread is None:
-        return np.full(len(points), 1 / len(points))
+        return np.full(points.shape[:-1], 1 / points.shape[-2])
     weight = 1 / (1e-12 + spread**2)
-    return weight / weight.sum()
+    return weight / weight.sum(axis=-1, keepdims=True)
 
 
 def _complex(points):
@@ -234,8 +238,9 @@ def _checked(
     return points, spread
 
 
-_FOLLOWS = (1.0, 0.8, 0.65, 0.5)  # as `ldeq evaluate` tries for recurrence
-_PENALTIES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+# More than `ldeq evaluate` tries for recurrence, where a setting takes longer.
+_FOLLOWS = (1.0, 0.8, 0.65, 0.5)
+_PENALTIES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 FILTERS = (
     filters.Filter(
         "aligned",
@@ -243,6 +248,7 @@ FILTERS = (
         causal=True,
         grid=filters.grid_of(penalty=_PENALTIES, follow=_FOLLOWS),
         takes_spread=True,
+        takes_grid=True,
     ),
     filters.Filter(
         "aligned_by_spread",
@@ -250,6 +256,7 @@ FILTERS = (
         causal=True,
         grid=filters.grid_of(penalty=_PENALTIES, follow=_FOLLOWS),
         takes_spread=True,
+        takes_grid=True,
     ),
     filters.Filter(
         "face_one_euro",

@@ -12,8 +12,9 @@ unchanged and commutes with shifts; all but `one_euro` are linear.
 NumPy and SciPy only. Recurrence in the model itself is in `model.rwr`.
 """
 
+import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,12 +35,29 @@ class Filter:
     """Parameters of `function`, from nearly no smoothing to strong."""
     takes_spread: bool = False
     """Whether `function` takes the spread of the landmarks, as those of `aligned` do."""
+    takes_grid: bool = False
+    """Whether `function` takes many values of each parameter at once, and is quicker then."""
+
+    def smooth_all(
+        self, points: ArrayLike, fps: float, *, scale: float = 1.0, spread: ArrayLike | None = None
+    ) -> Iterator[tuple[Mapping[str, float], NDArray[np.float64]]]:
+        """Every setting of the grid with the track that it makes; arguments as of `smooth`."""
+
+        def run(parameters):
+            known = spread if self.takes_spread else None
+            return smooth(points, self.function, parameters, fps, scale=scale, spread=known)
+
+        if self.takes_grid:
+            together = {name: np.array([one[name] for one in self.grid]) for name in self.grid[0]}
+            yield from zip(self.grid, run(together), strict=True)
+        else:
+            yield from ((parameters, run(parameters)) for parameters in self.grid)
 
 
 def smooth(
     points: ArrayLike,
     function: Callable[..., NDArray[np.float64]],
-    parameters: Mapping[str, float],
+    parameters: Mapping[str, ArrayLike],
     fps: float,
     *,
     valid: ArrayLike | None = None,
@@ -51,7 +69,7 @@ def smooth(
     Args:
         points: (T, ...) track. Its values in frames that are not valid are never used.
         function: a filter of this module.
-        parameters: of the filter, by name.
+        parameters: of the filter, by name; numbers, or (G,) for a filter that takes a grid.
         fps: frames per second.
         valid: (T,) True for the frames to filter; those whose points are all finite if None.
         scale: unit of length of the points while they are filtered, such as the face size in
@@ -60,7 +78,8 @@ def smooth(
             of `face.aligned`.
 
     Returns:
-        (T, ...) smoothed track in the units of `points`, NaN in frames that are not valid.
+        (T, ...) smoothed track in the units of `points`, NaN in frames that are not valid; (G, T,
+        ...) for parameters (G,).
 
     Raises:
         ValueError: `valid` has another shape, a valid frame holds a point that is not finite,
@@ -79,13 +98,14 @@ def smooth(
         raise ValueError(
             f"frame {broken[0]} holds a point that is not finite: mark it as invalid or correct it"
         )
-    smoothed = np.full(points.shape, np.nan)
+    settings = np.broadcast_shapes(*(np.shape(value) for value in parameters.values()))
+    smoothed = np.full((*settings, *points.shape), np.nan)
+    time_first = np.moveaxis(smoothed, len(settings), 0)  # a view
     edges = np.flatnonzero(np.diff(valid, prepend=False, append=False))
     for start, stop in edges.reshape(-1, 2):
         known = {} if spread is None else {"spread": np.asarray(spread)[start:stop] / scale}
-        smoothed[start:stop] = scale * function(
-            points[start:stop] / scale, fps, **known, **parameters
-        )
+        run = scale * function(points[start:stop] / scale, fps, **known, **parameters)
+        time_first[start:stop] = np.moveaxis(run, len(settings), 0)
     return smoothed
 
 
@@ -203,11 +223,7 @@ def kalman(points: ArrayLike, fps: float, *, noise_ratio: float) -> NDArray[np.f
         ValueError: a parameter is out of its range.
     """
     _check_positive(fps=fps, noise_ratio=noise_ratio)
-    # In units of frames and of the measurement's deviation; the state is (position, velocity).
-    motion = np.array([[1.0, 1.0], [0.0, 1.0]])
-    process = noise_ratio**2 / fps**3 * np.array([[1 / 3, 1 / 2], [1 / 2, 1.0]])
-    covariance = solve_discrete_are(motion.T, np.array([[1.0], [0.0]]), process, np.eye(1))
-    gain, velocity_gain = covariance[:, 0] / (covariance[0, 0] + 1)
+    gain, velocity_gain = _kalman_gains(noise_ratio**2 / fps**3)
     # The recursion of both states, solved for the position.
     return _recursive([gain, velocity_gain - gain], [1, gain + velocity_gain - 2, 1 - gain], points)
 
@@ -260,6 +276,19 @@ def gaussian(points: ArrayLike, fps: float, *, sigma: float) -> NDArray[np.float
     """
     _check_positive(sigma=sigma)
     return gaussian_filter1d(np.asarray(points, np.float64), sigma, axis=0)
+
+
+@functools.cache
+def _kalman_gains(variance):
+    """Steady gains of position and velocity, in units of frames.
+
+    Args:
+        variance: of the change of velocity in one frame, over that of a measured position.
+    """
+    motion = np.array([[1.0, 1.0], [0.0, 1.0]])
+    process = variance * np.array([[1 / 3, 1 / 2], [1 / 2, 1.0]])
+    covariance = solve_discrete_are(motion.T, np.array([[1.0], [0.0]]), process, np.eye(1))
+    return covariance[:, 0] / (covariance[0, 0] + 1)
 
 
 def _recursive(numerator, denominator, points):

@@ -19,9 +19,11 @@ Commands take a file instead, ``--config.data.schema=nine.json``. It holds the s
 {"name": "nine", "num_landmarks": 9, "flip_permutation": [3, 2, 1, 0, 4, 7, 6, 5, 8],
  "eye_corners": [0, 3], "contours": [[[5, 6, 7, 8], true]]}
 
-A model keeps its schema, so only training needs the file. The metadata of the data set,
-``MetadataDict(schema=...)``, must name the schema, here "nine", or hold these fields. With the
-fields no file is needed, and an evaluation can check whether another schema has that name.
+In place of "flip_permutation", "pairs": [[0, 3], [1, 2], [5, 7]] lists the landmarks that swap; the
+contours can be left out. A model keeps its schema, so only training needs the file. The metadata of
+the data set, ``MetadataDict(schema=...)``, must name the schema, here "nine", or hold these fields,
+as ``ldeq build faces/NAME --schema=nine.json`` writes them. With the fields no file is needed, and
+an evaluation can check whether another schema has that name.
 
 A wrong permutation ruins training with mirrored pictures without any error. Check one by mirroring
 a mean face: its points must land on themselves.
@@ -253,10 +255,15 @@ def _read(path: str) -> LandmarkSchema:
 def from_fields(fields: Mapping[str, Any]) -> LandmarkSchema:
     """A schema from what `dataclasses.asdict` makes of it, lists in place of tuples.
 
+    In place of "flip_permutation" there may be "pairs", [[0, 3], ...]: landmarks that swap in a
+    mirrored picture.
+
     Raises:
         KeyError, TypeError, ValueError: the fields describe no schema.
     """
     fields = dict(fields)
+    if "pairs" in fields:
+        fields["flip_permutation"] = mirror_runs(fields["num_landmarks"], *fields.pop("pairs"))
     for name in ("flip_permutation", "eye_corners"):
         fields[name] = tuple(fields[name])
     contours = fields.pop("contours", ())

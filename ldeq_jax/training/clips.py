@@ -70,7 +70,7 @@ def clip_loss(
     images, labels, crops = (
         jnp.asarray(a) for a in (batch.image, batch.landmarks, batch.frame_from_crop)
     )
-    keys = jax.random.split(key, 4)
+    keys = jax.random.split(key, 5)
     low, high = (jnp.log(value) for value in train_config.penalties)
     longest = model_config.forward.max_steps
     config = dataclasses.replace(
@@ -87,6 +87,8 @@ def clip_loss(
     # Without a state to align, whose derivative would not be finite, and without a penalty.
     alone = dataclasses.replace(config, align="none", penalty=0.0)
     state = rwr.initial_state(model_config, labels.shape[0])
+    share = train_config.carry
+    reset = None if share == 1 else jax.random.uniform(keys[4], (len(labels),)) >= share
     frames = []
     # A loop of Python: T is small, and in one of XLA the derivatives of convolutions are slow.
     for t in range(labels.shape[1]):
@@ -96,11 +98,11 @@ def clip_loss(
         prediction, state = rwr.step(
             model_config,
             variables,
-            config if t and train_config.carry else alone,
+            config if t and share else alone,
             image,
             state,
             frame_from_crop=crops[:, t],
-            reset=None if train_config.carry else jnp.ones(len(image), bool),
+            reset=reset,
         )
         frames.append(prediction)
     predictions = jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *frames)
@@ -109,12 +111,13 @@ def clip_loss(
     change = jnp.diff(error, axis=1)
     # A root mean square as in NMF, smooth at zero.
     flicker = jnp.sqrt(1e-12 + jnp.mean(jnp.sum(jnp.square(change), axis=-1), axis=-1))
+    price = flicker if train_config.flicker_loss == "mean" else jnp.log(flicker)
     found, wanted, spread = (
         a.reshape(-1, *a.shape[2:]) for a in (predictions.landmarks, labels, predictions.spread)
     )
     loss = jnp.mean(landmark_loss(train_config.loss, found, wanted))
     loss += train_config.spread_weight * jnp.mean(spread_loss(spread, train_config.spread_target))
-    loss += train_config.flicker_weight * jnp.mean(flicker)
+    loss += train_config.flicker_weight * jnp.mean(price)
 
     left, right = eye_corners
     eyes = jnp.linalg.norm(labels[..., left, :] - labels[..., right, :], axis=-1)

@@ -5,8 +5,9 @@ An example is one face in one picture. `videos.py` is the same for videos.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -20,19 +21,20 @@ PIXELS = "the centre of the top-left one at (0, 0)"
 def face_info(
     builder: tfds.core.DatasetBuilder,
     *,
-    schema: str,
+    schema: str | Mapping[str, Any],
     num_landmarks: int,
     attribute_names: Sequence[str],
-    homepage: str,
+    homepage: str | None,
 ) -> tfds.core.DatasetInfo:
     """Describes a data set of still faces.
 
     Args:
         builder: the builder; its folder holds README.md, CITATIONS.bib and TAGS.txt.
-        schema: name of the landmark order, such as "wflw_98".
+        schema: name of the landmark order, such as "wflw_98", or all fields of a schema that is not
+            known by name.
         num_landmarks: K.
         attribute_names: meaning of the A booleans of `attributes`, in order.
-        homepage: where the data come from.
+        homepage: where the data come from, if known.
 
     Returns:
         The info, with `schema` and `attribute_names` as metadata. Landmarks (K, 2) and boxes
@@ -48,7 +50,7 @@ def face_info(
                 shape=(num_landmarks, 2),
                 dtype=np.float32,
                 doc=f"Points x, y in pixels of the picture, {PIXELS}; in the order of the schema "
-                f"{schema}.",
+                f"{schema if isinstance(schema, str) else schema['name']}.",
             ),
             "box": tensor(
                 shape=(4,),
@@ -58,7 +60,7 @@ def face_info(
             "attributes": tensor(
                 shape=(len(attribute_names),),
                 dtype=np.bool_,
-                doc=f"True where it applies, in this order: {', '.join(attribute_names)}.",
+                doc=f"True where it applies, in order: {', '.join(attribute_names) or 'none'}.",
             ),
             "name": tfds.features.Text(
                 doc="Path of the picture as downloaded, and the face's number if it has several."

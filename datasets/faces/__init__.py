@@ -1,0 +1,5 @@
+"""Labelled faces of your own."""
+
+from faces.faces import Faces
+
+__all__ = ["Faces"]
