@@ -37,16 +37,10 @@ if __name__ == "__main__":
 from absl import logging
 
 from ldeq_jax.config import Config
-from ldeq_jax.data.sources import VideoSource
-from ldeq_jax.data.videos import video_chunks
-from ldeq_jax.evaluation.labels import Labels, mean_offset, read_points
-from ldeq_jax.evaluation.measured import Split
-from ldeq_jax.evaluation.runner import run_methods
-from ldeq_jax.evaluation.scores import score
-from ldeq_jax.evaluation.settings import ALONE, Setting
+from ldeq_jax.data.faces import eval_batches
+from ldeq_jax.evaluation.settings import ALONE, Setting, is_recurrence, recurrence_grid
+from ldeq_jax.evaluation.videos import VideoEvaluator, VideoOptions
 from ldeq_jax.face import metrics
-from ldeq_jax.face.aligned import aligned
-from ldeq_jax.face.filters import smooth
 from ldeq_jax.face.schema import get_schema
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.model.rwr import RwRConfig
@@ -79,7 +73,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "long_bent": (*HALF_LOG, *BENT, *LONG),
     "bent": BENT,
 }
-SLACK = 0.005
 
 
 class VideoSet(NamedTuple):
@@ -174,8 +167,6 @@ def measure(config: Config, variables: dict[str, Any], options: argparse.Namespa
             config.data, name=name, data_dir=str(options.data_dir), batch_size=64, num_workers=0
         )
         predictor = Predictor(config.with_values({"data.num_workers": 0}), variables)
-        from ldeq_jax.data.faces import eval_batches
-
         found = predictor.batches(eval_batches(data, split, config.model.image_size))
         corners = get_schema(config.data.schema).eye_corners
         nme = metrics.nme(found["landmarks"], found["target"], corners)
@@ -189,73 +180,52 @@ def measure(config: Config, variables: dict[str, Any], options: argparse.Namespa
 def measure_videos(
     config: Config, variables: dict[str, Any], video: VideoSet, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """NME and NMF of frames alone, of the aligned filter and of recurrence on one set."""
-    data = dataclasses.replace(
-        config.data,
-        name=video.name,
-        data_dir=str(options.data_dir),
-        crop=video.crop,
-        batch_size=options.rows,
-        num_workers=0,
+    """NME and NMF of frames alone, of the best causal filter and of recurrence on one set."""
+    config = config.with_values(
+        {
+            "data.name": video.name,
+            "data.data_dir": str(options.data_dir),
+            "data.crop": video.crop,
+            "data.eval_split": video.reported,
+            "data.batch_size": options.rows,
+            "data.num_workers": 0,
+        }
     )
-    sources = [VideoSource(video.name, s, data.data_dir) for s in (video.tuning, video.reported)]
-    ours, theirs = get_schema(config.data.schema), get_schema(sources[0].schema)
-    points = read_points(video.points, ours, theirs) if video.points else None
-    labels = Labels(schema=theirs, points=points)
-    methods: dict[Setting, RwRConfig | None] = {ALONE: None}
-    for fusion in options.fusions:
-        for budget in (0, 1):
-            for follow in (0.8, 1.0):
-                for penalty in (0.5, 1.0, 2.0, 4.0, 8.0):
-                    values = f"{fusion}, penalty {penalty:g}, budget {budget}, follow {follow:g}"
-                    methods[Setting("RwR", values)] = dataclasses.replace(
-                        config.rwr, fusion=fusion, budget=budget, follow=follow, penalty=penalty
-                    )
-    scores, offset = [], labels
-    for source in sources:
-        split = Split(source, theirs.eye_corners)
-        chunks = video_chunks(
-            source, data, config.model.image_size, chunk_frames=options.chunk_frames
-        )
-        found = dict(run_methods(config, variables, methods, chunks))
-        if points is not None and offset.offset is None:
-            alone = ((tracks[ALONE].points, split.video(i)[0]) for i, tracks in found.items())
-            offset = mean_offset(alone, labels)
-        values: dict[Setting, list] = {}
-        for index, tracks in sorted(found.items()):
-            annotation, _ = split.video(index)
-            length = len(annotation["mask"])
-            evaluations = {s: one.info.num_evaluations[:length] for s, one in tracks.items()}
-            places = {s: one.points[:length] for s, one in tracks.items()}
-            for follow in (0.65, 0.8, 1.0):
-                for penalty in (0.5, 1.0, 2.0, 4.0):
-                    setting = Setting("aligned", f"penalty {penalty:g}, follow {follow:g}")
-                    places[setting] = smooth(
-                        places[ALONE],
-                        aligned,
-                        {"penalty": penalty, "follow": follow},
-                        annotation["fps"],
-                        scale=1.0,
-                        spread=tracks[ALONE].spread[:length],
-                    )
-            for setting, place in places.items():
-                one = score(place, annotation, offset, evaluations.get(setting, np.ones(length)))
-                values.setdefault(setting, []).append((100 * one.nme, one.nmf))
-        scores.append({setting: np.array(pairs) for setting, pairs in values.items()})
-    tuning, reported = ({s: v.mean(axis=0) for s, v in part.items()} for part in scores)
-    limit = (1 + SLACK) * tuning[ALONE][0]
-    result = {"alone": reported[ALONE].tolist()}
-    kinds = {"aligned": "aligned"} | {f"RwR {fusion}": f"{fusion}," for fusion in options.fusions}
-    for kind, begins in kinds.items():
-        candidates = [s for s in tuning if s.method == kind or s.values.startswith(begins)]
-        allowed = [s for s in candidates if tuning[s][0] <= limit]
-        best = (
-            min(allowed, key=lambda s: tuning[s][1])
-            if allowed
-            else min(candidates, key=lambda s: tuning[s][0])
-        )
-        result[kind] = [*reported[best].tolist(), best.values]
-    return result
+    grid = recurrence_grid(
+        budgets=[0, 1],
+        penalties=[0.5, 1, 2, 4, 8],
+        follows=[0.8, 1],
+        aligns=["face"],
+        fusions=options.fusions,
+        base=config.rwr,
+    )
+    results = VideoEvaluator(
+        config,
+        variables,
+        VideoOptions(
+            recurrences=grid,
+            tuning_split=video.tuning,
+            points=video.points or None,
+            remove_offset=bool(video.points),
+            chunk_frames=options.chunk_frames,
+        ),
+    ).measure()
+    choice, scores = results.choice, results.reported.scores
+    found = {"alone": ALONE, "filter": choice.best_causal_filter}
+    found |= {s.method: s for s in choice.settings if is_recurrence(s) and s.values in _face(grid)}
+    return {
+        kind: [
+            100 * float(np.mean(scores[setting].nme)),
+            float(np.mean(scores[setting].nmf)),
+            f"{setting.method}, {setting.values}",
+        ]
+        for kind, setting in found.items()
+    }
+
+
+def _face(grid: dict[Setting, RwRConfig]) -> set[str]:
+    """Values of the settings that move the state by the face."""
+    return {setting.values for setting, config in grid.items() if config.align == "face"}
 
 
 def table(lines: list[dict]) -> str:

@@ -45,7 +45,7 @@ def video_info(
     *,
     schema: str,
     num_landmarks: int | None,
-    attribute_names: Sequence[str],
+    attribute_names: Sequence[str] | None,
     homepage: str | None = None,
     num_frames: int | None = None,
 ) -> tfds.core.DatasetInfo:
@@ -54,8 +54,9 @@ def video_info(
     Args:
         builder: the builder; its folder holds README.md, CITATIONS.bib and TAGS.txt.
         schema: name of the landmark order, such as "wflw_98".
-        num_landmarks: K; None if it is not known before the files are read, which needs num_frames.
-        attribute_names: meaning of the A booleans of `attributes`, in order.
+        num_landmarks: K; None if it is not known before the files are read.
+        attribute_names: meaning of the A booleans of `attributes`, in order; None if they are
+            not known before the files are read.
         homepage: where the data come from.
         num_frames: T, if it is the same for all videos.
 
@@ -68,6 +69,9 @@ def video_info(
         where the labels count.
     """
     tensor = tfds.features.Tensor
+    # TFDS stores a tensor of two unknown sides only as bytes, beside its shape.
+    unknown = num_landmarks is None and num_frames is None
+    encoding = tfds.features.Encoding.BYTES if unknown else tfds.features.Encoding.NONE
     features = tfds.features.FeaturesDict(
         {
             "video": tensor(  # tfds.features.Video needs TensorFlow
@@ -76,6 +80,7 @@ def video_info(
             "landmarks": tensor(
                 shape=(num_frames, num_landmarks, 2),
                 dtype=np.float32,
+                encoding=encoding,
                 doc=f"For each frame, points x, y in its pixels, {PIXELS}; in the order of the "
                 f"schema {schema or 'in the metadata'}. NaN in frames without labels.",
             ),
@@ -92,14 +97,15 @@ def video_info(
             ),
             "fps": tensor(shape=(), dtype=np.float32, doc="Frames per second."),
             "attributes": tensor(
-                shape=(len(attribute_names),),
+                shape=(None if attribute_names is None else len(attribute_names),),
                 dtype=np.bool_,
-                doc=f"True where it applies, in this order: {', '.join(attribute_names)}.",
+                doc="True where it applies, in this order: "
+                f"{', '.join(attribute_names) if attribute_names else 'see the metadata'}.",
             ),
             "name": tfds.features.Text(doc="Name of the video in its split."),
         }
     )
-    metadata = tfds.core.MetadataDict(schema=schema, attribute_names=list(attribute_names))
+    metadata = tfds.core.MetadataDict(schema=schema, attribute_names=list(attribute_names or ()))
     return builder.dataset_info_from_configs(
         features=features, metadata=metadata, homepage=homepage
     )

@@ -117,25 +117,6 @@ def test_openings_are_free_of_similarities_and_use_only_what_counts():
     np.testing.assert_allclose(found["head"], face[:, counted].mean(axis=1) / radius.mean())
 
 
-def test_a_mean_over_videos_is_one_regression():
-    """Videos of different motion, each with its own amplitude: as if they were one film."""
-    gains, scales = [0.5, 0.9, 0.7], [1.0, 3.0, 0.2]
-    parts = [scale * talk(TIMES) for scale in scales]
-    found = [
-        fidelity.response(gain * part, part, TIMES, MASK)
-        for gain, part in zip(gains, parts, strict=True)
-    ]
-    x = np.concatenate([part - part.mean() for part in parts])
-    y = np.concatenate([gain * (p - p.mean()) for gain, p in zip(gains, parts, strict=True)])
-    mean = fidelity.weighted_mean([r.amplitude for r in found], [r.motion for r in found])
-    assert mean.value == pytest.approx(float((x * y).sum() / (x * x).sum()), rel=0.01)
-    assert mean.low < mean.value < mean.high
-    rested = fidelity.weighted_mean([0.5, np.nan, 0.7], [1.0, 0.0, 1.0])
-    assert rested.value == pytest.approx(0.6)
-    assert np.isnan(fidelity.weighted_mean([0.5, np.nan], [1.0, 1.0])).all()
-    assert np.isnan(fidelity.weighted_mean([np.nan], [0.0])).all()
-
-
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match="shape"):
         fidelity.response(talk(TIMES), talk(TIMES)[:-1], TIMES, MASK)

@@ -48,8 +48,8 @@ class Steady(Model):
         super().__init__(config, variables, recurrence)
         self.made.append(recurrence)
 
-    def step(self, frame, box, memory=None):
-        seen, memory = super().step(frame, box, memory)
+    def step(self, frame, box, memory=None, interval=None):
+        seen, memory = super().step(frame, box, memory, interval)
         return dataclasses.replace(seen, points=seen.points + [0, bool(self.recurrence)]), memory
 
 
@@ -145,6 +145,9 @@ def test_the_flags_of_rwr_reach_it(model, clip, steady):
     wanted = RwRConfig(penalty=3.0, follow=0.6, budget=1, align="crop")
     assert steady == [wanted, None]  # the other is for the second look
     steady.clear()
+    predict(model, clip, BOX, "--hold_seconds=0.1", "--follow_seconds=0", "--fusion=geometric")
+    assert steady[0] == RwRConfig(hold_seconds=0.1, follow_seconds=0.0, fusion="geometric")
+    steady.clear()
     predict(model, clip, BOX, "--compare")
     assert steady == [None, None, RwRConfig(), None]
 
@@ -160,8 +163,10 @@ def test_rwr_is_as_the_model_is_configured_unless_a_flag_says_otherwise(
     )
     predict(tmp_path / "own", clip, BOX)
     predict(tmp_path / "own", clip, BOX, "--penalty=2", "--budget=0")
+    predict(tmp_path / "own", clip, BOX, "--hold_seconds=0.1")  # in place of the stored penalty
     changed = dataclasses.replace(released, penalty=2.0, budget=0)
-    assert steady == [released, None, changed, None]
+    seconds = dataclasses.replace(released, penalty=None, hold_seconds=0.1)
+    assert steady == [released, None, changed, None, seconds, None]
 
 
 def test_both_methods_are_compared_as_if_each_had_run_by_itself(model, clip, boxes, steady, capsys):
@@ -525,6 +530,13 @@ def test_a_video_cut_short_ends_where_it_is_cut(model, clip, steady, capsys):
     length = len(predict(model, clip, "--box=40,30,79,69")["ok"])
     assert 0 < length < 9 and f"{length} of {length}" in capsys.readouterr().out
     assert len(decoded(clip.with_name("out.mp4"))) == length
+
+
+def test_a_setting_is_either_in_seconds_or_per_frame(capsys):
+    for flags in (["--penalty=1", "--hold_seconds=1"], ["--follow_seconds=0", "--follow=1"]):
+        with pytest.raises(SystemExit):
+            main(["predict", "--output=out.mp4", *flags, "clip.mp4"])
+        assert "not allowed with argument" in capsys.readouterr().err
 
 
 def test_a_picture_takes_no_flags_of_videos(model, tmp_path):

@@ -11,6 +11,7 @@ from ldeq_jax.deq.objective import minimise_objective
 from ldeq_jax.deq.solver import SolverConfig
 from ldeq_jax.model import heatmap, motion, rwr
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig, equation, inject, normalise_image
+from ldeq_jax.model.rwr_config import penalties
 
 K, SIZE, FRAMES = 5, 32, 6
 MODEL = ModelConfig(
@@ -147,9 +148,8 @@ def test_a_huge_penalty_freezes_the_state(variables):
 
 def test_flicker_falls_with_the_penalty(variables):
     clip = noisy_clip(frames=12)
-    penalties = [0.0, 0.25, 0.5, 1.0, 2.0, 5.0]
     # Not so with "face": a penalty does not hold what looks like the face's own motion.
-    configs = [rwr.RwRConfig(penalty=p, align="none") for p in penalties]
+    configs = [rwr.RwRConfig(penalty=p, align="none") for p in (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)]
     measured = [flicker(run(variables, config, clip).landmarks) for config in configs]
     assert all(low < 0.97 * high for high, low in zip(measured, measured[1:], strict=False))
 
@@ -177,9 +177,9 @@ def test_spread_holds_what_is_ambiguous():
     sharp, broad = blobs([[[9, 9]]], 1.0), blobs([[[15, 12]]], 3.0)
     previous = jnp.concatenate([sharp, sharp, broad], axis=-1)
     config = rwr.RwRConfig(penalty=0.7, weighting="spread")
-    penalties = np.asarray(rwr._penalties(config, previous)).ravel()
-    np.testing.assert_allclose(penalties.mean(), 0.7)
-    np.testing.assert_allclose(penalties[2] / penalties[:2], 9, rtol=0.05)
+    found = np.asarray(penalties(config, jnp.ones(1), previous)).ravel()
+    np.testing.assert_allclose(found.mean(), 0.7)
+    np.testing.assert_allclose(found[2] / found[:2], 9, rtol=0.05)
 
 
 def test_more_iterations_come_nearer_to_the_equilibrium(variables):
@@ -384,11 +384,12 @@ def carried(matrix, points):
     return points @ matrix[..., :2, :2].swapaxes(-1, -2) + matrix[..., None, :2, 2]
 
 
-def follow_face(state, seen, follow):
+def follow_face(state, seen, follow, interval=1 / 25):
     """now_from_before and motion after a face was seen at (B, K, 2) points."""
-    rest = jnp.eye(3)[None].repeat(len(seen), axis=0)
-    expected, moving = motion.predict_motion(state.heatmaps, state.motion, rest)
-    return motion.update_motion(state.heatmaps, blobs(seen, 1.2), expected, moving, follow)
+    rest, interval = jnp.eye(3)[None].repeat(len(seen), axis=0), jnp.full(len(seen), interval)
+    expected, moving = motion.predict_motion(state.heatmaps, state.motion, rest, interval)
+    now = blobs(seen, 1.2, state.heatmaps.shape[1])
+    return motion.update_motion(state.heatmaps, now, expected, moving, follow, interval)
 
 
 def test_face_motion_is_the_similarity_between_landmarks():
@@ -401,30 +402,34 @@ def test_a_motion_foreseen_is_no_surprise():
     points = np.random.default_rng(1).uniform(9, 15, (1, 12, 2))
     moving = np.array([[0.03, -0.05, 0.6, -0.4]])
     state = state_of(points, moving)
-    expected, _ = motion.predict_motion(state.heatmaps, state.motion, jnp.eye(3)[None])
+    expected, left = motion.predict_motion(
+        state.heatmaps, state.motion, jnp.eye(3)[None], jnp.full(1, 0.04)
+    )
+    np.testing.assert_allclose(left, 0.9 * moving, atol=1e-12)
     seen = carried(np.asarray(expected), points)
     found, after = follow_face(state, seen, 0.5)
     np.testing.assert_allclose(found, expected, atol=0.01)
-    np.testing.assert_allclose(after, motion._DAMPING * moving, atol=0.01)
+    np.testing.assert_allclose(after, left, atol=0.01)
 
 
 def test_follow_believes_its_share():
     points = np.random.default_rng(1).uniform(9, 15, (1, 12, 2))
     found, moving = follow_face(state_of(points), points + [2.0, -1.0], 0.4)
     np.testing.assert_allclose(found[0, :2, 2], [0.8, -0.4], atol=0.01)
-    gain = 0.4**2 / (2 - 0.4)
-    expected = motion._DAMPING * gain * np.array([[0, 0, 2, -1]])
-    np.testing.assert_allclose(moving, expected, atol=0.01)
+    # As an alpha-beta filter whose velocity falls by a tenth per frame, the next frame goes by:
+    expected = 0.9 * 0.4**2 / (2 - 0.4) * np.array([2, -1])
+    way, _ = motion.predict_motion(blobs(points), moving, jnp.eye(3)[None], jnp.full(1, 0.04))
+    np.testing.assert_allclose(way[0, :2, 2], expected, atol=0.01)
 
 
 def test_motion_is_one_of_the_frame_whatever_the_crop():
     # The crop zooms out by two and turns by a right angle: so does the motion, seen in it.
-    state = state_of(np.full((1, 3, 2), 11.0) + [[0, 0], [2, 1], [1, 3]], [[0, 0, 0.5, 0.2]])
+    state = state_of(np.full((1, 3, 2), 11.0) + [[0, 0], [2, 1], [1, 3]], [[0, 0, 5.0, 2.0]])
     now = jnp.asarray(2 * matrices([0, 1, 0, 0]) + np.diag([0, 0, -1.0]))[None]
     rest = motion.crop_motion(state.frame_from_crop, now)
-    _, moving = motion.predict_motion(state.heatmaps, state.motion, rest)
+    _, moving = motion.predict_motion(state.heatmaps, state.motion, rest, jnp.full(1, 1e-9))
     in_frame = np.asarray(now)[0, :2, :2] @ np.asarray(moving)[0, 2:]
-    np.testing.assert_allclose(in_frame, [0.5, 0.2], atol=1e-6)
+    np.testing.assert_allclose(in_frame, [5.0, 2.0], atol=1e-6)
 
 
 def test_a_face_in_steady_motion_is_caught_up_with():

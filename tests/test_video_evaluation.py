@@ -308,12 +308,15 @@ def test_amplitude_and_lag_are_those_of_the_motion(monkeypatch, config, splits):
     assert found.motion[names.index("w")].tolist() == [0, 0, 0], "five frames are too few"
     means = motion.motion_means(found, STEADY)
     assert 70 < means["head_lag_ms"] < 90 and np.isnan(means["mouth_amplitude"])
+    assert 70 < means["head_delay_ms"] < 90 and means["head_kept"] == pytest.approx(1, abs=0.02)
     assert motion.motion_means(found, WORSE)["head_kept"] == pytest.approx(0.8, abs=0.02)
-    rows = cells(motion.motion_table(found, [ALONE, STEADY, WORSE]))
-    assert list(rows["RwR"]) == ["method", "NMF", "head", "head, of alone (%)", "head lag (ms)"]
-    assert (
-        rows["RwR"]["head, of alone (%)"].startswith("80.") and "[" in rows["RwR"]["head lag (ms)"]
-    )
+    rows = cells(motion.motion_table(found, [ALONE, STEADY]))
+    kept, delay = "head, of alone (%)", "head, after alone (ms)"
+    assert list(rows["RwR"]) == ["method", "NMF", "head", kept, "head lag (ms)", delay]
+    assert rows[ALONE.name][kept] == rows[ALONE.name][delay] == "-"
+    for text, key in ((kept, 100 * means["head_kept"]), (delay, means["head_delay_ms"])):
+        value, low, high = map(float, re.findall(r"-?\d+\.\d", rows["RwR"][text]))
+        assert value == pytest.approx(key, abs=0.051) and low <= value <= high
     still = found._replace(motion=0 * found.motion)
     assert motion.motion_table(still, [ALONE]) == "" and motion.videos_with_motion(still) == {}
 

@@ -30,10 +30,12 @@ SIZE, K = MODEL.image_size, MODEL.num_landmarks
 CONFIG = Config(model=MODEL, data=DataConfig(name="none", crop="extent", crop_scale=1.3))
 METHODS = {
     "alone": None,
-    "stop": RwRConfig(budget=1, penalty=0.0, align="none"),
-    "hold": RwRConfig(budget=0, penalty=2.0, align="none"),
+    "stop": RwRConfig(budget=1, penalty=0.0, follow=1.0, align="none"),
+    "hold": RwRConfig(budget=0, penalty=2.0, follow=1.0, align="none"),
     "face": RwRConfig(budget=1, penalty=1.0, follow=0.8, align="face"),
+    "seconds": RwRConfig(budget=1, hold_seconds=0.1, follow_seconds=0.025, align="face"),
 }
+FPS = 10.0
 LENGTHS = {4: 9, 0: 5, 7: 5, 2: 1}  # number of the video in its split: frames
 LOST = {4: [3, 4], 0: [0], 7: [4]}
 STEP, SCAN = compiled_programs(MODEL)  # rwr's, of images that are not normalised yet
@@ -82,6 +84,7 @@ def chunks(groups, frames, shift=(0, 0)):
                 frame_from_crop=np.tile(np.eye(3, dtype=np.float32), (*shape, 1, 1)),
                 mask=np.zeros(shape, bool),
                 reset=np.zeros(shape, bool),
+                interval=np.full(shape, 1 / FPS, np.float32),
                 index=np.array(numbers, np.int32),
                 start=start,
                 group=group,
@@ -137,7 +140,8 @@ def looped(variables, film, method):
             continue
         place = film.frame_from_crop[t]
         matrix = place[None].astype(np.float32)
-        now, state = STEP(variables, settings, film.images[t, None], state, matrix)
+        interval = np.full(1, 1 / FPS, np.float32)
+        now, state = STEP(variables, settings, film.images[t, None], state, matrix, interval)
         points = SIZE * np.asarray(now.landmarks[0]) @ place[:2, :2].T + place[:2, 2]
         spread = SIZE * np.asarray(now.spread[0]) * place[0, 0]
         info = FrameInfo(now.num_evaluations[0], now.residual[0], now.distance[0])
@@ -270,12 +274,18 @@ def test_numbers_of_a_method_compile_nothing(variables, found):
 
 def test_a_program_serves_all_methods_and_chunks_of_a_kind(first_run):
     _, clocks, programs = first_run
-    assert programs == 2, "with and without motion"
+    assert programs == 3, "without motion, with it per frame and in seconds"
     # Only the first chunk of the first method of each kind had to wait.
     seen = [sum(int(FILMS[n].mask[t:].sum()) for n in LENGTHS) for t in (0, 3)]
     seen[1] += sum(int(FILMS[n].mask[:3].sum()) for n in (7, 2))
     timed = {name: clock._frames for name, clock in clocks.items()}
-    assert timed == {"alone": seen[1], "stop": seen[0], "hold": seen[0], "face": seen[1]}
+    assert timed == {
+        "alone": seen[1],
+        "stop": seen[0],
+        "hold": seen[0],
+        "face": seen[1],
+        "seconds": seen[1],
+    }
 
 
 # The clock.
@@ -311,14 +321,14 @@ def test_what_is_compiled_is_not_timed(monkeypatch):
 # Frame after frame.
 
 
-@pytest.mark.parametrize("method", ["alone", "face"])
+@pytest.mark.parametrize("method", ["alone", "face", "seconds"])
 def test_one_frame_after_another_is_the_scan(variables, found, method):
     predictor = VideoPredictor(CONFIG, variables, METHODS[method])
     for number, film in FILMS.items():
         state, rows = None, []
         for frame, box in zip(film.frames, film.boxes, strict=True):
             if np.isfinite(box).all():
-                track, state = predictor.step(frame, box, state)
+                track, state = predictor.step(frame, box, state, 1 / FPS)
             else:
                 track, state = ABSENT, None
             rows.append(track)
@@ -338,7 +348,7 @@ def test_the_crop_is_that_of_a_face_in_a_picture(variables):
         crop_from_frame = crop_around(crop, 1.3, SIZE, shape=frame.shape, box=box)
         image = geometry.warp(frame, crop_from_frame, SIZE)[None]
         state, anywhere = rwr.initial_state(MODEL, 1), np.eye(3, dtype=np.float32)[None]
-        seen, _ = STEP(variables, METHODS["stop"], image, state, anywhere)
+        seen, _ = STEP(variables, METHODS["stop"], image, state, anywhere, np.ones(1))
         points = SIZE * np.asarray(seen.landmarks[0])
         expected = geometry.transform_points(geometry.inverse(crop_from_frame), points)
         np.testing.assert_allclose(found[crop], expected, atol=1e-3)
@@ -346,7 +356,7 @@ def test_the_crop_is_that_of_a_face_in_a_picture(variables):
     whole = predictor.step(frame, None)[0].points  # by the last, for pictures that are crops
     crop_from_frame = crop_whole(frame.shape[1], frame.shape[0], SIZE)
     image = geometry.warp(frame, crop_from_frame, SIZE)[None]
-    seen, _ = STEP(variables, METHODS["stop"], image, state, anywhere)
+    seen, _ = STEP(variables, METHODS["stop"], image, state, anywhere, np.ones(1))
     points = SIZE * np.asarray(seen.landmarks[0])
     expected = geometry.transform_points(geometry.inverse(crop_from_frame), points)
     np.testing.assert_allclose(whole, expected, atol=1e-3)

@@ -334,7 +334,7 @@ def test_frames_that_do_not_arrive_are_missed(tmp_path):
 def test_the_axes_end_not_far_beyond_the_reference(tmp_path, monkeypatch):
     curves = {
         "filter": Curve(
-            [(4.0, 100), (4.1, 300), (3.9, 80), (5.0, 70), (6.3, 99), (6.5, 10), (90, 400)]
+            [(4.0, 100), (4.1, 300), (3.9, 80), (4.5, 70), (6.3, 99), (6.5, 10), (90, 400)]
         ),
         "ours": Curve([(4.0, 100), (3.8, 60)], recurrence=True),
     }
@@ -347,7 +347,7 @@ def test_the_axes_end_not_far_beyond_the_reference(tmp_path, monkeypatch):
 
     near = axes(reference=(4.0, 100))
     (left, right), (bottom, top) = near.get_xlim(), near.get_ylim()
-    assert 3.4 < left < 3.8 and 5.0 < right < 5.3
+    assert 3.4 < left < 3.8 and 4.5 < right < 4.7
     assert 50 < bottom < 60 and 100 < top < 120
     assert axes(reference=(4.0, 100), floor=20).get_ylim()[0] < 20
     far = axes(reference=(4.0, 100), chosen={"filter": (90, 400)})
@@ -380,14 +380,20 @@ def test_recurrence_and_foresight_can_be_told_apart(tmp_path, monkeypatch):
 
 
 def test_of_a_cloud_only_what_nothing_beats_is_joined(tmp_path, monkeypatch):
+    """The rest is faint for recurrence, and left out for filters, of which there are many."""
     cloud = [(4.1, 60), (4.0, 80), (4.0, 90), (5.0, 60), (4.5, np.nan), (4.1, 60), (3.0, 99)]
-    curves = {"cloud": Curve(cloud, joined=False), "line": Curve(cloud)}
+    curves = {
+        "cloud": Curve(cloud, joined=False, recurrence=True),
+        "filter": Curve(cloud, joined=False),
+        "line": Curve(cloud),
+    }
     axes = axes_of(
         lambda path: video_plots.trade_off_plot(curves, path, chosen={"line": (4.0, 80)}),
         monkeypatch,
         tmp_path / "plot.png",
     )
-    faint, front, none, line, rim = axes.lines[:5]
+    faint, front, none, filtered, _, line, rim = axes.lines[:7]
+    np.testing.assert_array_equal(filtered.get_xydata(), front.get_xydata())
     np.testing.assert_array_equal(front.get_xydata()[:4], [(3, 99), (4, 80), (4.1, 60), (4.1, 60)])
     np.testing.assert_array_equal(faint.get_xydata(), [(4.0, 90), (5.0, 60)])
     assert front.get_linestyle() == "-" and faint.get_linestyle() == "None"

@@ -361,15 +361,17 @@ def test_stills_are_no_videos_and_videos_no_stills(data_dir):
 def test_a_chunk_is_what_it_promises(data_dir):
     chunk = next(iter(chunks_of(settings(data_dir), "test", chunk_frames=5)))
     assert isinstance(chunk, VideoBatch)
-    shapes = [(array.dtype.name, array.shape) for array in chunk[:5]]
+    shapes = [(array.dtype.name, array.shape) for array in chunk[:6]]
     assert shapes == [
         ("uint8", (3, 5, SIZE, SIZE, 3)),
         ("float32", (3, 5, 3, 3)),
         ("bool", (3, 5)),
         ("bool", (3, 5)),
+        ("float32", (3, 5)),
         ("int32", (3,)),
     ]
-    assert chunk[5:] == (0, 0, False)
+    assert chunk[6:] == (0, 0, False)
+    np.testing.assert_allclose(chunk.interval[chunk.mask], 1 / 12.5)
 
 
 @pytest.mark.parametrize(
@@ -445,11 +447,11 @@ def test_shards_partition_the_batches(data_dir):
     parts = zip(*(load(shard_index=s, shard_count=2) for s in range(2)), strict=True)
     woven = []
     for pair in parts:
-        assert pair[0][5:] == pair[1][5:]
+        assert pair[0][6:] == pair[1][6:]
         arrays = (
-            np.stack(rows, axis=1) for rows in zip(*(chunk[:5] for chunk in pair), strict=True)
+            np.stack(rows, axis=1) for rows in zip(*(chunk[:6] for chunk in pair), strict=True)
         )
-        woven.append(VideoBatch(*(a.reshape(4, *a.shape[2:]) for a in arrays), *pair[0][5:]))
+        woven.append(VideoBatch(*(a.reshape(4, *a.shape[2:]) for a in arrays), *pair[0][6:]))
     assert_same(woven, load())
 
 

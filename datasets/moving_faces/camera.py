@@ -153,10 +153,12 @@ def open_shutter(
 
 
 def warp(
-    picture: np.ndarray, frame_from_picture: np.ndarray, outside: int = cv2.BORDER_REPLICATE
+    picture: np.ndarray,
+    frame_from_picture: np.ndarray,
+    outside: int = cv2.BORDER_REPLICATE,
+    size: tuple[int, int] = (FRAME_SIZE, FRAME_SIZE),
 ) -> np.ndarray:
-    """The part of a picture that a frame shows, (FRAME_SIZE, FRAME_SIZE, C), bilinear."""
-    size = (FRAME_SIZE, FRAME_SIZE)
+    """The part of a picture that a frame of (width, height) shows, (H, W, C), bilinear."""
     return cv2.warpAffine(
         picture, frame_from_picture[:2], size, flags=cv2.INTER_LINEAR, borderMode=outside
     )

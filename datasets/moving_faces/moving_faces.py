@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from built import read_built
 from problems import Problem, Report
 from videos import VideoBuilder, video_info
 
@@ -71,7 +72,7 @@ Each split of the stills gives a split of clips of the same name."""
         self.report = Report(unit="video")
         folder = Path(dl_manager.manual_dir)
         try:
-            stills = _stills_in(folder)
+            stills = read_built(folder, {"image", "landmarks", "name"}, "stills")
         except Problem as problem:
             self.report.note(str(problem))
             return self.report.nonempty({})
@@ -128,21 +129,3 @@ Each split of the stills gives a split of clips of the same name."""
             "attributes": np.array([difficulty is EASY, difficulty is HARD, clip.occluded.any()]),
             "name": name,
         }
-
-
-def _stills_in(folder: Path) -> tfds.core.DatasetBuilder:
-    """The data set of stills that was built into a folder.
-
-    Raises:
-        Problem: there is none, or the folder contains something else.
-    """
-    if not (folder / "dataset_info.json").is_file():
-        below = sorted(folder.glob("**/dataset_info.json"))
-        hint = f"try {below[-1].parent}" if below else "build the stills first"
-        raise Problem(folder, "not a data set that ldeq build wrote", hint)
-    stills = tfds.builder_from_directory(folder)
-    missing = {"image", "landmarks", "name"} - set(stills.info.features)
-    if missing or "schema" not in (stills.info.metadata or {}):
-        detail = f"it has no {', no '.join(sorted(missing)) or 'schema'}"
-        raise Problem(folder, "not a data set of labelled stills", detail)
-    return stills

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from moving_faces.camera import MIDDLE, moments, similarity, warp
-from moving_faces.difficulty import FRAME_SIZE, NUM_FRAMES
+from moving_faces.camera import moments, similarity, warp
+from moving_faces.difficulty import FRAME_SIZE
 from moving_faces.light import linear
 from moving_faces.paths import Moves, Wander, random_wander
 
-SPRITE_SIZE = 384
-SPRITE_MIDDLE = np.full(2, (SPRITE_SIZE - 1) / 2)
-AWAY = (FRAME_SIZE + SPRITE_SIZE) / np.sqrt(2)  # from the middle: no corner is in the frame
+SPRITE_SIDE = 1.5  # in units of the frame's larger side: an arm's end stays out of the frame
 SKIN = np.array([[96, 62, 45], [150, 104, 78], [198, 148, 118], [226, 182, 152]])
+Parts = list[tuple[np.ndarray, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,30 +23,34 @@ class Occluder:
     """A flat object that enters the frame, stays for a moment and leaves.
 
     Attributes:
-        sprite: (SPRITE_SIZE, SPRITE_SIZE, 4) float32, linear RGB multiplied by opacity, opacity.
+        sprite: (S, S, 4) float32, linear RGB multiplied by opacity, opacity.
         position: moves of its middle, frame pixels.
         angle: of the sprite, radians.
         tremor: tremor of x and y, pixels.
+        size: (width, height) of the frames.
     """
 
     sprite: np.ndarray
     position: Moves
     angle: float
     tremor: Wander
+    size: tuple[int, int]
 
     def frame_from_sprite(self, times: np.ndarray) -> np.ndarray:
         """(N, 3, 3) at (N,) times, in frames."""
         shift = self.position(times) + self.tremor(times)
-        return similarity(1.0, self.angle, SPRITE_MIDDLE, shift)
+        return similarity(1.0, self.angle, _middle(self.sprite.shape[1::-1]), shift)
 
     def seen(self, frame: int, exposure: float) -> np.ndarray | None:
-        """(FRAME_SIZE, FRAME_SIZE, 4) float32: the sprite, blurred by its own motion; or None."""
+        """(H, W, 4) float32: the sprite, blurred by its own motion; None if it is out of sight."""
         ends = self.position(frame + exposure * np.array([-0.5, 0.5]))
-        if np.linalg.norm(ends - MIDDLE, axis=1).min() > AWAY:
+        away = _away(self.size, len(self.sprite))
+        if np.linalg.norm(ends - _middle(self.size), axis=1).min() > away:
             return None
         way = np.linalg.norm(ends[1] - ends[0]) / 2  # edges are soft: every second pixel is enough
         matrices = self.frame_from_sprite(moments(frame, exposure, way))
-        seen = sum(warp(self.sprite, matrix, cv2.BORDER_CONSTANT) for matrix in matrices)
+        constant = cv2.BORDER_CONSTANT
+        seen = sum(warp(self.sprite, matrix, constant, self.size) for matrix in matrices)
         return seen / np.float32(len(matrices))
 
 
@@ -56,21 +59,28 @@ def cover(light: np.ndarray, sprite: np.ndarray) -> np.ndarray:
     return light * (1 - sprite[..., 3:]) + sprite[..., :3]
 
 
-def random_occluder(rng: np.random.Generator, face: np.ndarray) -> Occluder:
+def random_occluder(
+    rng: np.random.Generator,
+    face: np.ndarray,
+    size: tuple[int, int] = (FRAME_SIZE, FRAME_SIZE),
+) -> Occluder:
     """An occluder that crosses the face once.
 
     Args:
         rng: the only source of randomness.
         face: (T, 3) middle x, y and side of the face in each frame, pixels.
+        size: (width, height) of the frames.
     """
-    arrival = rng.uniform(10, 0.8 * NUM_FRAMES)
+    arrival = rng.uniform(min(10, 0.2 * len(face)), 0.8 * len(face))
     x, y, side = face[int(arrival)]
     draw = (_hand, _bar, _card)[rng.integers(3)]
-    sprite = _shaded(rng, draw(rng, side))
+    sprite_side = round(SPRITE_SIDE * max(size))
+    sprite = _shaded(rng, draw(rng, side, sprite_side), sprite_side)
     target = np.array([x, y]) + rng.uniform(-0.3, 0.3, 2) * side
     entry, turn = rng.uniform(0, 2 * np.pi), rng.choice([0, np.pi]) + rng.normal(0, 0.5)
     leave = entry if draw is _hand else entry + turn  # a hand leaves on the side of its arm
-    outside = MIDDLE + AWAY * np.array([[np.cos(angle), np.sin(angle)] for angle in (entry, leave)])
+    ways = np.array([[np.cos(angle), np.sin(angle)] for angle in (entry, leave)])
+    outside = _middle(size) + _away(size, sprite_side) * ways
     coming, staying, going = rng.uniform(12, 30), rng.uniform(0, 12), rng.uniform(12, 30)
     return Occluder(
         sprite=sprite,
@@ -81,63 +91,78 @@ def random_occluder(rng: np.random.Generator, face: np.ndarray) -> Occluder:
         ),
         angle=entry - np.pi / 2,  # a hand enters with its fingers first
         tremor=random_wander(rng, 2.0, period=(10, 40), channels=2),
+        size=size,
     )
 
 
-def _hand(rng: np.random.Generator, face_side: float) -> list[tuple[np.ndarray, np.ndarray]]:
+def _middle(size: Sequence[int]) -> np.ndarray:
+    """(2,) x, y of the middle of a picture of (width, height) pixels."""
+    return (np.array(size) - 1) / 2
+
+
+def _away(size: tuple[int, int], sprite_side: int) -> float:
+    """How far a sprite must be from the middle of the frame for none of its corners to be seen."""
+    return np.hypot(*size) / 2 + sprite_side / np.sqrt(2)
+
+
+def _hand(rng: np.random.Generator, face_side: float, sprite_side: int) -> Parts:
     """Parts of a hand from back to front, as (mask, colour); the fingers point up."""
     size = face_side * rng.uniform(0.16, 0.24)  # half the width of the palm
     colour = _between(rng, SKIN)
     spread = rng.uniform(0.02, 0.14)
     parts = []
-    forearm = np.array([(0, 0.5), (rng.uniform(-0.5, 0.5), SPRITE_SIZE / size)])
-    parts.append(_stroke(forearm, 1.6, size))
+    forearm = np.array([(0, 0.5), (rng.uniform(-0.5, 0.5), sprite_side / size)])
+    parts.append(_stroke(forearm, 1.6, size, sprite_side))
     for finger, (x, length) in enumerate([(-0.75, 1.5), (-0.25, 1.85), (0.25, 1.8), (0.72, 1.4)]):
         lean = (finger - 1.5) * spread
         knuckle = np.array([x, -0.6])
         tip = knuckle + length * np.array([np.sin(lean), -np.cos(lean)])
-        parts.append(_stroke([knuckle, tip], 0.42, size))
-    parts.append(_stroke([(-0.5, 0.5), (-1.5, -0.4), (-1.65, -0.8)], 0.46, size))
-    parts.append(_stroke([(-0.35, -0.45), (0.4, -0.4), (0.3, 0.6), (-0.3, 0.6)], 1.15, size))
+        parts.append(_stroke([knuckle, tip], 0.42, size, sprite_side))
+    parts.append(_stroke([(-0.5, 0.5), (-1.5, -0.4), (-1.65, -0.8)], 0.46, size, sprite_side))
+    parts.append(
+        _stroke([(-0.35, -0.45), (0.4, -0.4), (0.3, 0.6), (-0.3, 0.6)], 1.15, size, sprite_side)
+    )
     return [(mask, colour) for mask in parts]
 
 
-def _bar(rng: np.random.Generator, face_side: float) -> list[tuple[np.ndarray, np.ndarray]]:
+def _bar(rng: np.random.Generator, face_side: float, sprite_side: int) -> Parts:
     """A straight bar across the whole sprite."""
-    half = SPRITE_SIZE / 2 / face_side
+    half = sprite_side / 2 / face_side
     ends = [(-half * 1.1, rng.uniform(-0.3, 0.3)), (half * 1.1, rng.uniform(-0.3, 0.3))]
-    return [(_stroke(ends, rng.uniform(0.12, 0.28), face_side), _dull(rng))]
+    return [(_stroke(ends, rng.uniform(0.12, 0.28), face_side, sprite_side), _dull(rng))]
 
 
-def _card(rng: np.random.Generator, face_side: float) -> list[tuple[np.ndarray, np.ndarray]]:
+def _card(rng: np.random.Generator, face_side: float, sprite_side: int) -> Parts:
     """A card with round corners, and a smaller one on it."""
     width, height = rng.uniform(0.25, 0.6, 2)
     edge = rng.uniform(0.03, 0.15)
     outline = np.array([(-width, -height), (width, -height), (width, height), (-width, height)]) / 2
     inner = outline * rng.uniform(0.3, 0.9)
     return [
-        (_stroke([*shape, shape[0]], edge, face_side, fill=True), _dull(rng))
+        (_stroke([*shape, shape[0]], edge, face_side, sprite_side, fill=True), _dull(rng))
         for shape in (outline, inner)
     ]
 
 
-def _stroke(points: Sequence, width: float, unit: float, fill: bool = False) -> np.ndarray:
-    """(SPRITE_SIZE, SPRITE_SIZE) uint8, 255 on a thick line; points from the middle, in units."""
-    mask = np.zeros((SPRITE_SIZE, SPRITE_SIZE), np.uint8)
-    fixed = np.round((np.asarray(points) * unit + SPRITE_MIDDLE) * 16).astype(np.int32)
+def _stroke(
+    points: Sequence, width: float, unit: float, sprite_side: int, fill: bool = False
+) -> np.ndarray:
+    """(S, S) uint8, 255 on a thick line; points from the middle of the sprite, in units."""
+    mask = np.zeros((sprite_side, sprite_side), np.uint8)
+    fixed = np.round((np.asarray(points) * unit + _middle(mask.shape)) * 16).astype(np.int32)
     cv2.polylines(mask, [fixed], False, 255, max(1, round(width * unit)), cv2.LINE_AA, shift=4)
     if fill:
         cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, shift=4)
     return mask
 
 
-def _shaded(rng: np.random.Generator, parts: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def _shaded(rng: np.random.Generator, parts: Parts, sprite_side: int) -> np.ndarray:
     """A sprite of parts, each rounded by shading towards its edge, all with one texture."""
-    texture = np.ones((SPRITE_SIZE, SPRITE_SIZE), np.float32)
+    texture = np.ones((sprite_side, sprite_side), np.float32)
     for cells, depth in ((6, 0.15), (24, 0.08), (96, 0.05)):
         noise = rng.normal(0, depth, (cells, cells)).astype(np.float32)
         texture += cv2.resize(noise, texture.shape, interpolation=cv2.INTER_CUBIC)
-    sprite = np.zeros((SPRITE_SIZE, SPRITE_SIZE, 4), np.float32)
+    sprite = np.zeros((sprite_side, sprite_side, 4), np.float32)
     for mask, colour in parts:
         inside = cv2.distanceTransform((mask > 127).astype(np.uint8), cv2.DIST_L2, 3)
         rounded = 1 - 0.6 * np.exp(-inside / max(1.0, 0.3 * inside.max()))

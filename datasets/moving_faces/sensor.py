@@ -45,7 +45,7 @@ def jpeg(frame: np.ndarray, quality: int) -> np.ndarray:
     return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
 
 
-def compress(frames: Iterable[np.ndarray]) -> bytes:
+def compress(frames: Iterable[np.ndarray], fps: float = FPS) -> bytes:
     """An mp4 file (MPEG-4 part 2) of (H, W, 3) uint8 RGB frames.
 
     OpenCV's packages can write this codec on every system; its bit rate cannot be set. The same
@@ -53,5 +53,5 @@ def compress(frames: Iterable[np.ndarray]) -> bytes:
     """
     with tempfile.TemporaryDirectory() as folder:  # OpenCV writes to files only
         path = Path(folder) / "clip.mp4"
-        write_video(path, frames, FPS, codec="mp4v")
+        write_video(path, frames, fps, codec="mp4v")
         return path.read_bytes()

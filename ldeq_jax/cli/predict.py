@@ -47,7 +47,9 @@ videos:
   jitter and landmarks jitter with their crop. --crop_at_boxes takes every crop at its box instead.
 
   Recurrence (RwR) keeps the landmarks of a frame near those of the frame before, moved with the
-  face: --penalty says how firmly, and --follow how much of a sudden common motion it trusts.
+  face. --hold_seconds says how firmly: more is steadier, but damps fast expressions. It holds for
+  any frame rate, also one that varies, as the time of each frame is known. --follow_seconds does
+  the same for the motion of the whole face: more takes jitter of the crop out of it.
 
   Written: drawn.mp4, and drawn.npz with landmarks (T, K, 2) and spread (T, K) in frame pixels, the
   box (T, 4) of each crop, all NaN in frames without a face, ok (T,), time (T,) of each frame in
@@ -128,7 +130,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-RECURRENCE_OPTIONS = ("penalty", "follow", "budget", "align")
+RECURRENCE_OPTIONS = (
+    "hold_seconds",
+    "penalty",
+    "follow_seconds",
+    "follow",
+    "fusion",
+    "budget",
+    "align",
+)
 VIDEO_OPTIONS = (
     "boxes",
     "crop_at_boxes",
@@ -212,17 +222,40 @@ def make_parser() -> argparse.ArgumentParser:
     recurrence = parser.add_argument_group(
         "videos, recurrence (as the model's config says if not given)"
     )
-    recurrence.add_argument(
+    hold = recurrence.add_mutually_exclusive_group()
+    hold.add_argument(
+        "--hold_seconds",
+        type=not_negative,
+        metavar="SECONDS",
+        help="how long landmarks lag behind a change of expression, at any frame rate; 0 holds "
+        "nothing; usually 0.04",
+    )
+    hold.add_argument(
         "--penalty",
         type=not_negative,
         metavar="WEIGHT",
-        help="weight of the frame before, 0 or more; 0 is none",
+        help="instead: weight of the frame before against this one, whatever their times; 0 is "
+        "none, 1 is the same as --hold_seconds=0.04 at 25 frames per second",
     )
-    recurrence.add_argument(
+    follow = recurrence.add_mutually_exclusive_group()
+    follow.add_argument(
+        "--follow_seconds",
+        type=not_negative,
+        metavar="SECONDS",
+        help="how slowly a sudden motion of the whole face is followed; 0 is at once; usually 0.01",
+    )
+    follow.add_argument(
         "--follow",
         type=float,
         metavar="GAIN",
-        help="how much of a sudden motion of the whole face is trusted, above 0, at most 1",
+        help="instead: how much of such a motion is trusted in each frame, above 0, at most 1; 0.8 "
+        "is the same as --follow_seconds=0.01 at 25 frames per second",
+    )
+    recurrence.add_argument(
+        "--fusion",
+        choices=("arithmetic", "geometric"),
+        help="how the heatmaps of both frames are put together: as their mean (arithmetic), or as "
+        "a product of experts (geometric), in which sharp heatmaps count more than broad ones",
     )
     recurrence.add_argument(
         "--budget",

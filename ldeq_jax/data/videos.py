@@ -37,6 +37,8 @@ class VideoBatch(NamedTuple):
             the end of their video, or in a row without a video.
         reset: (B, T) bool, True for frames with a face that has none just before it: the first of
             their video, and the first after a lost face.
+        interval: (B, T) float32 seconds since the frame before, by the video's frame rate; 1 where
+            mask is False.
         index: (B,) int32, number of the video in its split, -1 in rows without a video.
         start: number of the first of the T frames in its video.
         group: number of the batch of videos.
@@ -47,6 +49,7 @@ class VideoBatch(NamedTuple):
     frame_from_crop: np.ndarray
     mask: np.ndarray
     reset: np.ndarray
+    interval: np.ndarray
     index: np.ndarray  # type: ignore[assignment]  # a tuple's own method is not used
     start: int
     group: int
@@ -141,7 +144,10 @@ class _ChunkReader(grain.experimental.FlatMapTransform):
         return _GroupChunks(self, int(element))
 
     def crops(self, index: int, start: int) -> Iterator[tuple | None]:
-        """Crop, frame_from_crop and reset of each frame from ``start`` on; None for a lost face."""
+        """Crop, frame_from_crop, reset and interval of each frame from ``start`` on.
+
+        None for a lost face.
+        """
         size, lost = self.image_size, True
         for t, frame in enumerate(self.source.frames(index)):
             video = self.source.annotation(index)
@@ -164,7 +170,7 @@ class _ChunkReader(grain.experimental.FlatMapTransform):
                 yield None
             else:
                 crop = geometry.warp(frame, crop_from_frame, size)
-                yield crop, geometry.inverse(crop_from_frame), reset
+                yield crop, geometry.inverse(crop_from_frame), reset, 1 / float(video["fps"])
 
 
 class _GroupChunks(Sequence):
@@ -195,6 +201,7 @@ class _GroupChunks(Sequence):
             frame_from_crop=np.tile(np.eye(3, dtype=np.float32), (*shape, 1, 1)),
             mask=np.zeros(shape, bool),
             reset=np.zeros(shape, bool),
+            interval=np.ones(shape, np.float32),
             index=indices.astype(np.int32),
             start=start,
             group=self._group,
@@ -205,5 +212,6 @@ class _GroupChunks(Sequence):
                 if crop is not None:
                     at = row, t
                     batch.mask[at] = True
-                    batch.image[at], batch.frame_from_crop[at], batch.reset[at] = crop
+                    batch.image[at], batch.frame_from_crop[at] = crop[:2]
+                    batch.reset[at], batch.interval[at] = crop[2:]
         return batch

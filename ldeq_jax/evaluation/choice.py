@@ -25,6 +25,11 @@ class Choice(NamedTuple):
     best_causal_filter: Setting
     recurrence: Setting | None
 
+    def of_whole_frames(self) -> list[Setting]:
+        """The settings without those of fewer solver steps, unless one is the best."""
+        best = self.best_causal_filter
+        return [s for s in self.settings if s.alone_budget is None or s == best]
+
 
 def choose(scores: Mapping[Setting, Scores], slack: float) -> Choice:
     """Chooses each method's setting of least flicker at an NME near that of the frames alone.

@@ -88,8 +88,9 @@ def run_methods(
             states = dict.fromkeys(methods, to_devices(mesh, start))
             in_progress[batch.group] = _Group(states, {name: [] for name in methods}, [])
         group = in_progress[batch.group]
-        arrays = to_devices(mesh, (batch.image, batch.frame_from_crop, batch.reset, batch.mask))
-        image, frame_from_crop, reset, mask = jax.block_until_ready(arrays)
+        arrays = batch.image, batch.frame_from_crop, batch.reset, batch.mask, batch.interval
+        arrays = jax.block_until_ready(to_devices(mesh, arrays))
+        image, frame_from_crop, reset, mask, interval = arrays
         for name, method in methods.items():
             if isinstance(method, RwRConfig):
                 recurrence, starts = method, reset
@@ -104,6 +105,7 @@ def run_methods(
                     frame_from_crop,
                     starts,
                     mask,
+                    interval,
                 )
                 jax.block_until_ready(prediction)
             group.predictions[name].append(jax.device_get(prediction))
@@ -148,7 +150,7 @@ def _padded(batch: VideoBatch, multiple: int) -> VideoBatch:
         return batch
     rows: dict[str, Any] = {
         field: np.concatenate([array, array[:1].repeat(missing, axis=0)])
-        for field in ("image", "frame_from_crop", "mask", "reset", "index")
+        for field in ("image", "frame_from_crop", "mask", "reset", "interval", "index")
         for array in [getattr(batch, field)]
     }
     rows["mask"][-missing:], rows["reset"][-missing:], rows["index"][-missing:] = False, False, -1

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ldeq_jax.errors import UserError
 from ldeq_jax.face import aligned, filters
-from ldeq_jax.model.rwr import Align, Fusion, RwRConfig
+from ldeq_jax.model.rwr_config import Align, Fusion, RwRConfig
 
 
 class Setting(NamedTuple):
@@ -82,7 +82,9 @@ def recurrence_grid(
     try:
         for budget in budgets:
             setting = Setting("RwR, early stopping", f"budget {budget}")
-            grid[setting] = dataclasses.replace(base, budget=budget, penalty=0.0, align="none")
+            grid[setting] = dataclasses.replace(
+                base, budget=budget, penalty=0.0, follow=1.0, align="none"
+            )
         for align in aligns:
             face = align == "face"
             for fusion in fusions if face else fusions[:1]:

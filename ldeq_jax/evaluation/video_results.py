@@ -13,7 +13,7 @@ import numpy as np
 from ldeq_jax.evaluation.choice import Choice, choose
 from ldeq_jax.evaluation.measured import Measured
 from ldeq_jax.evaluation.motion import motion_table, videos_with_motion
-from ldeq_jax.evaluation.settings import ALONE, Setting, is_alone, is_causal, is_recurrence
+from ldeq_jax.evaluation.settings import ALONE, Setting, is_causal, is_recurrence
 from ldeq_jax.evaluation.video_tables import choice_table, setting_rows, subset_table
 from ldeq_jax.face import fidelity, video_metrics
 from ldeq_jax.face.schema import LandmarkSchema
@@ -78,23 +78,24 @@ class VideoResults:
             parts.append(
                 "\\* No setting keeps that NME on the tuning videos; the one of least NME."
             )
-        if motion := motion_table(reported, choice.settings):
+        if motion := motion_table(reported, choice.of_whole_frames()):
             counts = videos_with_motion(reported)
             parts += [
                 "Whether real motion survives: amplitude of the opening of mouth and eyes and of "
                 "the place of the head against the labels (1: all of it), the same relative to the "
-                "frames alone, and lag; over the videos where it moves in the labels, "
+                "frames alone, lag behind the labels, and delay after the frames alone. Over the "
+                "videos in which it moves in the labels, "
                 f"{', '.join(f'{name} {count}' for name, count in counts.items())} of "
                 f"{len(reported.indices)}:",
                 motion,
             ]
-        if subsets := subset_table(reported, choice.settings):
+        if subsets := subset_table(reported, choice.of_whole_frames()):
             parts += ["The same settings on a part of the videos:", subsets]
         at_any_nme = choose(self.tuning.scores, math.inf)
         parts += [
             "Least flicker at any NME. The best causal filter "
             f"is {_described(at_any_nme.best_causal_filter)}:",
-            choice_table(reported, at_any_nme),
+            choice_table(reported, at_any_nme._replace(settings=at_any_nme.of_whole_frames())),
         ]
         if math.isfinite(reported.mean_jitter):
             parts.append(
@@ -186,22 +187,30 @@ class VideoResults:
         return video_metrics.flicker(*pair, landmarks=labels.counted)[0]
 
     def _draw_trade_off(self, path: Path) -> None:
-        """Plots every setting by error and flicker, one curve per method."""
+        """Plots every setting by error and flicker, one curve per method.
+
+        The filters of frames solved with fewer steps share one curve, of the best of them all.
+        """
 
         def place(setting: Setting) -> tuple[float, float]:
             scores = self.reported.scores[setting]
             return 100 * float(np.mean(scores.nme)), float(np.mean(scores.nmf))
 
+        def curve(setting: Setting) -> str:
+            budget = setting.alone_budget
+            return setting.name if budget is None else f"causal filters, budget {budget}"
+
         curves = {}
-        methods = itertools.groupby(self.reported.scores, key=lambda setting: setting.name)
-        for method, members in methods:
+        for name, members in itertools.groupby(self.reported.scores, key=curve):
             settings = list(members)
-            if not is_alone(settings[0]):
-                curves[method] = video_plots.Curve(
+            if settings != [ALONE]:
+                kind = settings[-1]
+                curves[name] = video_plots.Curve(
                     [place(setting) for setting in settings],
-                    joined="," not in settings[0].values,  # settings of a single parameter
-                    recurrence=is_recurrence(settings[0]),
-                    causal=is_causal(settings[0]),
+                    # Settings of a single parameter have an order.
+                    joined="," not in kind.values and kind.alone_budget is None,
+                    recurrence=is_recurrence(kind),
+                    causal=is_causal(kind),
                 )
         video_plots.trade_off_plot(
             curves,

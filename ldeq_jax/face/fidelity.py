@@ -11,9 +11,10 @@ What such a comparison can say:
   the ratio of two methods on the same labels, which is why tables also give the amplitude relative
   to the frames alone. Both signals are first smoothed in the same way and without delay, which
   removes most of that noise.
-- A model may show less than the true motion in every frame. That, too, cancels in the ratio.
-- A signal that rests says nothing. `Response.motion` is how much the labels move; a mean over
-  videos is weighted with it (`weighted_mean`), which makes it one regression over all videos.
+- A model may show less than the true motion in every frame, and labels may be early or late. Frames
+  solved alone have no memory, so that their lag is that of the labels. That, too, cancels in
+  comparison with them.
+- A signal that rests says nothing, see `Response.motion`.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter1d
 
-from ldeq_jax.face.intervals import Interval, paired_bootstrap
 from ldeq_jax.face.schema import LandmarkSchema
 
 # Pairs of landmarks, above and below the gap, of the inner lips and of the lids of both eyes.
@@ -163,22 +163,6 @@ def response(
     amplitude = here + (after - before) * step / 2 + (before - 2 * here + after) * step**2 / 2
     lag = delays[middle] + step * (delays[1] - delays[0])
     return Response(amplitude, np.where(np.isnan(amplitude), np.nan, lag), true.var(axis=0).sum())
-
-
-def weighted_mean(values: ArrayLike, weights: ArrayLike) -> Interval:
-    """Mean over videos with an interval of 95 %, by bootstrap over videos.
-
-    Args:
-        values: (V,) such as amplitudes; not used where the weight is 0.
-        weights: (V,) 0 or more, such as `Response.motion`.
-
-    Returns:
-        ``sum(weights * values) / sum(weights)``; NaN where a value that counts is NaN, or no
-        weight is above 0.
-    """
-    values, weights = np.asarray(values, np.float64), np.asarray(weights, np.float64)
-    kept = weights > 0
-    return paired_bootstrap(weights[kept], weights[kept] * (1 + values[kept])).relative
 
 
 def _around(values, middle):

@@ -17,11 +17,11 @@ from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.inference.doubt import looks_agree, same_face, second_box, why_not_a_face
 from ldeq_jax.inference.pictures import on_device
 from ldeq_jax.inference.videos import VideoPredictor
-from ldeq_jax.model.rwr import RwRConfig, RwRState
+from ldeq_jax.model.rwr import USUAL_INTERVAL, RwRConfig, RwRState
 
 UNDECODED = "frame cannot be decoded"
 _CHECK_EVERY = 10  # frames
-_MISSED_AT_MOST = 30  # frames, a second of most videos; later the face may be anywhere
+_LONGEST_WAIT = 1.0  # seconds; later the face may be anywhere
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,14 +34,14 @@ class TrackerState:
         memory: of the model; None for a face that is still to be found at its box, which was given
             with a frame that could not be decoded.
         frames: number of frames since the face was found at a box.
-        missed: number of frames since the last that could be decoded.
+        waited: seconds since the last frame that could be decoded.
     """
 
     trouble: str = ""
     box: np.ndarray | None = None
     memory: RwRState | None = None
     frames: int = 0
-    missed: int = 0
+    waited: float = 0.0
 
 
 class FaceTracker:
@@ -53,7 +53,7 @@ class FaceTracker:
 
     A frame that cannot be decoded is a frame without a face, but the face is not lost by it: in the
     next frame that can be decoded it is searched where it was, with a second look, as long as no
-    more than 30 frames (a second of most videos) are missed in a row.
+    more than a second is missed in a row.
 
     Args:
         config: the model's, its number of landmarks filled in.
@@ -81,6 +81,7 @@ class FaceTracker:
         frame: np.ndarray | None,
         state: TrackerState | None = None,
         box: np.ndarray | None = None,
+        interval: float = USUAL_INTERVAL,
     ) -> tuple[Landmarks, TrackerState]:
         """Finds the face in one frame.
 
@@ -91,6 +92,8 @@ class FaceTracker:
             box: (4,) or longer, x1 y1 x2 y2, where a detector or a user sees the face, in frame
                 pixels; NaN where it sees none; None where nobody has looked. A face that is not
                 being followed is searched at its box; so is one that is followed elsewhere.
+            interval: seconds since the last frame, decoded or not. It does not count in a first
+                frame.
 
         Returns:
             The face of this frame, without leading axes, NaN and not ok where it was not found; and
@@ -98,13 +101,13 @@ class FaceTracker:
 
         Raises:
             TypeError: the frame is neither uint8 nor floating.
-            ValueError: it has another shape or range.
+            ValueError: it has another shape or range, or the interval is negative.
             UserError: `face.boxes.check_boxes` refuses the box.
         """
         given = None if box is None else np.asarray(box, np.float64)[:4]
         state = None if state is None or state.box is None else state
         if frame is None:
-            return self._absent, _past_undecoded(state, given)
+            return self._absent, _past_undecoded(state, given, interval)
         if given is not None and not np.isfinite(given).all():
             return self._lost("no box")
         if state is not None and state.memory is None:
@@ -120,7 +123,8 @@ class FaceTracker:
         where: np.ndarray = given if at_box else state.box  # type: ignore[assignment, union-attr]
         memory = None if state is None else state.memory
         crop = self._predictor.config.data.crop
-        face, now = self._predictor.step(frame, where, memory)
+        since = interval if state is None else interval + state.waited
+        face, now = self._predictor.step(frame, where, memory, since)
         trouble = why_not_a_face(face.points, where, frame.shape, crop)
         if state is None and not trouble and not self._crop_at_boxes:
             # A box from elsewhere is not quite what crops are taken around: look again.
@@ -128,7 +132,7 @@ class FaceTracker:
             face, now = self._predictor.step(frame, where)
             trouble = why_not_a_face(face.points, where, frame.shape, crop)
         frames = 0 if state is None else state.frames + 1
-        doubtful = frames % _CHECK_EVERY == 0 or (state is not None and state.missed > 0)
+        doubtful = frames % _CHECK_EVERY == 0 or (state is not None and state.waited > 0)
         if not trouble and given is None and doubtful:
             trouble = self._second_look(frame, face, where)
         if trouble:
@@ -153,10 +157,11 @@ class FaceTracker:
         return "" if looks_agree(face.points, other.points) else "another crop shows it elsewhere"
 
 
-def _past_undecoded(state, given):
+def _past_undecoded(state, given, interval):
     """The state after a frame that could not be decoded, whose box may be given."""
-    if state is not None and state.missed < _MISSED_AT_MOST:
-        return dataclasses.replace(state, trouble=UNDECODED, missed=state.missed + 1)
+    waited = interval + (0 if state is None else state.waited)
+    if state is not None and waited <= _LONGEST_WAIT:
+        return dataclasses.replace(state, trouble=UNDECODED, waited=waited)
     if state is None and given is not None and np.isfinite(given).all():
-        return TrackerState(trouble=UNDECODED, box=given, missed=1)
+        return TrackerState(trouble=UNDECODED, box=given, waited=waited)
     return TrackerState(trouble=UNDECODED)

@@ -1,8 +1,8 @@
 """Tracks: what one or more trackers find in a film, frame after frame."""
 
 import dataclasses
-import time
 from collections.abc import Iterable, Mapping
+from time import perf_counter
 
 import numpy as np
 
@@ -46,24 +46,29 @@ class Recorder:
 
     def __init__(self, trackers: Mapping[str, FaceTracker]):
         self._trackers = trackers
+        self._time: float | None = None
         self._states: dict[str, TrackerState | None] = dict.fromkeys(trackers)
         self._rows: dict[str, list[tuple[Landmarks, str, float]]] = {name: [] for name in trackers}
 
-    def add(self, frame: np.ndarray | None, box: np.ndarray | None) -> dict[str, Landmarks]:
+    def add(
+        self, frame: np.ndarray | None, box: np.ndarray | None, time: float
+    ) -> dict[str, Landmarks]:
         """Finds the face in the next frame.
 
         Args:
             frame: (H, W, 3) uint8 RGB; None if it could not be decoded.
             box: as `FaceTracker.step` takes it.
+            time: of the frame, seconds since the start of the film; later than the last.
 
         Returns:
             The face by the tracker's name.
         """
-        faces = {}
+        interval = 0.0 if self._time is None else time - self._time
+        faces, self._time = {}, time
         for name, tracker in self._trackers.items():
-            start = time.perf_counter()
-            face, state = tracker.step(frame, self._states[name], box)
-            taken = time.perf_counter() - start
+            start = perf_counter()
+            face, state = tracker.step(frame, self._states[name], box, interval)
+            taken = perf_counter() - start
             self._states[name] = state
             points, spread = face.points.astype(np.float32), face.spread.astype(np.float32)
             faces[name] = dataclasses.replace(face, points=points, spread=spread, info=None)
@@ -87,6 +92,7 @@ def follow(
     trackers: Mapping[str, FaceTracker],
     frames: Iterable[np.ndarray | None],
     boxes: Iterable[np.ndarray | None],
+    fps: float = 25.0,
 ) -> dict[str, Track]:
     """Runs several trackers over a film, reading it once.
 
@@ -95,6 +101,7 @@ def follow(
         frames: T frames (H, W, 3) uint8 RGB, None for those that could not be decoded; one at a
             time is held.
         boxes: T boxes, as `FaceTracker.step` takes them.
+        fps: frames per second.
 
     Returns:
         The track of each tracker.
@@ -104,8 +111,8 @@ def follow(
         UserError: `face.boxes.check_boxes` refuses a box.
     """
     recorder = Recorder(trackers)
-    for frame, box in zip(frames, boxes, strict=True):
-        recorder.add(frame, box)
+    for index, (frame, box) in enumerate(zip(frames, boxes, strict=True)):
+        recorder.add(frame, box, index / fps)
     return recorder.tracks()
 
 

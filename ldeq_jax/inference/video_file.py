@@ -63,7 +63,8 @@ def predict_video(
         crop_at_boxes: take each crop at its box in ``boxes``; do not follow the face.
         still: solve each frame alone, without RwR.
         compare: each frame alone and RwR, side by side.
-        recurrence: fields of `RwRConfig` that replace those of the model's config.
+        recurrence: fields of `RwRConfig` that replace those of the model's config; one in seconds
+            also replaces the one per frame.
         still_frame: number of a frame, from 0, that is written as a picture too.
         codec: "vp09" or "mp4v", see `media.writer.open_writer`.
         overwrite: replace files that no earlier call wrote.
@@ -114,7 +115,7 @@ def predict_video(
     with drawing:
         for frame, at in zip(watch(reader), boxes_in_step(in_frames, boxes, reader), strict=False):
             times.append(frame.time)
-            faces = recorder.add(frame.image, at)
+            faces = recorder.add(frame.image, at, frame.time)
             drawing.add(frame, {name: face.points for name, face in faces.items()})
         if boxes is not None and len(times) < len(in_frames):
             raise wrong_length(boxes, in_frames.shape, len(times), reader.name)
@@ -131,13 +132,15 @@ def predict_video(
 
 
 def changed(config: RwRConfig, fields: Mapping[str, Any]) -> RwRConfig:
-    """A config with other values for some fields.
+    """A config with other values for some fields; a time constant also unsets what it stands for.
 
     Raises:
         UserError: a value is out of its range.
     """
+    per_frame = {"hold_seconds": "penalty", "follow_seconds": "follow"}
+    unset = {per_frame[name]: None for name in fields if name in per_frame}
     try:
-        return dataclasses.replace(config, **fields)
+        return dataclasses.replace(config, **unset | dict(fields))
     except ValueError as error:
         raise UserError(str(error)) from error
 

@@ -6,6 +6,7 @@ The caller says where the face is in each frame. `inference.tracker` finds out b
 
 import dataclasses
 import functools
+import math
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -82,7 +83,11 @@ class VideoPredictor:
         return cls(config, variables, recurrence)
 
     def step(
-        self, frame: np.ndarray, box: np.ndarray | None, state: RwRState | None = None
+        self,
+        frame: np.ndarray,
+        box: np.ndarray | None,
+        state: RwRState | None = None,
+        interval: float | None = None,
     ) -> tuple[Landmarks, RwRState]:
         """Finds the landmarks of the face of one frame, near those of the frame before.
 
@@ -95,6 +100,8 @@ class VideoPredictor:
                 already (`crop="none"`).
             state: what the step on the last frame returned; None for a first frame, and after a cut
                 or a lost face.
+            interval: seconds since that last frame; None for 1/25. It does not count without a
+                state.
 
         Returns:
             Landmarks of one face, without leading axes, in frame pixels, `info` a FrameInfo; and
@@ -102,24 +109,29 @@ class VideoPredictor:
 
         Raises:
             TypeError: the frame is neither uint8 nor floating.
-            ValueError: it has another shape or range.
+            ValueError: it has another shape or range, or the interval is negative.
             UserError: `face.boxes.check_boxes` refuses the box, or it is missing for a model that
                 needs one.
         """
         check_picture(frame)
+        if interval is not None and not 0 <= interval < math.inf:
+            raise ValueError(f"interval must be seconds, 0 or more, not {interval}")
         size = self.config.model.image_size
         data = self.config.data
         crop_from_frame = crop_around(data.crop, data.crop_scale, size, shape=frame.shape, box=box)
         frame_from_crop = geometry.inverse(crop_from_frame)[None]
         if state is None or self.recurrence is None:
             state = self._start
-        image, matrix = jax.device_put(
+        image, matrix, seconds = jax.device_put(
             (
                 geometry.warp(frame, crop_from_frame, size)[None],
                 frame_from_crop.astype(np.float32),
+                np.full(1, rwr.USUAL_INTERVAL if interval is None else interval, np.float32),
             )
         )
-        prediction, state = self._step(self._variables, self._settings, image, state, matrix)
+        prediction, state = self._step(
+            self._variables, self._settings, image, state, matrix, seconds
+        )
         found = landmarks_in_frame(jax.device_get(prediction), frame_from_crop, size)[0]
         whole = (0, 0, frame.shape[1] - 1, frame.shape[0] - 1)
         box = np.asarray(whole if box is None else box, np.float64)[:4]
@@ -130,12 +142,14 @@ class VideoPredictor:
 def compiled_programs(model: ModelConfig):
     """The jitted step and scan of a model, for `rwr.step` and `rwr.scan` on uint8 crops."""
 
-    def step(variables, config, image, state, frame_from_crop):
+    def step(variables, config, image, state, frame_from_crop, interval):
         image = normalise_image(image).astype(model.dtype)
-        return rwr.step(model, variables, config, image, state, frame_from_crop=frame_from_crop)
+        moved = {"frame_from_crop": frame_from_crop, "interval": interval}
+        return rwr.step(model, variables, config, image, state, **moved)
 
-    def scan(variables, config, images, state, frame_from_crop, reset, mask):
-        moved = {"frame_from_crop": frame_from_crop, "reset": reset, "mask": mask}
+    def scan(variables, config, images, state, frame_from_crop, reset, mask, interval):
+        moved = {"frame_from_crop": frame_from_crop, "interval": interval}
+        moved |= {"reset": reset, "mask": mask}
         return rwr.scan(model, variables, config, images, state, **moved)
 
     return jax.jit(step), jax.jit(scan)
@@ -150,6 +164,7 @@ def alone_config(model: ModelConfig, first_budget: int | None = None) -> RwRConf
         budget=1,
         first_budget=first_budget,
         penalty=0.0,
+        follow=1.0,
         align="none",
         final_evaluation=model.forward.final_evaluation,
     )

@@ -1,18 +1,21 @@
 """Motion of a face from frame to frame, estimated from its heatmaps as a similarity of the plane.
 
 An alpha-beta filter of position, scale and rotation: `predict_motion` says where the last frame's
-heatmaps go if the motion continues, `update_motion` corrects that by the new ones. Matrices are in
-heatmap pixels (x, y), named `to_from`.
+heatmaps go if the motion continues, `update_motion` corrects that by the new ones. Motion is per
+second, so frames may be any time apart: two predictions in a row are one over both intervals.
+Matrices are in heatmap pixels (x, y), named `to_from`.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 
 from ldeq_jax.model import heatmap
 
-_DAMPING = 0.9  # of the velocity, per frame: a face without new evidence comes to rest
+# Seconds. A face without new evidence comes to rest: its velocity falls by a tenth in 1/25 s.
+_COAST = -1 / (25 * math.log(0.9))
 
 
 def crop_motion(
@@ -39,22 +42,26 @@ def crop_motion(
 
 
 def predict_motion(
-    heatmaps: jax.Array, motion: jax.Array, rest: jax.Array
+    heatmaps: jax.Array, motion: jax.Array, rest: jax.Array, interval: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Where the face is expected if it moves on as it did.
+    """Where the face is expected if it moves on as it did, ever more slowly.
 
     Args:
         heatmaps: (B, h, w, K) of the last frame.
-        motion: (B, 4) motion per frame, as in `rwr.RwRState`, in heatmap pixels of the last crop.
+        motion: (B, 4) motion per second, as in `rwr.RwRState`, in heatmap pixels of the last crop.
         rest: (B, 3, 3) now_from_before of a point that rests in the frame.
+        interval: (B,) seconds since the last frame.
 
     Returns:
-        (B, 3, 3) now_from_before of the face, and the motion (B, 4) in pixels of this crop.
+        (B, 3, 3) now_from_before of the face, and the motion (B, 4) that is left, in pixels of this
+        crop.
     """
     shift = _product(rest[:, :2, :2], motion[:, 2:, None])
     motion = jnp.concatenate([motion[:, :2], shift[..., 0]], axis=1)
     points, weight = _points(heatmaps)
-    return _product(_similarity(motion, _transform(rest, points), weight), rest), motion
+    left = jnp.exp(-interval / _COAST)[:, None]
+    way = _COAST * (1 - left) * motion
+    return _product(_similarity(way, _transform(rest, points), weight), rest), left * motion
 
 
 def update_motion(
@@ -63,6 +70,7 @@ def update_motion(
     expected: jax.Array,
     motion: jax.Array,
     gain: jax.Array | float,
+    interval: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """Where the face is by the new heatmaps, and its motion from now on.
 
@@ -71,19 +79,21 @@ def update_motion(
         now: (B, h, w, K) of this frame.
         expected: (B, 3, 3) now_from_before, of `predict_motion`.
         motion: (B, 4), of `predict_motion`.
-        gain: share of the difference from what was expected that is trusted, in (0, 1].
+        gain: share of the difference from what was expected that is trusted, in (0, 1]: one number
+            or (B, 1).
+        interval: (B,) seconds since the last frame.
 
     Returns:
-        (B, 3, 3) now_from_before of the face, and the motion (B, 4).
+        (B, 3, 3) now_from_before of the face, and its motion (B, 4) from now on.
     """
     # Points are transformed, not read from moved heatmaps, whose tails the border cuts again.
     points, weight = _points(heatmaps)
     points = _transform(expected, points)
     difference = fit_similarity(points, _points(now)[0], weight)
     trusted = _similarity(gain * difference, points, weight)
-    # The usual relation between the two gains of an alpha-beta filter.
-    motion = _DAMPING * (motion + gain**2 / (2 - gain) * difference)
-    return _product(trusted, expected), motion
+    # The usual relation between the two gains of an alpha-beta filter, for a velocity that falls.
+    gain_of_velocity = gain**2 / (2 - gain) / (_COAST * jnp.expm1(interval / _COAST))[:, None]
+    return _product(trusted, expected), motion + gain_of_velocity * difference
 
 
 def fit_similarity(points: jax.Array, targets: jax.Array, weight: jax.Array) -> jax.Array:

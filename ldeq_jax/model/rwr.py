@@ -1,91 +1,24 @@
 """Recurrence without Recurrence for faces: steady landmarks on video, by a model trained on stills.
 
 Micaelli et al. 2023, sec. 4. `ldeq_jax.deq.recurrence` holds the method, for any map: warm start,
-budget, penalty. Here are the landmark model's config, state and prediction, the choice of where the
-last frame's heatmaps belong in this one (`RwRConfig.align`), and the scan over a video. How a face
-moves is estimated in `ldeq_jax.model.motion`. Reading, cropping and tracking are not done here.
+budget, penalty. Here are the landmark model's state and prediction, the choice of where the last
+frame's heatmaps belong in this one (`RwRConfig.align`), and the scan over a video. How a face moves
+is estimated in `ldeq_jax.model.motion`. Reading, cropping and tracking are not done here.
 """
 
-import dataclasses
 import functools
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ldeq_jax.deq import recurrence
-from ldeq_jax.errors import UserError
 from ldeq_jax.model import heatmap
 from ldeq_jax.model.ldeq import ModelConfig, equation, inject, normalise_image
 from ldeq_jax.model.motion import crop_motion, predict_motion, update_motion
+from ldeq_jax.model.rwr_config import RwRConfig, motion_gain, penalties
 
-Align = Literal["none", "crop", "face"]
-Weighting = Literal["uniform", "spread"]
-Fusion = Literal["arithmetic", "geometric"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RwRConfig:
-    """How a frame depends on the one before.
-
-    The numbers are traced: under `jax.jit` other budgets and penalties do not recompile.
-
-    Attributes:
-        budget: solver iterations of a frame that follows another, at most the model's.
-        first_budget: iterations of a frame that follows none; the model's when None.
-        penalty: weight of the distance to the previous state, not negative: one number, or one per
-            landmark (K,); 0 is no constraint.
-        weighting: "uniform", or "spread": the penalty of each landmark is multiplied by the square
-            of its previous heatmap's spread, divided by the mean square over the face, so that
-            ambiguous landmarks are held and certain ones move freely.
-        fusion: how the penalty holds the state: "arithmetic" is the mean of this frame's heatmaps
-            and the previous ones, weighted 1 to penalty; "geometric" is their product of experts,
-            `heatmap.fuse`, in which sharp heatmaps count more than broad ones.
-        align: where the previous state belongs in this frame: "none" leaves it in its place in the
-            crop, as released; "crop" keeps its place in the frame, whatever the crop did; "face"
-            moves it along with the face, by a similarity between the landmarks of the two frames.
-        follow: with "face", gain of an alpha-beta filter on the face's position, scale and
-            rotation, in (0, 1]; 1 trusts the new frame, less takes part of the motion for jitter.
-        warm_start: start the solver at the previous state rather than from zeros.
-        final_evaluation: evaluate the map once more at the solution, as the model does on stills.
-    """
-
-    budget: int | jax.Array = 0
-    first_budget: int | jax.Array | None = None
-    penalty: float | tuple[float, ...] | jax.Array = 1.0
-    weighting: Weighting = "uniform"
-    fusion: Fusion = "arithmetic"
-    align: Align = "face"
-    follow: float | jax.Array = 0.8
-    warm_start: bool = True
-    final_evaluation: bool = True
-
-    def __post_init__(self) -> None:
-        for name, kind in (("weighting", Weighting), ("fusion", Fusion), ("align", Align)):
-            if getattr(self, name) not in get_args(kind):
-                raise UserError(
-                    f"{name} must be one of {get_args(kind)}, not {getattr(self, name)!r}"
-                )
-        penalties = self.penalty if isinstance(self.penalty, tuple) else (self.penalty,)
-        for name, values in (("budget", (self.budget, self.first_budget)), ("penalty", penalties)):
-            # JAX rebuilds the dataclass with its own objects, whose values are not known.
-            if any(isinstance(v, int | float) and not v >= 0 for v in values):
-                raise UserError(f"{name} must not be negative, got {values}")
-        if isinstance(self.follow, int | float) and not 0 < self.follow <= 1:
-            raise UserError(f"follow must be in (0, 1], not {self.follow}")
-        for name, budget in (("budget", self.budget), ("first_budget", self.first_budget)):
-            if isinstance(budget, int) and not budget and not self.final_evaluation:
-                raise UserError(
-                    f"a {name} of 0 needs final_evaluation: without it the model never sees the "
-                    "frame"
-                )
-
-
-jax.tree_util.register_dataclass(
-    RwRConfig,
-    data_fields=["budget", "first_budget", "penalty", "follow"],
-    meta_fields=["weighting", "fusion", "align", "warm_start", "final_evaluation"],
-)
+USUAL_INTERVAL = 1 / 25  # seconds
 
 
 class RwRState(NamedTuple):
@@ -94,7 +27,7 @@ class RwRState(NamedTuple):
     Attributes:
         heatmaps: (B, h, w, K) state of the last frame.
         frame_from_crop: (B, 3, 3) crop that it belongs to.
-        motion: (B, 4) motion of the face per frame: scale (logarithm), rotation (radians),
+        motion: (B, 4) motion of the face per second: scale (logarithm), rotation (radians),
             and shift in heatmap pixels of that crop, x then y.
         valid: (B,) bool, False before the first frame and after a frame without a face.
     """
@@ -152,6 +85,7 @@ def step(
     frame_from_crop: jax.Array | None = None,
     reset: jax.Array | None = None,
     mask: jax.Array | None = None,
+    interval: jax.Array | None = None,
 ) -> tuple[FramePrediction, RwRState]:
     """Landmarks of one frame of each of B videos, row by row.
 
@@ -167,26 +101,35 @@ def step(
             still. So is every row whose state is not valid.
         mask: (B,) bool, False for rows without a face: they cost no iterations, and the next frame
             is solved as a still.
+        interval: (B,) seconds since the last frame; 1/25 when None. It does not count for a frame
+            that follows none.
 
     Returns:
         The prediction of the frame, and the state for the next.
 
     Raises:
-        UserError: `config.penalty` is not one number, nor one per landmark.
+        UserError: `hold_seconds` or `penalty` is not one number, nor one per landmark.
     """
+    rows = image.shape[0]
     if frame_from_crop is None:
-        frame_from_crop = jnp.broadcast_to(jnp.eye(3), (image.shape[0], 3, 3))
-    frame_from_crop = frame_from_crop.astype(state.frame_from_crop.dtype)
+        frame_from_crop = jnp.broadcast_to(jnp.eye(3), (rows, 3, 3))
+    dtype = state.frame_from_crop.dtype
+    frame_from_crop = frame_from_crop.astype(dtype)
+    late = jnp.zeros(rows, bool) if interval is None else interval > config.longest_gap
+    reset = late if reset is None else reset | late
+    interval = jnp.full(rows, USUAL_INTERVAL) if interval is None else interval
+    interval = jnp.maximum(interval, 1e-4).astype(dtype)
 
     def align(heatmaps, motion, now):
         rest = crop_motion(state.frame_from_crop, frame_from_crop, model_config.readout_offset)
         if config.align == "crop":
             return heatmap.move(heatmaps, rest), motion
-        expected, motion = predict_motion(heatmaps, motion, rest)
+        expected, motion = predict_motion(heatmaps, motion, rest, interval)
         if now is None:
             return heatmap.move(heatmaps, expected), motion
         # The evaluation has shown where the face is now.
-        found, motion = update_motion(heatmaps, now, expected, motion, config.follow)
+        gain = motion_gain(config, interval)
+        found, motion = update_motion(heatmaps, now, expected, motion, gain, interval)
         return heatmap.move(heatmaps, found), motion
 
     info, after = recurrence.step(
@@ -196,7 +139,7 @@ def step(
         forward=model_config.forward,
         budget=config.budget,
         first_budget=config.first_budget,
-        penalty=functools.partial(_penalties, config),
+        penalty=functools.partial(penalties, config, interval),
         align=None if config.align == "none" else align,
         fuse=heatmap.fuse if config.fusion == "geometric" else None,
         warm_start=config.warm_start,
@@ -224,6 +167,7 @@ def scan(
     frame_from_crop: jax.Array | None = None,
     reset: jax.Array | None = None,
     mask: jax.Array | None = None,
+    interval: jax.Array | None = None,
 ) -> tuple[FramePrediction, RwRState]:
     """`step` over T frames of each of B videos, as one program.
 
@@ -240,38 +184,31 @@ def scan(
         frame_from_crop: (B, T, 3, 3).
         reset: (B, T).
         mask: (B, T).
+        interval: (B, T).
 
     Returns:
         The predictions (B, T, ...), and the state after the last frame.
     """
-    frames = (images, frame_from_crop, reset, mask)
+    frames = (images, frame_from_crop, reset, mask, interval)
     frames = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), frames)  # the scan runs over axis 0
 
     def body(state, frame):
-        image, frame_from_crop, reset, mask = frame
-        image = normalise_image(image).astype(model_config.dtype)
-        moved = {"frame_from_crop": frame_from_crop, "reset": reset, "mask": mask}
-        prediction, state = step(model_config, variables, config, image, state, **moved)
+        image, frame_from_crop, reset, mask, interval = frame
+        prediction, state = step(
+            model_config,
+            variables,
+            config,
+            normalise_image(image).astype(model_config.dtype),
+            state,
+            frame_from_crop=frame_from_crop,
+            reset=reset,
+            mask=mask,
+            interval=interval,
+        )
         return state, prediction
 
     state, predictions = jax.lax.scan(body, state, frames)
     return jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), predictions), state
-
-
-def _penalties(config, previous):
-    """(B, 1, 1, K) penalty of every landmark."""
-    rows, _, _, num_landmarks = previous.shape
-    penalty = jnp.asarray(config.penalty, previous.dtype)
-    if penalty.ndim and penalty.shape != (num_landmarks,):
-        raise UserError(
-            f"the penalty must be one number or {num_landmarks}, one per landmark, not "
-            f"{penalty.size} of shape {penalty.shape}"
-        )
-    penalty = jnp.broadcast_to(penalty, (rows, num_landmarks))
-    if config.weighting == "spread":
-        variance = jnp.square(heatmap.soft_argmax(previous)[1])
-        penalty = penalty * variance / (1e-12 + jnp.mean(variance, axis=1, keepdims=True))
-    return penalty[:, None, None, :]
 
 
 def _where(rows, yes, no):

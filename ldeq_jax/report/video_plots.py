@@ -11,7 +11,7 @@ from ldeq_jax.report.style import Path, clean_axes, palette, subplots
 
 _PASTELS = ("#E5B550", "#7CC0E8", "#66BC9E", "#DCA0C0", "#A6A6A6", "#C2BC5C")
 _MARKERS = "sv^D<>PXhpd"
-_FARTHEST = (1.3, 1.15)  # ends of the NME and of the NMF axis, in units of the reference
+_FARTHEST = (1.15, 1.15)  # ends of the NME and of the NMF axis, in units of the reference
 _UNIT = "% of a pixel, 256-pixel face"
 
 
@@ -22,7 +22,7 @@ class Curve(NamedTuple):
         points: (N, 2) NME in percent and NMF of each setting; NaN leaves a gap.
         joined: whether the settings have an order, so that a line joins them. A grid of two
             parameters has none: the line joins the settings that no other beats in both error and
-            flicker, and the rest are faint.
+            flicker, and the rest are faint, or left out of filters.
         recurrence: whether the method is recurrent inference, drawn in bold, and not a filter.
         causal: whether no frame waits for a later one. If not: dashed, with hollow markers.
     """
@@ -75,7 +75,8 @@ def trade_off_plot(
         place = 3 if curve.recurrence else 2
         if not curve.joined:
             points, beaten = _front(points)
-            axes.plot(*beaten.T, **dots, linestyle="none", alpha=0.3, zorder=place - 0.5)
+            if curve.recurrence:
+                axes.plot(*beaten.T, **dots, linestyle="none", alpha=0.3, zorder=place - 0.5)
         width, line = 2.4 if curve.recurrence else 1.1, "-" if curve.causal else "--"
         axes.plot(*points.T, **dots, linewidth=width, linestyle=line, zorder=place, label=name)
         dots |= {"markersize": 7, "markerfacecolor": colour, "markeredgecolor": "black"}

@@ -1,0 +1,5 @@
+"""Labelled videos of another data set, made harder."""
+
+from degraded_videos.degraded_videos import DegradedVideos
+
+__all__ = ["DegradedVideos"]
