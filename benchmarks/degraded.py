@@ -29,6 +29,11 @@ class Clips(NamedTuple):
     frame_from_crop: np.ndarray
     videos: list[dict]
 
+    def intervals(self) -> np.ndarray:
+        """(B, T) float32 seconds since the last frame."""
+        seconds = np.array([[1 / video["fps"]] for video in self.videos], np.float32)
+        return np.repeat(seconds, self.image.shape[1], axis=1)
+
     def labels(self) -> np.ndarray:
         """(B, T, K, 2) normalised crop coordinates."""
         points = np.stack([video["landmarks"] for video in self.videos])

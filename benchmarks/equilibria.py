@@ -66,12 +66,13 @@ def explore(tracker: Tracker, clips: Clips, state: rwr.RwRState, seed: int) -> E
     """
     f, prepare, radius_of = programs(tracker.model)
     matrices = clips.frame_from_crop[:, 0].astype(np.float32)
-    image, matrices = to_devices(tracker.mesh, (clips.image[:, 0], matrices))
-    theta, last = prepare(tracker.variables, image, state, matrices)
+    where = to_devices(tracker.mesh, (matrices, clips.intervals()[:, 0]))
+    image = to_devices(tracker.mesh, clips.image[:, 0])
+    theta, last = prepare(tracker.variables, image, state, *where)
     zeros = jnp.zeros_like(last)
     found, *_ = iterate(f, theta, zeros, EVALUATIONS)
     noisy = to_devices(tracker.mesh, clips.degraded(noise(NOISE)).image[:, 0])
-    with_noise, _ = prepare(tracker.variables, noisy, state, matrices)
+    with_noise, _ = prepare(tracker.variables, noisy, state, *where)
     shaken = np.asarray(iterate(f, with_noise, found, EVALUATIONS)[2])
     named = starts(zeros, last, found, seed) | {IN_PLACE: state.heatmaps}
     solved = [iterate(f, theta, z0, EVALUATIONS)[1:] for z0 in named.values()]
@@ -138,8 +139,8 @@ def summary(explored: Sequence[Explored]) -> dict:
             "NME from the last state (%)": joined.nme[joined.names.index("last state"), -1].mean(),
         },
         "map": {
-            "spectral radius, mean": joined.radius.mean(),
-            "largest": joined.radius.max(),
+            "spectral radius": joined.radius.mean(),
+            "spectral radius, largest": joined.radius.max(),
             "moved by noise, 1 evaluation": joined.response[0].mean(),
             "moved by noise, equilibrium": joined.response[-1].mean(),
             "survives, each landmark apart (%)": joined.survives_apart.mean(),
@@ -153,10 +154,10 @@ def programs(model: ModelConfig):
     """The map; and jitted: theta of images and the state expected in them; spectral radius."""
     f = equation(model)
 
-    def prepare(variables, image, state, frame_from_crop):
+    def prepare(variables, image, state, frame_from_crop, interval):
         theta = inject(model, variables, normalise_image(image).astype(model.dtype))
         rest = crop_motion(state.frame_from_crop, frame_from_crop, model.readout_offset)
-        expected, _ = predict_motion(state.heatmaps, state.motion, rest)
+        expected, _ = predict_motion(state.heatmaps, state.motion, rest, interval)
         return theta, heatmap.move(state.heatmaps, expected)
 
     def radius(theta, z):

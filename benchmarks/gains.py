@@ -17,7 +17,7 @@ from ldeq_jax.face.schema import get_schema
 from ldeq_jax.inference.videos import alone_config, compiled_programs, landmarks_in_frame
 from ldeq_jax.mesh import make_mesh, replicated, to_devices
 from ldeq_jax.model import rwr
-from ldeq_jax.model.rwr import Fusion, RwRConfig
+from ldeq_jax.model.rwr_config import Fusion, RwRConfig
 
 PENALTIES, FOLLOWS, BUDGETS = (2.0, 8.0), (0.5, 0.8), (0, 1)
 FUSIONS: tuple[Fusion, ...] = ("arithmetic", "geometric")
@@ -64,11 +64,11 @@ class Tracker:
         """Landmarks of each clip in frame pixels, and the state after the last frame."""
         faces = np.ones(clips.image.shape[:2], bool)
         reset = faces.copy()
-        if recurrence.penalty or recurrence.align != "none":  # else each frame by itself
+        if recurrence.penalty != 0 or recurrence.align != "none":  # else each frame by itself
             reset[:, 1:] = False
         matrices = clips.frame_from_crop.astype(np.float32)
-        arrays = to_devices(self.mesh, (clips.image, self._start, matrices, reset, faces))
-        found, state = self._scan(self.variables, recurrence, *arrays)
+        arrays = clips.image, self._start, matrices, reset, faces, clips.intervals()
+        found, state = self._scan(self.variables, recurrence, *to_devices(self.mesh, arrays))
         size = self.model.image_size
         tracks = landmarks_in_frame(jax.device_get(found), clips.frame_from_crop, size)
         return [tracks[i] for i in range(len(clips.videos))], state

@@ -52,7 +52,6 @@ def convergence(found: Mapping[str, dict]):
             response.plot(steps, of["response"], color="0.3", label=SHAKEN)
             response.set_xlabel("Evaluations")
             response.set_ylim(bottom=0)
-            error.set_ylim(bottom=0)
             error.set_xticks((1, 4, 7, 10))
         axes[3 * row, 0].set_ylabel("Residual")
         axes[3 * row + 1, 0].set_ylabel("NME (%)")
