@@ -81,7 +81,8 @@ def test_a_camera_that_stands_still_reproduces_the_still():
     np.testing.assert_allclose(matrix, np.eye(3), atol=1e-12)
     canvas = camera.paint_canvas(still, np.eye(3))
     np.testing.assert_array_equal(canvas, still)
-    seen = camera.open_shutter(light.linear(canvas), still_camera(), 7, 0.5, landmarks)
+    flat = camera.Flat(light.linear(canvas), landmarks)
+    seen = camera.open_shutter(flat, still_camera(), 7, 0.5)
     frame = sensor.record(seen, rng(), photons=np.inf, read_noise=0.0)
     first = (camera.CANVAS_SIZE - SIZE) // 2
     np.testing.assert_array_equal(frame, still[first : first + SIZE, first : first + SIZE])
@@ -170,7 +171,8 @@ def test_wandering_is_smooth_and_bounded(seed):
 
 def random_cameras(which, count=20):
     points = camera.transform_points(camera.canvas_from_still(grid_points()), grid_points())
-    return points, [camera.random_camera(rng(seed), which, points) for seed in range(count)]
+    flat = camera.Flat(np.empty(0), points)
+    return points, [camera.random_camera(rng(seed), which, flat) for seed in range(count)]
 
 
 @pytest.mark.parametrize("which", [EASY, HARD, dataclasses.replace(HARD, pan=0.8, turn=90)])
@@ -237,11 +239,10 @@ def test_blur_has_the_length_of_the_way(exposure):
     canvas = np.zeros((camera.CANVAS_SIZE, camera.CANVAS_SIZE, 3), np.float32)
     canvas[:, 340:351] = np.hanning(13)[1:-1, None]
     x = np.arange(SIZE)
+    flat = camera.Flat(canvas, camera.CANVAS_MIDDLE[None])
 
     def spread(pan):
-        film = camera.open_shutter(
-            canvas, still_camera(pan), 1, exposure, camera.CANVAS_MIDDLE[None]
-        )
+        film = camera.open_shutter(flat, still_camera(pan), 1, exposure)
         row = film[SIZE // 2, :, 0] / film[SIZE // 2, :, 0].sum()
         return row @ x**2 - (row @ x) ** 2
 

@@ -7,6 +7,7 @@ is (0, 0).
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -63,6 +64,38 @@ def paint_canvas(still: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return np.clip(canvas * (1 - share) + 0.85 * share * far, 0, 255).astype(np.uint8)
 
 
+class Subject(Protocol):
+    """What a camera films: something with landmarks that may change with time, in frames."""
+
+    def landmarks(self, times: np.ndarray) -> np.ndarray:
+        """(N, K, 2) canvas pixels at (N,) times."""
+
+    def seen(self, time: float, frame_from_canvas: np.ndarray) -> np.ndarray:
+        """(FRAME_SIZE, FRAME_SIZE, 3) float32 light, what a frame shows at a time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Flat:
+    """A canvas that does not change.
+
+    Attributes:
+        canvas: (H, W, 3) float32, linear light.
+        points: (K, 2) landmarks, canvas pixels.
+    """
+
+    canvas: np.ndarray
+    points: np.ndarray
+
+    def landmarks(self, times: np.ndarray) -> np.ndarray:
+        """(N, K, 2) canvas pixels at (N,) times."""
+        return np.broadcast_to(self.points, (len(times), *self.points.shape))
+
+    def seen(self, time: float, frame_from_canvas: np.ndarray) -> np.ndarray:
+        """(FRAME_SIZE, FRAME_SIZE, 3) float32, what a frame shows at a time."""
+        del time
+        return warp(self.canvas, frame_from_canvas)
+
+
 @dataclasses.dataclass(frozen=True)
 class Camera:
     """A camera that pans, zooms and rotates about the face on the canvas.
@@ -90,15 +123,13 @@ class Camera:
         return similarity(zoom, angle, CANVAS_MIDDLE, shift)
 
 
-def random_camera(
-    rng: np.random.Generator, difficulty: Difficulty, landmarks: np.ndarray
-) -> Camera:
+def random_camera(rng: np.random.Generator, difficulty: Difficulty, subject: Subject) -> Camera:
     """A camera that always keeps all landmarks in the frame.
 
     Args:
         rng: the only source of randomness.
         difficulty: how far and how fast it moves.
-        landmarks: (K, 2) canvas pixels.
+        subject: what it films.
     """
     pan, turn = difficulty.pan * FRAME_SIZE, np.radians(difficulty.turn)
     schedule = {"duration": difficulty.move, "rest": difficulty.rest}
@@ -110,7 +141,7 @@ def random_camera(
         pan_scale=0.0,
     )
     times = np.arange(-1, NUM_FRAMES, 0.25)
-    still = transform_points(camera(times), landmarks)
+    still = transform_points(camera(times), subject.landmarks(times))
     shift = camera.pan(times) + camera.tremor(times)[:, :2]
     # `room`: distance from a landmark at `still` to the border that it moves towards.
     shift = np.broadcast_to(shift[:, None], still.shape)
@@ -131,25 +162,24 @@ def moments(frame: int, exposure: float, way: float) -> np.ndarray:
     return frame + exposure * ((np.arange(count) + 0.5) / count - 0.5)
 
 
-def open_shutter(
-    canvas: np.ndarray, camera: Camera, frame: int, exposure: float, landmarks: np.ndarray
-) -> np.ndarray:
+def open_shutter(subject: Subject, camera: Camera, frame: int, exposure: float) -> np.ndarray:
     """The light on the sensor while the shutter is open: the mean over the moments.
 
     Args:
-        canvas: (H, W, 3) float32.
+        subject: what is filmed; the farther its landmarks move, the more moments are used.
         camera: gives `frame_from_canvas` at any time.
         frame: number of the frame.
         exposure: how long the shutter is open, in frames.
-        landmarks: (K, 2) canvas pixels; the farther they move, the more moments are used.
 
     Returns:
         (FRAME_SIZE, FRAME_SIZE, 3) float32.
     """
-    ends = transform_points(camera(frame + exposure * np.array([-0.5, 0.5])), landmarks)
+    times = frame + exposure * np.array([-0.5, 0.5])
+    ends = transform_points(camera(times), subject.landmarks(times))
     way = np.linalg.norm(ends[1] - ends[0], axis=-1).max()
-    matrices = camera(moments(frame, exposure, way))
-    return sum(warp(canvas, matrix) for matrix in matrices) / np.float32(len(matrices))
+    times = moments(frame, exposure, way)
+    shots = zip(times, camera(times), strict=True)
+    return sum(subject.seen(time, matrix) for time, matrix in shots) / np.float32(len(times))
 
 
 def warp(
@@ -165,7 +195,7 @@ def warp(
 
 
 def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(..., K, 2) points of b, from (..., 3, 3) `b_from_a` and (K, 2) points of a."""
+    """(..., K, 2) points of b, from (..., 3, 3) `b_from_a` and (..., K, 2) points of a."""
     return points @ np.swapaxes(matrix[..., :2, :2], -1, -2) + matrix[..., None, :2, 2]
 
 

@@ -1,4 +1,4 @@
-"""A clip: one still, seen by a moving camera through changing light and a noisy sensor."""
+"""A clip: one still, flat or acting, seen by a moving camera in changing light."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from scipy import signal
 
 from moving_faces import camera as cam
 from moving_faces import sensor
+from moving_faces.acting import random_performance
+from moving_faces.actor import Actor
 from moving_faces.difficulty import NUM_FRAMES, Difficulty
 from moving_faces.light import linear, random_light
 from moving_faces.occluder import cover, random_occluder
@@ -42,14 +44,22 @@ def make_clip(
         landmarks: (K, 2) pixels of the still.
         difficulty: how hard the clip is.
         rng: the only source of randomness; the same state gives the same clip.
+
+    Raises:
+        NoActorError: the head is to move, and the face model does not fit.
     """
     # One random stream per part, so that changing one part does not change the others.
-    for_camera, for_light, for_occluders, for_sensor, for_boxes = rng.spawn(5)
+    for_camera, for_light, for_occluders, for_sensor, for_boxes, for_head = rng.spawn(6)
     canvas_from_still = cam.canvas_from_still(landmarks)
     canvas = linear(cam.paint_canvas(still, canvas_from_still))
     on_canvas = cam.transform_points(canvas_from_still, np.asarray(landmarks, np.float64))
-    camera = cam.random_camera(for_camera, difficulty, on_canvas)
-    points = cam.transform_points(camera(np.arange(NUM_FRAMES)), on_canvas)
+    subject: cam.Subject = cam.Flat(canvas, on_canvas)
+    if difficulty.head:
+        performance = random_performance(for_head, difficulty.head, NUM_FRAMES)
+        subject = Actor.of(canvas, on_canvas, performance)
+    camera = cam.random_camera(for_camera, difficulty, subject)
+    times = np.arange(NUM_FRAMES)
+    points = cam.transform_points(camera(times), subject.landmarks(times))
     light = random_light(for_light, difficulty)
     face = face_of(points)
     count = for_occluders.choice(len(difficulty.occluders), p=difficulty.occluders)
@@ -62,7 +72,7 @@ def make_clip(
     )
     frames, occluded = [], np.zeros(points.shape[:2], bool)
     for t in range(NUM_FRAMES):
-        seen = cam.open_shutter(canvas, camera, t, exposure, on_canvas)
+        seen = cam.open_shutter(subject, camera, t, exposure)
         for occluder in occluders:
             sprite = occluder.seen(t, exposure)
             if sprite is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from moving_faces.acting import HeadMotion
+
 NUM_FRAMES, FPS = 60, 25.0
 FRAME_SIZE = 256  # side of a frame, pixels
 
@@ -31,6 +33,7 @@ class Difficulty:
             video compression; None for none.
         occluders: probabilities of 0, 1, 2, ... objects that pass in front of the face.
         box_jitter: standard deviation of the box's centre and size, parts of the face size.
+        head: how the head turns and speaks; None for a face that is as flat as its picture.
     """
 
     face: tuple[float, float]
@@ -49,6 +52,7 @@ class Difficulty:
     jpeg_quality: tuple[int, int] | None
     occluders: tuple[float, ...]
     box_jitter: float
+    head: HeadMotion | None = None
 
 
 EASY = Difficulty(
@@ -86,4 +90,32 @@ HARD = Difficulty(
     jpeg_quality=(25, 70),
     occluders=(0.4, 0.45, 0.15),
     box_jitter=0.03,
+)
+SPEAKING = Difficulty(
+    face=(0.45, 0.55),
+    pan=0.08,
+    turn=6.0,
+    move=(12, 30),
+    rest=20,
+    tremor=0.6,
+    exposure=(0.2, 0.6),
+    gain=0.2,
+    colour=0.05,
+    gamma=0.1,
+    shade=0.4,
+    photons=(600, 3000),
+    read_noise=0.004,
+    jpeg_quality=(40, 80),
+    occluders=(0.8, 0.2),
+    box_jitter=0.02,
+    head=HeadMotion(
+        yaw=25.0,
+        pitch=10.0,
+        roll=8.0,
+        move=(10, 25),
+        rest=10,
+        speech=1.2,
+        gestures=1.0,
+        blinks=(1, 3),
+    ),
 )

@@ -15,8 +15,9 @@ from problems import Problem, Report
 from videos import VideoBuilder, video_info
 
 from ldeq_jax.media import pictures
+from moving_faces.actor import NoActorError
 from moving_faces.clip import face_of, make_clip
-from moving_faces.difficulty import EASY, FPS, HARD, NUM_FRAMES, Difficulty
+from moving_faces.difficulty import EASY, FPS, HARD, NUM_FRAMES, SPEAKING, Difficulty
 from moving_faces.sensor import compress
 
 ATTRIBUTES = ("easy", "hard", "occluded")
@@ -52,6 +53,11 @@ class MovingFaces(VideoBuilder):
             description="Fast motion, blur, noise, changing light, objects in front of the face.",
             difficulty=HARD,
         ),
+        MovingFacesConfig(
+            name="speaking",
+            description="Heads that turn, speak and blink; for stills with the 68 iBUG points.",
+            difficulty=SPEAKING,
+        ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Nothing to download: --manual_dir is a data set of stills that was built before, such as
@@ -73,6 +79,7 @@ Each split of the stills gives a split of clips of the same name."""
         folder = Path(dl_manager.manual_dir)
         try:
             stills = read_built(folder, {"image", "landmarks", "name"}, "stills")
+            self._check_schema(folder, stills)
         except Problem as problem:
             self.report.note(str(problem))
             return self.report.nonempty({})
@@ -90,6 +97,12 @@ Each split of the stills gives a split of clips of the same name."""
         return self.report.nonempty(
             {split: self._generate_examples(split, source) for split, source in faces.items()}
         )
+
+    def _check_schema(self, folder: Path, stills: tfds.core.DatasetBuilder) -> None:
+        schema = stills.info.metadata["schema"]
+        if self.builder_config.difficulty.head and schema != "ibug_68":
+            detail = f"they are {schema}, a head is fitted to ibug_68; build easy or hard instead"
+            raise Problem(folder, "landmarks that do not suit", detail)
 
     def _generate_examples(self, split: str, source) -> Iterator[tuple[str, dict]]:
         # The order depends on the names alone, so the faces taken are a random part of the split.
@@ -118,7 +131,10 @@ Each split of the stills gives a split of clips of the same name."""
             raise Problem(where, "face too small", detail)
         difficulty = self.builder_config.difficulty
         rng = np.random.default_rng([SEED, zlib.crc32(face["name"])])
-        clip = make_clip(still, landmarks, difficulty, rng)
+        try:
+            clip = make_clip(still, landmarks, difficulty, rng)
+        except NoActorError as error:
+            raise Problem(where, "the head cannot be moved", str(error)) from error
         self.report.count(split, "frames", len(clip.frames))
         return name, {
             "video": compress(clip.frames),

@@ -219,13 +219,13 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--penalties",
         type=numbers,
-        default="0.25,0.5,1,2,4,8",
+        default="0.5,1,2,4,8,16",
         help="temporal penalties of RwR to try (%(default)s)",
     )
     add(
         "--follows",
         type=numbers,
-        default="0.5,0.65,0.8,1",
+        default="0.65,0.8,1",
         help="gains of the filter of the face's motion; 1 trusts the new frame (%(default)s)",
     )
     add(

@@ -238,8 +238,9 @@ def _checked(
     return points, spread
 
 
-_FOLLOWS = (1.0, 0.8, 0.65, 0.5)  # as `ldeq evaluate` tries for recurrence
-_PENALTIES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+# More than `ldeq evaluate` tries for recurrence, where a setting takes longer.
+_FOLLOWS = (1.0, 0.8, 0.65, 0.5)
+_PENALTIES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 FILTERS = (
     filters.Filter(
         "aligned",
