@@ -413,7 +413,8 @@ def test_videos_are_compared_as_the_flags_say(compared, video_model):
     record = numbers(compared)
     settings = [row["setting"] for row in record["reported"] if row["method"].startswith("RwR")]
     grid = [f"penalty {p}, budget {b}" for b in (0, 2) for p in (1, 2)]
-    assert settings == ["budget 0", "budget 2", *grid]
+    configured = "hold_seconds 0.04, follow_seconds 0.01, budget 0"
+    assert settings == ["budget 0", "budget 2", configured, *grid]
     evaluations = {row["setting"]: row["evaluations_per_frame"] for row in record["reported"]}
     assert 1 < evaluations["budget 0"] < 3 < evaluations["budget 2"] < 4
     assert record["slack"] == 0.05 and record["left_out"]

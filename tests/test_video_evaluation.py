@@ -601,12 +601,13 @@ def test_a_grid_has_a_family_for_each_way_to_move_the_state():
     )
     assert collections.Counter(setting.method for setting in grid) == {
         "RwR, early stopping": 2,
+        "RwR, as configured": 1,
         "RwR": 4,
         "RwR, state moved by crop": 4,
         "RwR, state moved by face": 8,
         "RwR, state moved by face, product of experts": 8,
     }
-    assert len(set(map(str, grid.values()))) == 26
+    assert len(set(map(str, grid.values()))) == 27
     chosen = grid[Setting("RwR, state moved by face", "penalty 0.5, budget 1, follow 0.8")]
     assert chosen == RwRConfig(
         budget=1, first_budget=2, penalty=0.5, follow=0.8, align="face", weighting="spread"
@@ -620,10 +621,23 @@ def test_a_grid_has_a_family_for_each_way_to_move_the_state():
     only = recurrence_grid([0], [1.0], [0.8], ["none", "face"], ["geometric"], RwRConfig())
     assert [setting.method for setting in only] == [
         "RwR, early stopping",
+        "RwR, as configured",
         "RwR, product of experts",
         "RwR, state moved by face, product of experts",
     ]
-    assert [recurrence.fusion for recurrence in only.values()][1:] == ["geometric"] * 2
+    assert [recurrence.fusion for recurrence in only.values()][2:] == ["geometric"] * 2
+
+
+def test_what_the_model_is_configured_to_do_is_tried_as_it_is():
+    def configured(**values):
+        grid = recurrence_grid([0], [1.0], [0.8], ["none"], ["arithmetic"], RwRConfig(**values))
+        [(setting, recurrence)] = [one for one in grid.items() if "configured" in one[0].method]
+        assert recurrence == RwRConfig(**values)
+        return setting.values
+
+    seconds = {"hold_seconds": 0.05, "follow_seconds": 0.01}
+    assert configured(**seconds) == "hold_seconds 0.05, follow_seconds 0.01, budget 0"
+    assert configured(penalty=(1.0, 2.0), align="crop", budget=2) == "penalty by landmark, budget 2"
 
 
 # Tables.

@@ -50,12 +50,12 @@ EASY = Degradation(
     occluders=0.0,
 )
 HARD = Degradation(
-    resolution=(60, 120),
+    resolution=(65, 120),
     shakes=3.0,
     shake_frames=(4, 12),
-    shake_length=(0.05, 0.15),
+    shake_length=(0.04, 0.12),
     flicker=0.4,
-    photons=(60, 300),
+    photons=(45, 220),
     read_noise=0.01,
     jpeg_quality=(25, 60),
     occluders=0.6,

@@ -5,8 +5,9 @@ that jitter, and frames of which some are noisy, blurred or covered. `augment_cl
 with a moving camera, so that a model can be trained on all of this without any video. Every
 frame is cut from the still with one interpolation, and landmarks move exactly with the pixels.
 
-This is for training. `datasets/moving_faces` makes films for evaluation, with other light,
-occluders, noise and motion, so that a gain there is no mere fit to this module.
+This is for training. `datasets/moving_faces` and `datasets/degraded_videos` make films for
+evaluation, with other light, occluders, noise and motion, so that a gain there is no mere fit to
+this module.
 """
 
 import dataclasses

@@ -65,7 +65,8 @@ def recurrence_grid(
 ) -> dict[Setting, RwRConfig]:
     """Settings of recurrence to try: every combination, one method per alignment and fusion.
 
-    The first method is the paper's, a warm start and early stopping without a penalty.
+    The first method is the paper's, a warm start and early stopping without a penalty; the second
+    is `base` itself, what users get who set nothing.
 
     Args:
         budgets: solver steps of a frame that follows another.
@@ -73,7 +74,7 @@ def recurrence_grid(
         follows: gains of the motion filter, used by the alignment "face" only.
         aligns: alignments, see `RwRConfig`.
         fusions: ways to hold the state, with the alignment "face"; the others try the first.
-        base: all that is not varied.
+        base: the model's own, which has all that is not varied.
 
     Raises:
         UserError: a value is outside its range.
@@ -85,6 +86,7 @@ def recurrence_grid(
             grid[setting] = dataclasses.replace(
                 base, budget=budget, penalty=0.0, follow=1.0, align="none"
             )
+        grid[Setting("RwR, as configured", _described(base))] = base
         for align in aligns:
             face = align == "face"
             for fusion in fusions if face else fusions[:1]:
@@ -105,3 +107,15 @@ def recurrence_grid(
     except ValueError as error:
         raise UserError(str(error)) from error
     return grid
+
+
+def _described(recurrence: RwRConfig) -> str:
+    """Its numbers, such as "hold_seconds 0.04, follow_seconds 0.01, budget 0"."""
+    names = ["hold_seconds" if recurrence.penalty is None else "penalty"]
+    if recurrence.align == "face":
+        names.append("follow_seconds" if recurrence.follow is None else "follow")
+    parts = []
+    for name in [*names, "budget"]:
+        value = getattr(recurrence, name)
+        parts.append(f"{name} " + ("by landmark" if isinstance(value, tuple) else f"{value:g}"))
+    return ", ".join(parts)
