@@ -89,6 +89,9 @@ class TrainConfig:
             normalised coordinates. The loss of the coordinates alone lets heatmaps be
             broad or have several peaks, which then cannot be moved with a face on video.
         spread_target: spread that costs nothing, in normalised coordinates.
+        spread_growth: how the wanted spread of a landmark grows with its error, see
+            `losses.spread_loss`, so that the spread tells how certain a landmark is; 0 wants every
+            heatmap sharp.
         flicker_weight: with clips, weight of the change of the error from frame to frame, which is
             what NMF measures.
         flicker_loss: "mean" of that change, in normalised coordinates, or the mean of its "log",
@@ -121,6 +124,7 @@ class TrainConfig:
     jacobian_weight: float = 0.0
     spread_weight: float = 0.0
     spread_target: float = 0.03
+    spread_growth: float = 0.0
     flicker_weight: float = 0.0
     flicker_loss: FlickerLoss = "mean"
     penalties: tuple[float, ...] = (0.25, 4.0)
@@ -159,7 +163,13 @@ class TrainConfig:
                 )
         if self.frame_budget < 0:
             raise ValueError(f"frame_budget must be 0 or more, not {self.frame_budget}")
-        for field in ("jacobian_weight", "spread_weight", "spread_target", "flicker_weight"):
+        for field in (
+            "jacobian_weight",
+            "spread_weight",
+            "spread_target",
+            "spread_growth",
+            "flicker_weight",
+        ):
             if getattr(self, field) < 0:
                 raise UserError(f"{field} must be 0 or more, not {getattr(self, field)}")
 

@@ -45,6 +45,8 @@ class ClipConfig:
         occluder_probability: share of clips that a textured ellipse passes through.
         jpeg_quality: lowest JPEG quality, drawn once per clip, up to 95.
         jpeg_probability: share of clips that are compressed.
+        bad_probability: share of frames that are bad, in clips that have any (half of them):
+            blurred twice as far, of a few pixels' resolution and up to twice `noise` noisier.
 
     Raises:
         ValueError: a field is outside its range.
@@ -65,6 +67,7 @@ class ClipConfig:
     occluder_probability: float = 0.4
     jpeg_quality: int = 25
     jpeg_probability: float = 0.5
+    bad_probability: float = 0.0
 
     def __post_init__(self):
         limits = {"num_frames": 64, "turn": 45, "noise": 128, "jpeg_quality": 95}
@@ -200,6 +203,7 @@ class _Pixels:
         self._noise = config.noise * rng.uniform() ** 2 if noisy else 0.0
         self._flicker = config.flicker * rng.uniform() ** 2
         self._blurs = rng.random() < 0.5
+        self._fails = config.bad_probability > 0 and rng.random() < 0.5
         compressed = rng.random() < config.jpeg_probability
         self._quality = int(rng.integers(config.jpeg_quality, 96)) if compressed else 0
         self._occluder = None
@@ -211,16 +215,21 @@ class _Pixels:
         rng, config = self._rng, self._config
         if self._occluder is not None:
             crop = self._occluder.over(crop, t)
-        if self._blurs and rng.random() < config.blur_probability:
+        noise = self._noise
+        if self._fails and rng.random() < config.bad_probability:
+            crop = _motion_blur(crop, 2 * self._size * config.blur * rng.uniform(), rng)
+            crop = _coarse(crop, rng.uniform(2, 6))
+            noise += 2 * config.noise * rng.uniform()
+        elif self._blurs and rng.random() < config.blur_probability:
             crop = _motion_blur(crop, self._size * config.blur * rng.uniform(), rng)
         crop = crop * np.float32(1 + self._flicker * rng.uniform(-1, 1))
-        if self._noise:
-            crop = crop + self._noise * rng.standard_normal(crop.shape, np.float32)
+        if noise:
+            crop = crop + noise * rng.standard_normal(crop.shape, np.float32)
         crop = np.rint(np.clip(crop, 0, 255)).astype(np.uint8)
         if self._quality:
             options = [cv2.IMWRITE_JPEG_QUALITY, self._quality]
-            _, data = cv2.imencode(".jpg", crop, options)
-            crop = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+            _, data = cv2.imencode(".jpg", crop[..., ::-1], options)  # OpenCV takes BGR
+            crop = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1]
         return crop
 
 
@@ -262,6 +271,13 @@ class _Occluder:
         share = self._mask[part]
         crop[top:bottom, left:right] = behind + share * (self._picture[part] - behind)
         return crop
+
+
+def _coarse(crop, factor):
+    """A crop at a resolution lower by a factor."""
+    side = max(round(len(crop) / factor), 1)
+    small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def _motion_blur(crop, length, rng):

@@ -85,16 +85,31 @@ def landmark_loss(
     return jnp.sum(loss, axis=(1, 2)) / jnp.maximum(count, 1)
 
 
-def spread_loss(spread: jax.Array, target: float | jax.Array) -> jax.Array:
-    """Mean over landmarks of the excess of their heatmaps' spread over a target.
+def spread_loss(
+    spread: jax.Array,
+    target: float | jax.Array,
+    error: jax.Array | None = None,
+    growth: float = 0.0,
+) -> jax.Array:
+    """Loss of heatmaps that are too broad, or whose spread does not tell the error to expect.
 
-    A heatmap that is sharper than the target costs nothing, and does not offset another.
+    Without `growth`, the mean over landmarks of the excess of their spread over the target: a
+    heatmap that is sharper costs nothing, and does not offset another. With it, the mean of
+    ``log(spread / sqrt(target^2 + (growth error)^2))^2``: a heatmap is to be as sharp as the target
+    where the landmark is found well, and broad where the model errs, so that fusion and motion can
+    weigh it. Heatmaps of a few pixels cannot be as sharp as errors are small, hence the factor.
 
     Args:
         spread: (B, K) standard deviation of each heatmap.
-        target: spread that costs nothing, same unit.
+        target: of a landmark without error, same unit.
+        error: (B, K) distance of each landmark from its label, same unit; not differentiated.
+        growth: spread per error; 0 ignores the error.
 
     Returns:
-        (B,) loss, in the unit of the spread.
+        (B,) loss: in the unit of the spread without `growth`, else without unit.
     """
-    return jnp.mean(jnp.maximum(spread - target, 0), axis=1)
+    if not growth:
+        return jnp.mean(jnp.maximum(spread - target, 0), axis=1)
+    assert error is not None
+    wanted = jnp.square(target) + jnp.square(growth * jax.lax.stop_gradient(error))
+    return jnp.mean(jnp.square(jnp.log(spread + 1e-6) - jnp.log(wanted) / 2), axis=1)

@@ -58,7 +58,8 @@ def predict_motion(
     """
     shift = _product(rest[:, :2, :2], motion[:, 2:, None])
     motion = jnp.concatenate([motion[:, :2], shift[..., 0]], axis=1)
-    points, weight = _points(heatmaps)
+    points, variance = _landmarks(heatmaps)
+    weight = _weights(variance)
     left = jnp.exp(-interval / _COAST)[:, None]
     way = _COAST * (1 - left) * motion
     return _product(_similarity(way, _transform(rest, points), weight), rest), left * motion
@@ -79,7 +80,8 @@ def update_motion(
         now: (B, h, w, K) of this frame.
         expected: (B, 3, 3) now_from_before, of `predict_motion`.
         motion: (B, 4), of `predict_motion`.
-        gain: share of the difference from what was expected that is trusted, in (0, 1]: one number
+        gain: share of the difference from what was expected that is trusted, in (0, 1], where the
+            new heatmaps are as sharp as the last ones; less is trusted of broader ones. One number
             or (B, 1).
         interval: (B,) seconds since the last frame.
 
@@ -87,9 +89,13 @@ def update_motion(
         (B, 3, 3) now_from_before of the face, and its motion (B, 4) from now on.
     """
     # Points are transformed, not read from moved heatmaps, whose tails the border cuts again.
-    points, weight = _points(heatmaps)
-    points = _transform(expected, points)
-    difference = fit_similarity(points, _points(now)[0], weight)
+    points, variance = _landmarks(heatmaps)
+    targets, variance_now = _landmarks(now)
+    points, both = _transform(expected, points), variance + variance_now
+    weight = _weights(both)
+    difference = fit_similarity(points, targets, weight)
+    # As in a Kalman filter, a frame that is less certain than the state moves it less.
+    gain = gain * jnp.minimum(1, 2 * jnp.mean(variance / both, axis=1, keepdims=True))
     trusted = _similarity(gain * difference, points, weight)
     # The usual relation between the two gains of an alpha-beta filter, for a velocity that falls.
     gain_of_velocity = gain**2 / (2 - gain) / (_COAST * jnp.expm1(interval / _COAST))[:, None]
@@ -118,11 +124,16 @@ def fit_similarity(points: jax.Array, targets: jax.Array, weight: jax.Array) -> 
     return jnp.concatenate([turn, (goal - centre)[:, 0]], axis=1)
 
 
-def _points(heatmaps):
-    """Landmarks (B, K, 2) in heatmap pixels, and weights (B, K, 1), greater where more certain."""
+def _landmarks(heatmaps):
+    """Landmarks (B, K, 2) in heatmap pixels, and their variances (B, K), above 0."""
     landmarks, spread = heatmap.soft_argmax(heatmaps)
-    weight = 1 / (1e-6 + jnp.square(spread))[..., None]
-    return heatmaps.shape[1] * landmarks, weight / jnp.sum(weight, axis=1, keepdims=True)
+    return heatmaps.shape[1] * landmarks, 1e-6 + jnp.square(spread)
+
+
+def _weights(variance):
+    """(B, K, 1) weights of the landmarks in fits, which sum to 1."""
+    weight = 1 / variance[..., None]
+    return weight / jnp.sum(weight, axis=1, keepdims=True)
 
 
 def _similarity(motion, points, weight):

@@ -112,21 +112,24 @@ def clip_loss(
     # A root mean square as in NMF, smooth at zero.
     flicker = jnp.sqrt(1e-12 + jnp.mean(jnp.sum(jnp.square(change), axis=-1), axis=-1))
     price = flicker if train_config.flicker_loss == "mean" else jnp.log(flicker)
-    found, wanted, spread = (
-        a.reshape(-1, *a.shape[2:]) for a in (predictions.landmarks, labels, predictions.spread)
+    distance = jnp.linalg.norm(error, axis=-1)
+    found, wanted, spread, far = (
+        a.reshape(-1, *a.shape[2:])
+        for a in (predictions.landmarks, labels, predictions.spread, distance)
     )
     loss = jnp.mean(landmark_loss(train_config.loss, found, wanted))
-    loss += train_config.spread_weight * jnp.mean(spread_loss(spread, train_config.spread_target))
+    loss += train_config.spread_weight * jnp.mean(
+        spread_loss(spread, train_config.spread_target, far, train_config.spread_growth)
+    )
     loss += train_config.flicker_weight * jnp.mean(price)
 
     left, right = eye_corners
     eyes = jnp.linalg.norm(labels[..., left, :] - labels[..., right, :], axis=-1)
-    distance = jnp.linalg.norm(error, axis=-1).mean(axis=-1)
     extent = jnp.max(labels, axis=2) - jnp.min(labels, axis=2)
     size = jnp.sqrt(jnp.prod(extent, axis=-1))
     metrics = {
         "loss": loss,
-        "nme": 100 * jnp.mean(distance / eyes),
+        "nme": 100 * jnp.mean(distance.mean(axis=-1) / eyes),
         "flicker": 100 * 256 * jnp.mean(flicker / size[:, 1:]),
         "spread": 100 * jnp.mean(spread),
         "solver_steps": jnp.mean(predictions.num_steps),

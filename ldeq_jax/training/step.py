@@ -89,12 +89,18 @@ def make_train_step(
             return jnp.sum(jnp.where(batch.mask, values, 0)) / count
 
         loss = jnp.sum(per_face) / count
-        excess = spread_loss(prediction.spread, train_config.spread_target)
+        distance = jnp.linalg.norm(prediction.landmarks - batch.landmarks, axis=-1)
+        excess = spread_loss(
+            prediction.spread,
+            train_config.spread_target,
+            jnp.where(batch.mask[:, None], distance, 0),
+            train_config.spread_growth,
+        )
         loss += train_config.spread_weight * average(excess)
         for penalty in jax.tree.leaves(updates.get("losses", {})):
             loss += train_config.jacobian_weight * jnp.mean(penalty)
 
-        error = jnp.linalg.norm(prediction.landmarks - batch.landmarks, axis=-1).mean(axis=-1)
+        error = distance.mean(axis=-1)
         eyes = jnp.linalg.norm(batch.landmarks[:, left] - batch.landmarks[:, right], axis=-1)
         metrics = {
             "loss": loss,
