@@ -42,13 +42,14 @@ CORNERS = slice(0, 4)  # the landmarks at the corners of the square
 class Steady(Model):
     """Finds the square; with recurrence, a bit lower."""
 
-    made = []
+    made, intervals = [], []
 
     def __init__(self, config, variables, recurrence):
         super().__init__(config, variables, recurrence)
         self.made.append(recurrence)
 
     def step(self, frame, box, memory=None, interval=None):
+        self.intervals.append(interval)
         seen, memory = super().step(frame, box, memory, interval)
         return dataclasses.replace(seen, points=seen.points + [0, bool(self.recurrence)]), memory
 
@@ -70,6 +71,7 @@ def steady(monkeypatch):
     """In its place one that finds the square; how each of its kind was made."""
     monkeypatch.setattr(tracker, "VideoPredictor", Steady)
     monkeypatch.setattr(Steady, "made", [])
+    monkeypatch.setattr(Steady, "intervals", [])
     return Steady.made
 
 
@@ -150,6 +152,12 @@ def test_the_flags_of_rwr_reach_it(model, clip, steady):
     steady.clear()
     predict(model, clip, BOX, "--compare")
     assert steady == [None, None, RwRConfig(), None]
+
+
+def test_the_model_hears_the_times_of_the_frames(model, clip, steady):
+    predict(model, clip, BOX)
+    # The first frame is looked at twice, follows none, and is not looked at again.
+    np.testing.assert_allclose(Steady.intervals[2:], 1 / 12.5, rtol=1e-3)
 
 
 def test_rwr_is_as_the_model_is_configured_unless_a_flag_says_otherwise(

@@ -84,10 +84,13 @@ def test_speech_has_the_deviations_of_speech():
         for seed in range(20)
     ]
     found = dict(zip(HEAD.expression_names, np.mean(values, axis=0), strict=True))
-    for name in ("jawOpen", "mouthPucker", "mouthLowerDown_L", "mouthPress_R"):
+    for name in ("jawForward", "mouthPucker", "mouthLowerDown_L", "mouthPress_R"):
         expected = acting.SPEECH[name.partition("_")[0]]
         assert abs(found[name] / expected - 1) < 0.15, name
     assert found["browInnerUp_L"] == found["eyeBlink_R"] == 0
+    wild = performance(dataclasses.replace(NO_MOTION, speech=9.0, gestures=1.0))
+    opened = wild.expression(HEAD, HEAD.weights(), times)[:, HEAD.expression_names.index("jawOpen")]
+    assert 0.3 < opened.max() <= acting.LARGEST["jawOpen"]
 
 
 def test_opening_and_closing_alternate():

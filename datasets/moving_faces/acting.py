@@ -43,6 +43,7 @@ GESTURES = (
     {"jawOpen": 0.45, "mouthLowerDown": 0.3, "mouthUpperUp": 0.2},
     {"mouthPucker": 0.7, "mouthFunnel": 0.3},
 )
+LARGEST = {"jawOpen": 0.35}  # limits of an expression's change, reached smoothly
 BLINK = (3.0, 1.0, 5.0)  # frames to close, closed, to open
 
 
@@ -106,6 +107,9 @@ class Performance:
         # Of variance 1 and never negative, for signals of variance 1.
         activity = (self._signals(times) + 1) ** 2 / np.sqrt(6)
         changes = self.amplitude * activity @ speech + self.gestures(times) @ gestures
+        for name, limit in LARGEST.items():
+            column = head.weights(**{name: 1.0}) > 0
+            changes[:, column] = limit * np.tanh(changes[:, column] / limit)
         own = still * (head.weights(**dict.fromkeys(OPENING, 1.0)) > 0)
         changes -= (1 - self.openness(times)) * own
         blinks = self.blinks(times)

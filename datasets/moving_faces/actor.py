@@ -22,9 +22,9 @@ LARGEST_YAW = 25.0  # of the still, degrees
 INNER_LIPS = ((61, 67), (62, 66), (63, 65))
 LIPS = (49, 50, 52, 53, 56, 57, 58)
 NOSE = (28, 29)
-STRETCH = 2.5  # how far the inside of the mouth that the still shows is stretched
-TEETH = 0.04  # height of the upper teeth, parts of the face's side
-CAVITY = np.array([0.16, 0.07, 0.07], np.float32)  # light of the mouth's inside, parts of the lips'
+SOFT = 1.5  # canvas pixels over which what the still shows of the mouth's inside ends
+TEETH = 0.032  # height of the upper teeth, parts of the face's side
+CAVITY = 0.1  # light of the mouth's inside, parts of the lips'
 
 
 class NoActorError(ValueError):
@@ -35,7 +35,8 @@ class NoActorError(ValueError):
 class Actor:
     """A still that acts.
 
-    Where the mouth opens wider than in the still, its inside is painted: teeth, then darkness.
+    Where the mouth opens wider than in the still, the rest of its inside is painted: darkness, and
+    teeth above it if the still shows none.
 
     Attributes:
         canvas: (H, W, 3) float32, linear light.
@@ -82,20 +83,22 @@ class Actor:
             sheet.triangles,
             (FRAME_SIZE, FRAME_SIZE),
         )
+        places, mouth = values[..., :2].copy(), sheet.kind[numbers] == MOUTH
+        across, along = np.clip(values[mouth, 2:4].T, [[0], [-1]], [[1], [1]])
+        gap, still = _gap(points[sheet.landmarks]), self._gap_of_still
+        # What the still shows inside the mouth hangs from the upper lip and is not stretched.
+        deep = across * max(1.0, gap / still)
+        places[mouth] += (np.minimum(deep, 1) - across)[:, None] * values[mouth, 4:]
         light = cv2.remap(
-            self.canvas, values[..., :2], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            self.canvas, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
-        mouth = sheet.kind[numbers] == MOUTH
-        if mouth.any():
-            gap = _gap(points[sheet.landmarks])
-            share = np.float32(max(0.0, 1 - STRETCH * self._gap_of_still / gap)) if gap else 0
-            inside = self._inside(*np.clip(values[mouth, 2:].T, [[0], [-1]], [[1], [1]]), gap)
-            light[mouth] += share * (inside - light[mouth])
+        below = np.clip(((deep - 1) * still / SOFT)[:, None], 0, 1)
+        light[mouth] += below * (self._inside(across, along, gap) - light[mouth])
         return light
 
     @functools.cached_property
     def _gap_of_still(self) -> float:
-        return _gap(self.sheet.points[self.sheet.landmarks])
+        return max(_gap(self.sheet.points[self.sheet.landmarks]), 0.5)
 
     @functools.cached_property
     def _colours(self) -> tuple[np.ndarray, np.ndarray, float]:
@@ -108,10 +111,14 @@ class Actor:
     def _inside(self, across: np.ndarray, along: np.ndarray, gap: float) -> np.ndarray:
         """(P, 3) light inside the mouth; across and along it, (P,)."""
         lips, nose, side = self._colours
-        dark = CAVITY * lips * (1 + 1.5 * np.square(across))[:, None]  # the tongue is lighter
+        colour = CAVITY * lips**2 / max(lips.mean(), 1e-3)  # redder than the lips, or as grey
+        dark = (1 + 1.5 * np.square(across))[:, None] * colour  # the tongue is lighter
         edge = (TEETH * side * (1 - 0.4 * along**2) - across * gap) / 1.5  # below the upper lip
         teeth = 1 / (1 + np.exp(-np.clip(edge, -20, 20)))
         teeth *= 1 - 0.8 * along**2
+        teeth *= max(
+            0.0, 1 - self._gap_of_still / (0.5 * TEETH * side)
+        )  # else the still shows them
         bright = 0.5 * nose.mean() + 0.3 * nose
         return dark + teeth[:, None] * (bright - dark)
 

@@ -111,8 +111,10 @@ def step(
         budget: iterations of a frame that follows another, traced, at most `forward.max_steps`.
         first_budget: iterations of a frame that follows none; `forward.max_steps` when None.
         penalty: weight of the distance to the previous state, not negative, traced; 0 is no
-            constraint. A number; or a pytree like z of arrays that broadcast against its own; or a
-            function from the aligned previous state to either.
+            constraint. For frames dt apart, tau / dt makes the mean below the implicit Euler step
+            of tau dz/dt = f - z, with the same lag tau for any dt. A number; or a pytree like z of
+            arrays that broadcast against its own; or a function from the aligned previous state to
+            either.
         align: `(z_prev, memory, z) -> (z_prev where it belongs in this frame, memory)`. It is
             called twice with the same z_prev and memory: first with z None, for the start of the
             solver; then with the z of this frame before the penalty, and this answer is used for

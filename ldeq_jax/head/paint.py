@@ -5,9 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-PARTS = 4  # bits of a pixel's parts to which triangles are painted
+FINER = 4  # triangles are painted so many times larger, so that few pixels on edges are wrong
+PARTS = 2  # bits of the parts of these finer pixels
 SMALLEST_AREA = 1e-3  # twice that of a triangle, pixels; smaller ones are not painted
-MARGIN = 1.0  # how far values may exceed those of a triangle's corners
+MARGIN = 0.5  # how far values may exceed those of a triangle's corners
 
 
 def inverse_map(
@@ -31,15 +32,17 @@ def inverse_map(
     sides = np.moveaxis(target[triangles[:, 1:]] - origin[:, None], 1, 2)
     values = source[triangles]
     change = np.moveaxis(values[:, 1:] - values[:, :1], 1, 2)
-    corners = np.clip(np.round(target[triangles] * 2**PARTS), -(2**28), 2**28).astype(np.int32)
+    corners = target[triangles]
     low, high = corners.min(axis=1), corners.max(axis=1)
-    seen = ((high > 0) & (low < 2**PARTS * np.array(size))).all(axis=1)
+    seen = ((high > -1) & (low < size)).all(axis=1)
     seen &= np.abs(np.linalg.det(sides)) > SMALLEST_AREA
-    numbers = np.full((height, width), -1, np.int32)
+    corners = np.clip(np.round(corners * (FINER << PARTS)), -(2**28), 2**28).astype(np.int32)
+    fine = np.full((height * FINER, width * FINER), -1, np.int32)
     for number in np.flatnonzero(seen).tolist():
-        cv2.fillConvexPoly(numbers, corners[number], number, cv2.LINE_8, PARTS)
-    # The values are slopes @ (x, y, 1). Pixels on an edge may lie outside by half a pixel, which is
-    # far in the source where a triangle has shrunk: hence the limits.
+        cv2.fillConvexPoly(fine, corners[number], number, cv2.LINE_8, PARTS)
+    numbers = fine[::FINER, ::FINER]
+    # The values are slopes @ (x, y, 1). Pixels on an edge may lie a little outside, which is far
+    # in the source where a triangle has shrunk: hence the limits.
     slopes = np.zeros((len(triangles) + 1, source.shape[1], 3))
     slopes[:-1][seen, :, :2] = change[seen] @ np.linalg.inv(sides[seen])
     slopes[:-1, :, 2] = values[:, 0] - np.einsum("fij,fj->fi", slopes[:-1, :, :2], origin)

@@ -17,16 +17,17 @@ from scipy.spatial.transform import Rotation
 
 from ldeq_jax.head.fit import Fit
 from ldeq_jax.head.paint import inverse_map
-from ldeq_jax.head.shape import SKIN, Head
+from ldeq_jax.head.shape import EYE, SKIN, Head
 
 LARGEST_TURN = np.radians(30)
 SLOPE = 0.7 / np.tan(LARGEST_TURN)  # largest slope of the relief; it folds at 1 / tan(turn)
 REACH = 1.5  # how far from the face's middle the surroundings move, in sides of its landmark extent
-CLOSEST = 60  # parts of that side, least distance of points of the skin
+CLOSEST = 0.03  # least distance of points from the outline, parts of that side
+LID = 0.5  # how far the skin above an eye follows a blink, parts of the way to the brow
 GRID = 6  # points of the surroundings per side of the landmark extent
-EYES = {  # upper and lower landmarks of the eye that a blink closes
-    "eyeBlink_R": ((37, 41), (38, 40)),
-    "eyeBlink_L": ((43, 47), (44, 46)),
+EYES = {  # landmarks of the eye that a blink closes: upper lid, lower lid, corners, brow
+    "eyeBlink_R": ([37, 38], [41, 40], [36, 39], [18, 19, 20]),
+    "eyeBlink_L": ([43, 44], [47, 46], [42, 45], [23, 24, 25]),
 }
 
 
@@ -43,8 +44,9 @@ class Sheet:
         landmarks: (68,) which points are the landmarks.
         triangles: (F, 3) numbers of points; those painted later are in front.
         kind: (F,) what the triangles cover: SKIN (or surroundings), MOUTH or EYE.
-        rims: (2, N + M) across the mouth, 0 at the upper rim and 1 at the lower one; and along it,
-            from -1 to 1. 0 elsewhere.
+        rims: (4, N + M) on the rims of the mouth: 0 at the upper one and 1 at the lower one; place
+            along it, from -1 to 1; and the way to the lower rim from the upper one, pixels x, y. 0
+            elsewhere.
     """
 
     points: np.ndarray
@@ -87,16 +89,21 @@ def make_sheet(head: Head, fit: Fit, points: np.ndarray, size: tuple[int, int]) 
     """
     pose = fit.pose
     seen = pose.project(head.vertices(fit.identity, fit.expression))
-    # What the fit has left is spread over the mesh; by places at rest, where the lips are apart.
+    # What the fit has left is spread over the mesh; by the places in a face whose lips are apart.
     known, first = np.unique(fit.landmarks, return_index=True)
     left = points[first] - seen[known, :2]
-    seen[:, :2] += RBFInterpolator(head.neutral[known], left, kernel="linear")(head.neutral)
+    apart = head.vertices(np.zeros(len(head.identity)), head.weights(jawOpen=0.5))
+    seen[:, :2] += RBFInterpolator(apart[known], left, kernel="linear")(apart)
 
     chosen = _visible(head, seen, size)
-    rims = np.unique(head.triangles[head.kind != SKIN])
-    needed = np.concatenate([known, np.setdiff1d(rims, known)])
-    others = np.setdiff1d(head.triangles[chosen], needed)
-    kept = _apart(seen[:, :2], needed, others, np.ptp(points, axis=0).max() / CLOSEST)
+    # At the outline, which the relief nears steeply, only the landmarks: thin triangles would fold.
+    steps = np.linspace(0, 16, 16 * 8 + 1)
+    outline = np.stack([np.interp(steps, np.arange(17), line) for line in points[:17].T], axis=1)
+    near = np.linalg.norm(seen[:, None, :2] - outline, axis=-1).min(axis=1)
+    inside = np.flatnonzero(near > CLOSEST * np.ptp(points, axis=0).max())
+    openings = head.triangles[head.kind != SKIN]
+    kept = np.union1d(np.intersect1d(head.triangles[chosen], inside), openings)
+    kept = np.union1d(kept, known)
     chosen &= np.isin(head.triangles, kept).all(axis=1)
     number = np.full(len(seen), -1)
     number[kept] = np.arange(len(kept))
@@ -104,9 +111,10 @@ def make_sheet(head: Head, fit: Fit, points: np.ndarray, size: tuple[int, int]) 
     distance = np.linalg.norm(face[:, None] - face, axis=-1)
     depth = (seen[kept, 2] - SLOPE * distance).max(axis=1)  # the lowest relief above all points
     modes = pose.project(head.expression[:, kept]) - [*pose.shift, 0]
-    for name, pairs in EYES.items():
-        mode = modes[head.expression_names.index(name)]
-        mode *= _closing(points, mode, number[fit.landmarks], pairs)
+    rims = number[np.unique(head.triangles[head.kind == EYE])]
+    for name, eye in EYES.items():
+        blink = head.expression_names.index(name)
+        modes[blink] = _blink(face, modes[blink], number[fit.landmarks], rims, eye)
 
     around, spread = _surroundings(face, points, size)
     everything = np.concatenate([face, around])
@@ -115,9 +123,6 @@ def make_sheet(head: Head, fit: Fit, points: np.ndarray, size: tuple[int, int]) 
     # From back to front: what fills gaps, the openings, then the skin, so that lids and lips close.
     order = np.argsort(-kind, kind="stable")
     triangles, kind = triangles[order], kind[order]
-    places = np.zeros((2, len(everything)))
-    for across, rim in enumerate((head.upper_rim, head.lower_rim)):
-        places[:, number[rim]] = np.full(len(rim), float(across)), np.linspace(-1, 1, len(rim))
     return Sheet(
         points=everything,
         depth=depth,
@@ -127,7 +132,7 @@ def make_sheet(head: Head, fit: Fit, points: np.ndarray, size: tuple[int, int]) 
         landmarks=number[fit.landmarks],
         triangles=np.concatenate([under, triangles]),
         kind=np.concatenate([np.zeros(len(under), kind.dtype), kind]),
-        rims=places,
+        rims=_rims(everything, number[head.upper_rim], number[head.lower_rim]),
     )
 
 
@@ -151,24 +156,42 @@ def _pixels(points: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.n
     return y, x
 
 
-def _apart(points: np.ndarray, needed: np.ndarray, others: np.ndarray, least: float) -> np.ndarray:
-    """Numbers of the points to keep: those needed, and others that are not too close to these.
+def _rims(points: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """`Sheet.rims`, from the numbers of the points along both rims."""
+    rims = np.zeros((4, len(points)))
+    along = [np.linspace(-1, 1, len(rim)) for rim in (upper, lower)]
+    for across, rim in enumerate((upper, lower)):
+        at = [
+            [np.interp(along[across], steps, coordinate) for coordinate in points[other].T]
+            for steps, other in zip(along, (upper, lower), strict=True)
+        ]
+        rims[:2, rim] = np.full(len(rim), across), along[across]
+        rims[2:, rim] = np.subtract(at[1], at[0])
+    return rims
 
-    Close points make triangles so thin that they would be steeper than the relief.
+
+def _blink(
+    face: np.ndarray, mode: np.ndarray, landmarks: np.ndarray, rims: np.ndarray, eye: tuple
+) -> np.ndarray:
+    """(N, 3) the displacements of a blink, so that it closes an eye as far as it is open here.
+
+    The skin above the eye follows its upper rim, less and less towards the brow. (The mesh has a
+    fold there, which a picture of an open eye does not show: its edge would be stretched.)
     """
-    kept = list(needed)
-    for number in others:
-        if np.linalg.norm(points[kept] - points[number], axis=1).min() > least:
-            kept.append(number)
-    return np.array(kept)
+    upper, lower, corners, brow = (landmarks[which] for which in eye)
+    gap = face[lower] - face[upper]
+    closed = (mode[upper] - mode[lower])[:, :2]
+    mode = mode * np.clip((gap * gap).sum() / max((gap * closed).sum(), 1e-6), 0, 2)
 
-
-def _closing(points: np.ndarray, mode: np.ndarray, landmarks: np.ndarray, pairs: tuple) -> float:
-    """How many full blinks of the mesh close the eye as far as it is open in the picture."""
-    upper, lower = np.array(pairs).T
-    gap = points[lower] - points[upper]
-    closed = mode[landmarks[upper], :2] - mode[landmarks[lower], :2]
-    return float(np.clip((gap * gap).sum() / max((gap * closed).sum(), 1e-6), 0, 2))
+    middle, up = face[corners].mean(axis=0), -gap.mean(axis=0)
+    along = np.array([-up[1], up[0]])
+    width = np.abs((face[corners] - middle) @ along).max()
+    above = ((face - middle) @ up > 0) & (np.abs((face - middle) @ along) < width)
+    lid = rims[above[rims]]
+    reach = LID * np.linalg.norm(face[brow].mean(axis=0) - face[upper].mean(axis=0))
+    distance = np.linalg.norm(face[:, None] - face[lid], axis=-1)
+    share = np.where(above, np.clip(1.3 - distance.min(axis=1) / reach, 0, 1), 0)[:, None]
+    return (1 - share) * mode + share * mode[lid[distance.argmin(axis=1)]]
 
 
 def _surroundings(

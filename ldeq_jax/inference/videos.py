@@ -142,12 +142,12 @@ class VideoPredictor:
 def compiled_programs(model: ModelConfig):
     """The jitted step and scan of a model, for `rwr.step` and `rwr.scan` on uint8 crops."""
 
-    def step(variables, config, image, state, frame_from_crop, interval):
+    def step(variables, config, image, state, frame_from_crop, interval=None):
         image = normalise_image(image).astype(model.dtype)
         moved = {"frame_from_crop": frame_from_crop, "interval": interval}
         return rwr.step(model, variables, config, image, state, **moved)
 
-    def scan(variables, config, images, state, frame_from_crop, reset, mask, interval):
+    def scan(variables, config, images, state, frame_from_crop, reset, mask, interval=None):
         moved = {"frame_from_crop": frame_from_crop, "interval": interval}
         moved |= {"reset": reset, "mask": mask}
         return rwr.scan(model, variables, config, images, state, **moved)

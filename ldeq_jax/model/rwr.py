@@ -115,9 +115,9 @@ def step(
         frame_from_crop = jnp.broadcast_to(jnp.eye(3), (rows, 3, 3))
     dtype = state.frame_from_crop.dtype
     frame_from_crop = frame_from_crop.astype(dtype)
-    late = jnp.zeros(rows, bool) if interval is None else interval > config.longest_gap
-    reset = late if reset is None else reset | late
     interval = jnp.full(rows, USUAL_INTERVAL) if interval is None else interval
+    late = interval > config.longest_gap
+    reset = late if reset is None else reset | late
     interval = jnp.maximum(interval, 1e-4).astype(dtype)
 
     def align(heatmaps, motion, now):
