@@ -36,7 +36,7 @@ class Explored(NamedTuple):
         response: (N, B) mean distance that landmarks move, after each evaluation, if noise comes
             into the picture while the state is at the equilibrium from zeros.
         spread: (B,) largest distance of the landmarks found from two starts, mean over landmarks.
-        number: (B,) of equilibria, among the starts that converged.
+        number: (B,) of equilibria, among the starts that converged; 0 where none has.
         radius: (B,) spectral radius of df/dz at the equilibrium from zeros.
         survives_apart: (B,) percent of a displacement of the state by a heatmap pixel that one
             evaluation leaves, each landmark in its own direction.
@@ -133,6 +133,7 @@ def summary(explored: Sequence[Explored]) -> dict:
             "solves": converged.size,
             "converged (%)": 100 * converged.mean(),
             "frames with one equilibrium (%)": 100 * np.mean(joined.number == 1),
+            "with several (%)": 100 * np.mean(joined.number > 1),
             "most in a frame": int(joined.number.max()),
             "frames in which the last state leads elsewhere (%)": 100 * moved.mean(),
             "NME from zeros (%)": joined.nme[joined.names.index("zeros"), -1].mean(),

@@ -17,7 +17,7 @@ import sample_faces
 from ldeq_jax.cli import convert, main, predict
 from ldeq_jax.errors import UserError, UserFileNotFoundError, installation_fault
 from ldeq_jax.face.crops import Crop
-from ldeq_jax.model import rwr
+from ldeq_jax.model import rwr_config
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [
@@ -156,7 +156,7 @@ assert not others, others
 
 @pytest.mark.parametrize(
     ("command", "option", "choices"),
-    [(predict, "--align", rwr.Align), (convert, "--crop", Crop)],
+    [(predict, "--align", rwr_config.Align), (convert, "--crop", Crop)],
 )
 def test_options_written_out_for_a_quick_help_are_those_of_the_library(command, option, choices):
     (found,) = [a for a in command.make_parser()._actions if option in a.option_strings]

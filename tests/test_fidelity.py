@@ -75,6 +75,16 @@ def test_noise_of_labels_cancels_in_the_ratio_of_two_methods():
     assert both.amplitude[1] / both.amplitude[0] == pytest.approx(0.8, rel=1e-3)
 
 
+def test_noise_does_not_open_a_closed_mouth():
+    rng = np.random.default_rng(3)
+    face = np.repeat(rng.uniform(0, 100, (1, 68, 2)), 2000, axis=0)
+    for above, below in fidelity._GAPS["ibug_68"]["mouth"]:
+        face[:, below] = face[:, above]
+    noisy = face + rng.normal(0, 3, face.shape)
+    opening = fidelity.signals(noisy, IBUG_68, reference=face)["mouth"]
+    assert abs(opening.mean()) < 3 * opening.std() / np.sqrt(len(opening))
+
+
 def test_a_face_at_rest_has_no_response():
     still = np.full((200, 1), 0.3)
     few = [talk(TIMES)[:5], talk(TIMES)[:5], TIMES[:5], MASK[:5]]
@@ -111,7 +121,8 @@ def test_openings_are_free_of_similarities_and_use_only_what_counts():
     labels = rng.uniform(0, 100, (30, 68, 2))
     found = fidelity.signals(face, IBUG_68, reference=labels, counted=counted)
     assert sorted(found) == ["head", "mouth"]
-    gap = np.linalg.norm(face[:, 62] - face[:, 66], axis=-1)
+    across = (labels[:, 45] - labels[:, 36]) @ [1, 1j]
+    gap = (((face[:, 66] - face[:, 62]) @ [1, 1j]) / (1j * across / abs(across))).real
     radius = np.sqrt(labels.var(axis=1).sum(axis=-1))
     np.testing.assert_allclose(found["mouth"][:, 0], gap / radius)
     np.testing.assert_allclose(found["head"], face[:, counted].mean(axis=1) / radius.mean())

@@ -192,6 +192,15 @@ def test_a_blink_closes_the_eyes_and_nothing_else(smile):
     np.testing.assert_allclose(closed[48:], points[48:], atol=0.3)
 
 
+def test_eyes_that_are_closed_stay_so():
+    points = face(4, eyeBlink=0.9)[3]
+    for lids in ([36, 37, 38, 39, 40, 41], [42, 43, 44, 45, 46, 47]):
+        points[lids, 1] = points[lids, 1].mean()
+    sheet = sheet_of(points)
+    moved = sheet.moved(STILL, HEAD.weights(eyeBlink=1))[sheet.landmarks]
+    np.testing.assert_allclose(moved[36:48], points[36:48], atol=0.5)
+
+
 def test_markers_on_the_picture_move_to_the_landmarks(smile):
     """Not in eyes and mouth, where the picture breaks and markers too."""
     points, sheet = smile

@@ -76,12 +76,14 @@ def signals(
     Args:
         landmarks: (T, K, 2) frame pixels; NaN where there are none.
         schema: of the landmarks. One whose lips and lids are not known here has the head alone.
-        reference: (T, K, 2) labels, whose radius is the unit; `landmarks` if None.
+        reference: (T, K, 2) labels, whose radius is the unit and whose outer eye corners say where
+            below is; `landmarks` if None.
         counted: indices of the landmarks to use; None for all.
 
     Returns:
-        (T, C) by name: "mouth" and "eyes" with C = 1, "head" with its x and y. A gap is the mean
-        over its pairs of landmarks that are both counted; it is missing if there is no such pair.
+        (T, C) by name: "mouth" and "eyes" with C = 1, "head" with its x and y. An opening is how
+        far the lower landmarks are below the upper ones, the mean over the pairs that are both
+        counted; it is missing if there is no such pair.
     """
     landmarks = np.asarray(landmarks, np.float64)
     labels = landmarks if reference is None else np.asarray(reference, np.float64)
@@ -91,10 +93,15 @@ def signals(
     centre = landmarks[:, sorted(used)].mean(axis=1)
     known = radius[np.isfinite(radius)]
     found = {"head": centre / (np.maximum(known.mean(), 1e-12) if known.size else np.nan)}
+    left, right = schema.eye_corners
+    across = labels[:, right] - labels[:, left]
+    # Gaps are signed: noise would make the length of a closed one larger.
+    down = np.stack([-across[:, 1], across[:, 0]], axis=-1)[:, None]
+    down = down / np.maximum(np.linalg.norm(down, axis=-1, keepdims=True), 1e-12)
     for name, pairs in _GAPS.get(schema.name, {}).items():
         if known := [pair for pair in pairs if used.issuperset(pair)]:
             above, below = np.transpose(known)
-            gaps = np.linalg.norm(landmarks[:, above] - landmarks[:, below], axis=-1)
+            gaps = ((landmarks[:, below] - landmarks[:, above]) * down).sum(axis=-1)
             found[name] = gaps.mean(axis=1, keepdims=True) / np.maximum(radius, 1e-12)[:, None]
     return found
 

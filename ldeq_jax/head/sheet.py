@@ -179,15 +179,17 @@ def _blink(
     fold there, which a picture of an open eye does not show: its edge would be stretched.)
     """
     upper, lower, corners, brow = (landmarks[which] for which in eye)
-    gap = face[lower] - face[upper]
-    closed = (mode[upper] - mode[lower])[:, :2]
-    mode = mode * np.clip((gap * gap).sum() / max((gap * closed).sum(), 1e-6), 0, 2)
+    middle, along = face[corners].mean(axis=0), np.subtract(*face[corners])
+    along /= np.linalg.norm(along)
+    up = np.array([-along[1], along[0]])
+    up *= np.sign((face[brow].mean(axis=0) - middle) @ up)
+    gap = np.maximum((face[upper] - face[lower]) @ up, 0).sum()
+    closed = ((mode[lower] - mode[upper])[:, :2] @ up).sum()
+    mode = mode * np.clip(gap / max(closed, 1e-6), 0, 2)
 
-    middle, up = face[corners].mean(axis=0), -gap.mean(axis=0)
-    along = np.array([-up[1], up[0]])
     width = np.abs((face[corners] - middle) @ along).max()
     above = ((face - middle) @ up > 0) & (np.abs((face - middle) @ along) < width)
-    lid = rims[above[rims]]
+    lid = np.union1d(rims[above[rims]], upper)
     reach = LID * np.linalg.norm(face[brow].mean(axis=0) - face[upper].mean(axis=0))
     distance = np.linalg.norm(face[:, None] - face[lid], axis=-1)
     share = np.where(above, np.clip(1.3 - distance.min(axis=1) / reach, 0, 1), 0)[:, None]
