@@ -89,6 +89,18 @@ def test_spread_costs_what_it_exceeds_its_target_by():
     np.testing.assert_allclose(gradient, np.array([[0, 1, 1], [0, 0, 0]]) / 3, rtol=1e-12)
 
 
+def test_spread_that_grows_with_the_error_costs_nothing_where_it_tells_the_error():
+    error = jnp.array([[0.0, 0.01, 0.05]])
+    wanted = jnp.sqrt(0.02**2 + (3 * error) ** 2)
+    loss = lambda spread, error: losses.spread_loss(spread, 0.02, error, 3.0)  # noqa: E731
+    np.testing.assert_allclose(loss(wanted, error), [0], atol=1e-6)
+    # Too broad and too sharp by one factor cost the same, a square of its logarithm.
+    np.testing.assert_allclose(loss(2 * wanted, error), [np.log(2) ** 2], rtol=1e-3)
+    np.testing.assert_allclose(loss(wanted / 2, error), [np.log(2) ** 2], rtol=1e-3)
+    # Landmarks are not made worse to fit their spread.
+    assert not jax.grad(lambda e: loss(2 * wanted, e).sum())(error).any()
+
+
 def test_landmark_loss_refuses_what_it_cannot_compare():
     with pytest.raises(ValueError, match="one shape"):
         losses.landmark_loss("l1", points(0), points(1, (4, 5, 2)))

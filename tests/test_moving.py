@@ -134,3 +134,16 @@ def test_the_schema_decides_what_mirroring_swaps():
     _, plain, _ = clip(0, still, dataclasses.replace(augment, flip_probability=0))
     expected = plain[0][list(FIVE.flip_permutation)] * [-1, 1] + [SIZE - 1, 0]
     np.testing.assert_allclose(mirrored[0], expected, atol=1e-8)
+
+
+def test_bad_frames_come_now_and_then_and_leave_the_others_alone():
+    often = dataclasses.replace(CLEAN, num_frames=12, bad_probability=0.5, noise=20.0)
+    never = dataclasses.replace(often, bad_probability=0.0)
+    shares = []
+    for seed in range(8):
+        bad, good = clip(seed, often)[0], clip(seed, never)[0]
+        differs = (bad != good).any(axis=(1, 2, 3))
+        shares.append(differs.mean())
+        np.testing.assert_array_equal(clip(seed, often)[1], clip(seed, never)[1])
+    assert 0 in shares  # half of the clips have none
+    assert 0.2 < np.mean([share for share in shares if share]) < 0.8

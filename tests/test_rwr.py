@@ -384,11 +384,11 @@ def carried(matrix, points):
     return points @ matrix[..., :2, :2].swapaxes(-1, -2) + matrix[..., None, :2, 2]
 
 
-def follow_face(state, seen, follow, interval=1 / 25):
+def follow_face(state, seen, follow, interval=1 / 25, sigma=1.2):
     """now_from_before and motion after a face was seen at (B, K, 2) points."""
     rest, interval = jnp.eye(3)[None].repeat(len(seen), axis=0), jnp.full(len(seen), interval)
     expected, moving = motion.predict_motion(state.heatmaps, state.motion, rest, interval)
-    now = blobs(seen, 1.2, state.heatmaps.shape[1])
+    now = blobs(seen, sigma, state.heatmaps.shape[1])
     return motion.update_motion(state.heatmaps, now, expected, moving, follow, interval)
 
 
@@ -420,6 +420,31 @@ def test_follow_believes_its_share():
     expected = 0.9 * 0.4**2 / (2 - 0.4) * np.array([2, -1])
     way, _ = motion.predict_motion(blobs(points), moving, jnp.eye(3)[None], jnp.full(1, 0.04))
     np.testing.assert_allclose(way[0, :2, 2], expected, atol=0.01)
+
+
+@pytest.mark.parametrize("times_as_broad", [1, 2])
+def test_a_face_seen_vaguely_moves_less(times_as_broad):
+    points = np.random.default_rng(1).uniform(9, 15, (1, 12, 2))
+    state, seen = state_of(points), points + [2.0, -1.0]
+    found, _ = follow_face(state, seen, 0.8, sigma=1.2 * times_as_broad)
+    # Kalman's gain of these variances, in units of that of equal ones.
+    share = 0.8 * 2 / (1 + times_as_broad**2)
+    np.testing.assert_allclose(found[0, :2, 2], share * np.array([2, -1]), atol=0.05)
+
+
+def test_landmarks_seen_vaguely_count_less_in_the_motion():
+    points = np.random.default_rng(1).uniform(9, 15, (1, 12, 2))
+    seen = points + 0.5
+    seen[0, 0] += 3  # astray
+    broad = blobs(seen, np.where(np.arange(12) == 0, 3.0, 1.2), 24)
+    state = state_of(points)
+    rest, interval = jnp.eye(3)[None], jnp.full(1, 0.04)
+    expected, moving = motion.predict_motion(state.heatmaps, state.motion, rest, interval)
+    errors = []
+    for now in (blobs(seen, 1.2, 24), broad):
+        found, _ = motion.update_motion(state.heatmaps, now, expected, moving, 1.0, interval)
+        errors.append(np.abs(carried(np.asarray(found), points) - points - 0.5).max())
+    assert errors[1] < errors[0] / 2
 
 
 def test_motion_is_one_of_the_frame_whatever_the_crop():
