@@ -44,6 +44,7 @@ from ldeq_jax.face import metrics
 from ldeq_jax.face.schema import get_schema
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.model.rwr import RwRConfig
+from ldeq_jax.report.records import to_json
 from ldeq_jax.weights import load_model
 
 ALONE_IN_TRAINING = "train.carry=0"
@@ -106,9 +107,9 @@ def main() -> None:
         config, variables, _ = load_model("faces-68" if seed < 0 else folder)
         line = {"variant": variant, "seed": seed} | measure(config, variables, options)
         with path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(to_json(line) + "\n")
         lines.append(line)
-        print(json.dumps(line), flush=True)
+        print(to_json(line), flush=True)
     text = table(lines)
     (options.output / "table.md").write_text(text)
     print(text)

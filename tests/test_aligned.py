@@ -10,6 +10,7 @@ FACE = RNG.normal(size=(20, 2)) * [60, 80] + [300, 200]
 SMOOTHERS = {
     "aligned": (aligned.aligned, {"penalty": 2.0, "follow": 0.8}),
     "weighted": (aligned.aligned, {"penalty": 2.0, "follow": 0.8, "weighting": True}),
+    "product": (aligned.aligned_product, {"penalty": 2.0, "follow": 0.8}),
     "one_euro": (aligned.face_one_euro, {"min_cutoff": 2.0, "beta": 0.0, "follow": 0.8}),
     "kalman": (aligned.face_kalman, {"noise_ratio": 60.0, "follow": 0.8}),
 }
@@ -101,6 +102,29 @@ def test_weighting_holds_what_is_uncertain():
     smoothed = aligned.aligned(track, 30.0, penalty=2.0, follow=1.0, spread=spread, weighting=True)
     steps = np.diff(smoothed[20:], axis=0)
     assert np.std(steps[:, :10]) < 0.7 * np.std(steps[:, 10:])
+
+
+def test_a_product_of_equally_sure_experts_is_their_mean():
+    track, spread = noisy(30), np.full((30, len(FACE)), 1.7)
+    settings = {"penalty": 2.0, "follow": 0.8, "spread": spread}
+    np.testing.assert_allclose(
+        aligned.aligned_product(track, 30.0, **settings),
+        aligned.aligned(track, 30.0, **settings),
+        atol=1e-9,
+    )
+
+
+def test_a_product_weighs_by_precision_and_holds_the_face_in_a_bad_frame():
+    track, spread = np.repeat(FACE[None], 2, axis=0), np.ones((2, len(FACE)))
+    track[1, 0] += 8.0  # one landmark astray, three times as unsure, among many that are not
+    spread[1, 0] = 3.0
+    settings = {"penalty": 1.0, "follow": 1.0}
+    moved = aligned.aligned_product(track, 30.0, spread=spread, **settings)[1, 0] - FACE[0]
+    np.testing.assert_allclose(moved, 8.0 * (1 / 9) / (1 / 9 + 1), rtol=0.2)
+    shaken, spread = np.stack([FACE, FACE + 10.0]), np.ones((2, len(FACE)))
+    spread[1] = 3.0
+    held = aligned.aligned_product(shaken, 30.0, spread=spread, penalty=1e9, follow=1.0)
+    np.testing.assert_allclose(held[1], FACE + 10 * 2 * (1 / 10), atol=1e-4)
 
 
 def test_a_similarity_is_fitted_exactly():

@@ -57,19 +57,12 @@ def aligned(
         ValueError: a parameter is out of its range, or weighting without spread.
     """
     track, spreads = _checked(points, spread)
-    penalties, follows = np.broadcast_arrays(
-        np.asarray(penalty, np.float64), np.asarray(follow, np.float64)
-    )
-    if not ((penalties >= 0) & (penalties < np.inf)).all():
-        raise ValueError(f"penalty must be 0 or more, got {penalties}")
-    if not ((follows > 0) & (follows <= 1)).all():
-        raise ValueError(f"follow must be above 0 and at most 1, got {follows}")
+    strength, gain = _settings(penalty, follow)
     if weighting and spreads is None:
         raise ValueError("weighting needs the spread of the landmarks")
-    strength, gain = penalties[..., None, None], follows[..., None]
     # The gain of the velocity that goes with that of the position (Benedict and Bordner 1962).
     velocity_gain = gain**2 / (2 - gain)
-    smoothed, motion = np.empty((*penalties.shape, *track.shape)), np.zeros(4)
+    smoothed, motion = np.empty((*gain.shape[:-1], *track.shape)), np.zeros(4)
     smoothed[..., :1, :, :] = track[:1]
     for t in range(1, len(track)):
         weight = _weights(track[t - 1], None if spreads is None else spreads[t - 1])
@@ -92,6 +85,55 @@ def aligned_by_spread(
 ) -> NDArray[np.float64]:
     """`aligned` with `weighting`: uncertain landmarks are held, sure ones move."""
     return aligned(points, fps, penalty=penalty, follow=follow, spread=spread, weighting=True)
+
+
+def aligned_product(
+    points: ArrayLike, fps: float, *, penalty: ArrayLike, follow: ArrayLike, spread: ArrayLike
+) -> NDArray[np.float64]:
+    """`aligned` for points with variances, as products of experts: sure frames count more.
+
+    The output carries a variance, which fusion changes as that of two Gaussians whose logarithms
+    are averaged, weighted 1 to penalty: with precisions p and q, the output is
+    ``(p new + penalty q moved) / (p + penalty q)`` and its precision
+    ``(p + penalty q) / (1 + penalty)``. The motion is that of RwR too: landmarks count by both
+    variances, and a frame less certain than the state moves it less (`model.motion`). It is what
+    `RwRConfig(align="face", fusion="geometric")` does to heatmaps, without a model.
+
+    Args:
+        points: (T, K, 2) track without gaps.
+        fps: not used, the settings are per frame.
+        penalty: as in `aligned`.
+        follow: as in `aligned`, where the frame is as certain as the last output.
+        spread: (T, K) standard deviations.
+
+    Returns:
+        (T, K, 2) smoothed track, or (G, T, K, 2).
+
+    Raises:
+        ValueError: a parameter is out of its range.
+    """
+    track, spreads = _checked(points, spread)
+    assert spreads is not None
+    strength, gain = _settings(penalty, follow)
+    smoothed, motion = np.empty((*gain.shape[:-1], *track.shape)), np.zeros(4)
+    smoothed[..., :1, :, :] = track[:1]
+    variances = np.square(spreads) + 1e-12
+    variance = np.broadcast_to(variances[0], (*gain.shape[:-1], track.shape[1]))
+    for t in range(1, len(track)):
+        last, new = smoothed[..., t - 1, :, :], variances[t]
+        expected = _moved(last, motion, _centre(last, _by_variance(variance)))
+        weight = _by_variance(variance + new)
+        surprise = fit_similarity(expected, track[t], weight)
+        share = np.mean(variance / (variance + new), axis=-1, keepdims=True)
+        trusted = gain * np.minimum(1, 2 * share)
+        held = _moved(expected, trusted * surprise, _centre(expected, weight))
+        motion = _DAMPING * (motion + trusted**2 / (2 - trusted) * surprise)
+        old = strength[..., 0] / variance
+        smoothed[..., t, :, :] = (track[t] / new[:, None] + old[..., None] * held) / (
+            1 / new + old
+        )[..., None]
+        variance = (1 + strength[..., 0]) / (1 / new + old)
+    return smoothed
 
 
 def face_one_euro(
@@ -212,6 +254,23 @@ def _centre(points, weight):
     return (weight[..., None] * points).sum(axis=-2, keepdims=True)
 
 
+def _settings(penalty, follow):
+    """(..., 1, 1) penalties and (..., 1) gains that are within their ranges."""
+    penalties, follows = np.broadcast_arrays(
+        np.asarray(penalty, np.float64), np.asarray(follow, np.float64)
+    )
+    if not ((penalties >= 0) & (penalties < np.inf)).all():
+        raise ValueError(f"penalty must be 0 or more, got {penalties}")
+    if not ((follows > 0) & (follows <= 1)).all():
+        raise ValueError(f"follow must be above 0 and at most 1, got {follows}")
+    return penalties[..., None, None], follows[..., None]
+
+
+def _by_variance(variance):
+    """(..., K) weights that sum to 1, inverse to the variance."""
+    return (1 / variance) / np.sum(1 / variance, axis=-1, keepdims=True)
+
+
 def _weights(points, spread):
     """(..., K) weights of the landmarks in fits, which sum to 1."""
     if spread is None:
@@ -253,6 +312,14 @@ FILTERS = (
     filters.Filter(
         "aligned_by_spread",
         aligned_by_spread,
+        causal=True,
+        grid=filters.grid_of(penalty=_PENALTIES, follow=_FOLLOWS),
+        takes_spread=True,
+        takes_grid=True,
+    ),
+    filters.Filter(
+        "aligned_product",
+        aligned_product,
         causal=True,
         grid=filters.grid_of(penalty=_PENALTIES, follow=_FOLLOWS),
         takes_spread=True,
