@@ -122,7 +122,7 @@ def test_a_map_is_affine_within_a_triangle_and_the_last_is_in_front():
 
 def test_a_shrunken_triangle_shows_nothing_from_afar():
     source = np.array([[0.0, 0], [100, 0], [50, 200]])
-    target = np.array([[0.0, 10], [100, 10], [50, 10.01]])
+    target = np.array([[0.0, 10.05], [100, 10.05], [50, 10.06]])
     values, numbers = inverse_map(source, target, np.array([[0, 1, 2]]), (101, 20))
     assert (numbers >= 0).any()
     assert values.min() >= -1 and values[..., 1].max() <= 201
@@ -190,6 +190,17 @@ def test_a_blink_closes_the_eyes_and_nothing_else(smile):
         open_gap = np.linalg.norm(points[lower] - points[upper])
         assert np.linalg.norm(closed[lower] - closed[upper]) < 0.25 * open_gap
     np.testing.assert_allclose(closed[48:], points[48:], atol=0.3)
+
+
+def test_lids_close_over_the_eyes(smile):
+    _, sheet = smile
+
+    def eye_pixels(blink):
+        moved = sheet.moved(STILL, HEAD.weights(eyeBlink=blink))
+        _, numbers = inverse_map(sheet.points, moved, sheet.triangles, SIZE)
+        return (sheet.kind[numbers] == EYE).sum()
+
+    assert eye_pixels(1.3) < 0.1 * eye_pixels(0)
 
 
 def test_eyes_that_are_closed_stay_so():

@@ -35,7 +35,7 @@ SPEECH = {
 OPENING = {"jawOpen", "mouthLowerDown", "mouthUpperUp", "mouthStretch"}
 CLOSING = {"mouthPress", "mouthRollLower", "mouthShrugLower"}
 TOGETHER = 0.7  # share of the common rhythm in the variance of opening and closing
-SYLLABLES = (5, 16)  # periods, frames
+SYLLABLES = (9, 30)  # periods of what is then squared, so down to half of that; frames
 GESTURES = (
     {"mouthSmile": 0.8, "cheekSquint": 0.6, "eyeSquint": 0.3},
     {"browInnerUp": 0.8, "browOuterUp": 0.8, "eyeWide": 0.4},

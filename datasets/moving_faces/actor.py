@@ -116,9 +116,8 @@ class Actor:
         edge = (TEETH * side * (1 - 0.4 * along**2) - across * gap) / 1.5  # below the upper lip
         teeth = 1 / (1 + np.exp(-np.clip(edge, -20, 20)))
         teeth *= 1 - 0.8 * along**2
-        teeth *= max(
-            0.0, 1 - self._gap_of_still / (0.5 * TEETH * side)
-        )  # else the still shows them
+        if self._gap_of_still > 0.5 * TEETH * side:
+            teeth *= 0  # the still shows its own
         bright = 0.5 * nose.mean() + 0.3 * nose
         return dark + teeth[:, None] * (bright - dark)
 

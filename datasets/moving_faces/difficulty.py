@@ -114,7 +114,7 @@ SPEAKING = Difficulty(
         roll=8.0,
         move=(10, 25),
         rest=10,
-        speech=1.2,
+        speech=1.0,
         gestures=1.0,
         blinks=(1, 3),
     ),
