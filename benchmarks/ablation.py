@@ -5,14 +5,14 @@ r"""What each part of training on clips is worth: trains variants and measures t
         --video='moving_faces/hard,test_common[:40%],test_common[40%:],extent' \
         --video='wflw_v/fgnet_68,easy[:50%]+hard[:50%],easy[50%:]+hard[50%:],landmarks,POINTS.json'
 
-Each variant is the config `ibug_300w_moving` with some fields changed (VARIANTS), trained by `ldeq
-train` in OUT/NAME-SEED, so an interrupted ablation continues when the command is given again. Seeds
-are those of the data's order and augmentation, so runs of one variant share a compiled program.
+Each variant is the config `ibug_300w_moving` with the fields of BASE and of VARIANTS, trained
+by `ldeq train` in OUT/NAME-SEED, so an interrupted ablation continues when the command is given
+again. Seeds are those of the data's order and augmentation, so runs of one variant share a program.
 --lanes trainings run side by side. Each video set is NAME,TUNING,REPORTED,CROP and, for labels of
 another schema, a file of points; the constant offset of each landmark is then removed. Settings of
-recurrence and of the aligned filter are chosen on the tuning videos: the least flicker at an NME at
-most .5 % above that of the frames alone. OUT/results.jsonl gets a line per run, OUT/table.md the
-means over seeds with their range.
+recurrence and of filters are chosen on the tuning videos: the least flicker at an NME at most .5 %
+above that of the frames alone. OUT/results.jsonl gets a line per run; OUT/table.md has NME (%), NMF
+and amplitude of mouth opening against the labels, means over seeds with their range.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ldeq_jax.cli.options import names, path
+from ldeq_jax.cli.options import budgets, names, numbers, path
 from ldeq_jax.errors import show_in_one_line
 
 if __name__ == "__main__":
@@ -38,6 +38,7 @@ from absl import logging
 
 from ldeq_jax.config import Config
 from ldeq_jax.data.faces import eval_batches
+from ldeq_jax.evaluation.measured import mean_of_known
 from ldeq_jax.evaluation.settings import ALONE, Setting, is_recurrence, recurrence_grid
 from ldeq_jax.evaluation.videos import VideoEvaluator, VideoOptions
 from ldeq_jax.face import metrics
@@ -47,6 +48,20 @@ from ldeq_jax.model.rwr import RwRConfig
 from ldeq_jax.report.records import to_json
 from ldeq_jax.weights import load_model
 
+BASE = (
+    "clip.num_frames=4",
+    "clip.pan=.06",
+    "clip.turn=3",
+    "clip.zoom=.03",
+    "clip.bend=.02",
+    "clip.bend_probability=.5",
+    "clip.bad_probability=0",
+    "data.batch_size=16",
+    "train.carry=1",
+    "train.flicker_weight=2",
+    "optimizer.learning_rate=5e-4",
+    "optimizer.warmup_steps=200",
+)
 ALONE_IN_TRAINING = "train.carry=0"
 LOG = ("train.flicker_loss=log", "train.flicker_weight=.01")
 HALF_LOG = ("train.carry=.5", *LOG)
@@ -140,6 +155,7 @@ def train_all(runs: list[tuple[str, int]], options: argparse.Namespace) -> None:
             f"data.num_workers={options.workers}",
             f"train.num_steps={options.steps}",
             f"data.seed={seed}",
+            *BASE,
             *VARIANTS[name],
             *options.set,
         )
@@ -193,9 +209,9 @@ def measure_videos(
         }
     )
     grid = recurrence_grid(
-        budgets=[0, 1],
-        penalties=[0.5, 1, 2, 4, 8],
-        follows=[0.8, 1],
+        budgets=options.budgets,
+        penalties=options.penalties,
+        follows=options.follows,
         aligns=["face"],
         fusions=options.fusions,
         base=config.rwr,
@@ -218,6 +234,7 @@ def measure_videos(
         kind: [
             100 * float(np.mean(scores[setting].nme)),
             float(np.mean(scores[setting].nmf)),
+            float(mean_of_known(scores[setting].amplitude[:, 0])),
             f"{setting.method}, {setting.values}",
         ]
         for kind, setting in found.items()
@@ -277,6 +294,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--stills", default="", help="data set and split of stills: ibug_300w,test_common")
     add("--video", action="append", default=[], help="NAME,TUNING,REPORTED,CROP[,POINTS]")
     add("--fusions", type=names, default="arithmetic,geometric", help="fusions to measure (both)")
+    add("--budgets", type=budgets, default=[0, 1], help="solver steps of a frame (0,1)")
+    add("--penalties", type=numbers, default="0.5,1,2,4,8", help="penalties (%(default)s)")
+    add("--follows", type=numbers, default="0.8,1", help="gains of the motion (%(default)s)")
     add("--rows", type=int, default=8, help="videos at once (8)")
     add("--chunk_frames", type=int, default=30, help="frames on the device at once (30)")
     add("--train_only", action="store_true", help="measure nothing")

@@ -241,7 +241,7 @@ def test_the_cheap_step_is_off_in_proportion_to_the_feedback(variables):
 def cheap_and_exact(variables, penalty):
     """The state of a second frame, by a step of many iterations and by the minimiser of J."""
     images = normalise_image(jnp.asarray(noisy_clip(rows=1, frames=2)[0]))
-    config = rwr.RwRConfig(penalty=penalty, align="none", budget=60)
+    config = rwr.RwRConfig(penalty=penalty, align="none", budget=60, fusion="arithmetic")
     state = rwr.initial_state(MODEL, 1)
     _, before = step(MODEL, variables, config, images[:1], state)
     _, after = step(MODEL, variables, config, images[1:], before)
@@ -405,7 +405,7 @@ def test_a_motion_foreseen_is_no_surprise():
     expected, left = motion.predict_motion(
         state.heatmaps, state.motion, jnp.eye(3)[None], jnp.full(1, 0.04)
     )
-    np.testing.assert_allclose(left, 0.9 * moving, atol=1e-12)
+    np.testing.assert_allclose(left, 0.8 * moving, atol=1e-12)
     seen = carried(np.asarray(expected), points)
     found, after = follow_face(state, seen, 0.5)
     np.testing.assert_allclose(found, expected, atol=0.01)
@@ -416,8 +416,8 @@ def test_follow_believes_its_share():
     points = np.random.default_rng(1).uniform(9, 15, (1, 12, 2))
     found, moving = follow_face(state_of(points), points + [2.0, -1.0], 0.4)
     np.testing.assert_allclose(found[0, :2, 2], [0.8, -0.4], atol=0.01)
-    # As an alpha-beta filter whose velocity falls by a tenth per frame, the next frame goes by:
-    expected = 0.9 * 0.4**2 / (2 - 0.4) * np.array([2, -1])
+    # As an alpha-beta filter whose velocity falls by a fifth per frame, the next frame goes by:
+    expected = 0.8 * 0.4**2 / (2 - 0.4) * np.array([2, -1])
     way, _ = motion.predict_motion(blobs(points), moving, jnp.eye(3)[None], jnp.full(1, 0.04))
     np.testing.assert_allclose(way[0, :2, 2], expected, atol=0.01)
 

@@ -120,7 +120,7 @@ def test_a_steady_motion_has_no_lag_whatever_frames_are_dropped(intervals):
         points = carried(np.asarray(found), 40 * np.asarray(heatmap.soft_argmax(state.heatmaps)[0]))
         state = state_of(points, moving, size=40)
         lag.append(np.abs(points - seen).max() / np.abs(velocity).max())
-    assert max(lag[-5:]) < 0.005, "seconds"
+    assert max(lag[-5:]) < 0.01, "seconds, of intervals from .04 to .16"
 
 
 def smoothed(config, signal, interval):

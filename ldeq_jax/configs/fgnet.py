@@ -21,17 +21,25 @@ around their landmarks, and 3.85 % on the Talking Face with each frame alone (do
 """
 
 from ldeq_jax.config import Config
-from ldeq_jax.configs import ibug_300w_moving
+from ldeq_jax.configs import ibug_300w_video
 
 
 def get_config() -> Config:
     """The run."""
-    return ibug_300w_moving.get_config().with_values(
+    return ibug_300w_video.get_config().with_values(
         {
             "data.name": "faces/fgnet",
             "data.train_split": "train",
             "data.eval_split": "validation",
+            "data.batch_size": 16,
+            "clip.num_frames": 4,
+            "train.start_from": "faces-68",
             "train.num_steps": 2000,
+            "train.flicker_weight": 2.0,
+            "train.eval_every": 200,
+            "train.checkpoint_every": 200,
+            "rwr.fusion": "geometric",
             "optimizer.learning_rate": 1e-3,
+            "optimizer.ema_decay": 0.995,
         }
     )

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ldeq_jax.face import filters
 
-_DAMPING = 0.9  # share of its velocity that a face keeps from frame to frame without evidence
+_DAMPING = 0.8  # share of its velocity that a face keeps from frame to frame without evidence
 
 
 def aligned(

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from ldeq_jax.model import heatmap
 
-# Seconds. A face without new evidence comes to rest: its velocity falls by a tenth in 1/25 s.
-_COAST = -1 / (25 * math.log(0.9))
+# Seconds. A face without new evidence comes to rest: its velocity falls by a fifth in 1/25 s.
+_COAST = -1 / (25 * math.log(0.8))
 
 
 def crop_motion(

@@ -57,7 +57,7 @@ class RwRConfig:
     hold_seconds: float | tuple[float, ...] | jax.Array = 0.04
     penalty: float | tuple[float, ...] | jax.Array | None = None
     weighting: Weighting = "uniform"
-    fusion: Fusion = "arithmetic"
+    fusion: Fusion = "geometric"
     align: Align = "face"
     follow_seconds: float | jax.Array = 0.01
     follow: float | jax.Array | None = None
