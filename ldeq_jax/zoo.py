@@ -48,7 +48,7 @@ MODELS = {
         terms=_300W,
     ),
     "faces-68-stills": Pretrained(
-        summary="faces in single pictures: the model that faces-68 was trained from",
+        summary="faces in single pictures: where the training of faces-68 began",
         schema="ibug_68",
         num_landmarks=68,
         image_size=128,

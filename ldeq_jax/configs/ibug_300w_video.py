@@ -2,8 +2,7 @@
 
     ldeq train --config=ibug_300w_video --workdir=runs/video --config.data.data_dir=DATA
 
-It starts from the pretrained model faces-68-stills, and its result is the pretrained model
-faces-68. With a loss on the coordinates alone, heatmaps are broad and have several peaks. When such
+It starts from the pretrained model faces-68-stills; faces-68 was trained on from its result. With a loss on the coordinates alone, heatmaps are broad and have several peaks. When such
 a heatmap is moved with a face from frame to frame, the border of the crop cuts its tails, which
 shifts the landmark. This config adds a loss on the spread of the heatmaps.
 
