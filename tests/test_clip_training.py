@@ -118,7 +118,9 @@ def test_values_out_of_range_are_named(field):
         dataclasses.replace(CLIPS, **field)
 
 
-@pytest.mark.parametrize("fusion", ["arithmetic", "geometric"])
+@pytest.mark.parametrize(
+    "fusion", [pytest.param("arithmetic", marks=pytest.mark.slow), "geometric"]
+)
 @pytest.mark.parametrize("carry_gradient", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_gradients_are_finite_and_the_state_carries_them(variables, fusion, carry_gradient):
     train = dataclasses.replace(CLIPS, carry_gradient=carry_gradient, penalties=(1.0, 1.0))
@@ -134,6 +136,7 @@ def test_gradients_are_finite_and_the_state_carries_them(variables, fusion, carr
     assert any((leaf != 0).any() for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one_and_the_loss_falls():
     runs = []
     for devices in (jax.devices()[:1], jax.devices()[:2]):

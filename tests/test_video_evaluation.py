@@ -597,7 +597,7 @@ def test_a_grid_has_a_family_for_each_way_to_move_the_state():
         [1.0, 0.8],
         ["none", "crop", "face"],
         ["arithmetic", "geometric"],
-        RwRConfig(weighting="spread", first_budget=2),
+        RwRConfig(weighting="spread", first_budget=2, fusion="arithmetic"),
     )
     assert collections.Counter(setting.method for setting in grid) == {
         "RwR, early stopping": 2,
@@ -610,7 +610,13 @@ def test_a_grid_has_a_family_for_each_way_to_move_the_state():
     assert len(set(map(str, grid.values()))) == 27
     chosen = grid[Setting("RwR, state moved by face", "penalty 0.5, budget 1, follow 0.8")]
     assert chosen == RwRConfig(
-        budget=1, first_budget=2, penalty=0.5, follow=0.8, align="face", weighting="spread"
+        budget=1,
+        first_budget=2,
+        penalty=0.5,
+        follow=0.8,
+        align="face",
+        weighting="spread",
+        fusion="arithmetic",
     )
     crop = [grid[setting] for setting in grid if setting.method == "RwR, state moved by crop"]
     assert {recurrence.follow for recurrence in crop} == {1.0}
