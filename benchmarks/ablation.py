@@ -39,12 +39,11 @@ from absl import logging
 from ldeq_jax.config import Config
 from ldeq_jax.data.faces import eval_batches
 from ldeq_jax.evaluation.measured import mean_of_known
-from ldeq_jax.evaluation.settings import ALONE, Setting, is_recurrence, recurrence_grid
+from ldeq_jax.evaluation.settings import ALONE, recurrence_grid
 from ldeq_jax.evaluation.videos import VideoEvaluator, VideoOptions
 from ldeq_jax.face import metrics
 from ldeq_jax.face.schema import get_schema
 from ldeq_jax.inference.pictures import Predictor
-from ldeq_jax.model.rwr import RwRConfig
 from ldeq_jax.report.records import to_json
 from ldeq_jax.weights import load_model
 
@@ -229,7 +228,7 @@ def measure_videos(
     ).measure()
     choice, scores = results.choice, results.reported.scores
     found = {"alone": ALONE, "filter": choice.best_causal_filter}
-    found |= {s.method: s for s in choice.settings if is_recurrence(s) and s.values in _face(grid)}
+    found |= {s.method: s for s in choice.settings if s in grid and grid[s].align == "face"}
     return {
         kind: [
             100 * float(np.mean(scores[setting].nme)),
@@ -239,11 +238,6 @@ def measure_videos(
         ]
         for kind, setting in found.items()
     }
-
-
-def _face(grid: dict[Setting, RwRConfig]) -> set[str]:
-    """Values of the settings that move the state by the face."""
-    return {setting.values for setting, config in grid.items() if config.align == "face"}
 
 
 def table(lines: list[dict]) -> str:
@@ -272,7 +266,12 @@ def table(lines: list[dict]) -> str:
         for name in sets:
             for kind in kinds:
                 pairs = [line[name][kind] for line in of]
-                row.append(f"{cell([p[0] for p in pairs], 3)} / {cell([p[1] for p in pairs], 1)}")
+                row.append(
+                    " / ".join(
+                        cell([pair[i] for pair in pairs], digits)
+                        for i, digits in enumerate((3, 1, 2))
+                    )
+                )
         rows.append(row)
     return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
