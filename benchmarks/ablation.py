@@ -256,7 +256,8 @@ def table(lines: list[dict]) -> str:
     for variant in dict.fromkeys(line["variant"] for line in lines):
         of = [line for line in lines if line["variant"] == variant]
 
-        def cell(values: list[float], digits: int) -> str:
+        def cell(stored: list[float | None], digits: int) -> str:
+            values = [np.nan if value is None else value for value in stored]
             text = f"{np.mean(values):.{digits}f}"
             spread = (max(values) - min(values)) / 2
             return text if len(values) == 1 else f"{text} ± {spread:.{digits}f}"
