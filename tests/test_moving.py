@@ -1,4 +1,4 @@
-"""Clips made from one still: labels move exactly with the pixels."""
+"""Clips made from one face: labels move exactly with the pixels."""
 
 import dataclasses
 
@@ -31,21 +31,27 @@ CLEAN = ClipConfig(
 AUGMENT = AugmentConfig(translate_probability=1, scale_probability=1, rotate_probability=1)
 
 
-def still_of_dots():
-    """A dark picture with a bright dot of its own size at each landmark."""
+def picture_of_dots(points):
+    """A dark picture with a bright dot at each landmark."""
     y, x = np.mgrid[:220, :200]
     light = np.zeros((220, 200))
-    for px, py in POINTS:
+    for px, py in points:
         light += 250 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * 2.5**2))
     return np.repeat(np.rint(light).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def clip(seed, config=CLEAN, augment=AUGMENT):
-    crop = crop_from_landmarks(POINTS, SIZE, 1.6)
+def clip(seed, config=CLEAN, augment=AUGMENT, faces=None):
+    """From (T, K, 2) landmarks, one picture each; from one still if None."""
+    number = config.num_frames
+    if faces is None:
+        faces = np.repeat(POINTS[None], number, axis=0)
+        pictures = [picture_of_dots(POINTS)] * number
+    else:
+        pictures = [picture_of_dots(points) for points in faces]
     return augment_clip(
-        still_of_dots(),
-        POINTS,
-        crop,
+        pictures,
+        faces,
+        np.stack([crop_from_landmarks(points, SIZE, 1.6) for points in faces]),
         np.random.default_rng(seed),
         config=config,
         augment=augment,
@@ -64,9 +70,19 @@ def centroid(picture, point, reach=6):
     return np.array([(part.sum(0) @ offsets), (part.sum(1) @ offsets)]) / part.sum() + [x, y]
 
 
+def walking(number=6):
+    """A face that walks, grows and opens its mouth: (T, K, 2)."""
+    share = np.linspace(0, 1, number)[:, None, None]
+    middle = POINTS.mean(axis=0)
+    faces = middle + (POINTS - middle) * (1 + 0.2 * share) + share * [-20.0, 12.0]
+    faces[:, 3:, 1:] += 15 * share
+    return faces
+
+
+@pytest.mark.parametrize("faces", [None, walking()], ids=["still", "take"])
 @pytest.mark.parametrize("seed", range(6))
-def test_landmarks_are_where_the_dots_are(seed):
-    crops, points, _ = clip(seed)
+def test_landmarks_are_where_the_dots_are(seed, faces):
+    crops, points, _ = clip(seed, faces=faces)
     seen = 0
     for picture, at in zip(crops, points, strict=True):
         for point in at:
@@ -94,6 +110,19 @@ def test_at_rest_without_jitter_all_frames_are_the_same():
     assert (crops == crops[0]).all()
     np.testing.assert_allclose(points, np.repeat(points[:1], 6, axis=0))
     np.testing.assert_allclose(matrices, np.repeat(np.eye(3)[None], 6, axis=0), atol=1e-12)
+
+
+def test_the_crops_of_a_take_follow_the_face():
+    plain = AugmentConfig(flip_probability=0, rotate_probability=0, translate_probability=0)
+    still = dataclasses.replace(CLEAN, pan=0, turn=0, zoom=0, jitter=0, bend=0)
+    faces = walking()
+    _, points, matrices = clip(0, still, plain, faces)
+    own = [crop_from_landmarks(face, SIZE, 1.6) for face in faces]
+    expected = [geometry.transform_points(*pair) for pair in zip(own, faces, strict=True)]
+    np.testing.assert_allclose(points, expected, atol=1e-8)
+    # The frames of the clip are those of the take, in pixels of the first crop.
+    in_frame = geometry.transform_points(matrices, points)
+    np.testing.assert_allclose(in_frame, geometry.transform_points(own[0], faces), atol=1e-8)
 
 
 def test_jitter_moves_the_crop_and_not_the_face_in_the_frame():

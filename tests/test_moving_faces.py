@@ -16,7 +16,7 @@ from moving_faces.moving_faces import SEED, MovingFaces
 from PIL import Image
 
 EASY, HARD = difficulty.EASY, difficulty.HARD
-SIZE, FRAMES = difficulty.FRAME_SIZE, difficulty.NUM_FRAMES
+SIZE, FRAMES = difficulty.FRAME_SIZE, HARD.num_frames
 TIMES = np.arange(FRAMES)
 FINE = np.arange(0, FRAMES - 1, 1 / 16)
 CALM = dataclasses.replace(HARD, gain=0, colour=0, gamma=0, shade=0, occluders=(1.0,))

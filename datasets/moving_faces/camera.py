@@ -12,7 +12,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from moving_faces.difficulty import FRAME_SIZE, NUM_FRAMES, Difficulty
+from moving_faces.difficulty import FRAME_SIZE, Difficulty
 from moving_faces.paths import Moves, Wander, random_moves, random_wander
 
 LARGEST_FACE = 0.6  # larger side of a face on the canvas, in frames
@@ -131,16 +131,17 @@ def random_camera(rng: np.random.Generator, difficulty: Difficulty, subject: Sub
         difficulty: how far and how fast it moves.
         subject: what it films.
     """
+    num_frames = difficulty.num_frames
     pan, turn = difficulty.pan * FRAME_SIZE, np.radians(difficulty.turn)
     schedule = {"duration": difficulty.move, "rest": difficulty.rest}
     camera = Camera(
-        pan=random_moves(rng, NUM_FRAMES, -pan, pan, channels=2, **schedule),
-        turn=random_moves(rng, NUM_FRAMES, -turn, turn, **schedule),
-        face=random_moves(rng, NUM_FRAMES, *difficulty.face, **schedule),
+        pan=random_moves(rng, num_frames, -pan, pan, channels=2, **schedule),
+        turn=random_moves(rng, num_frames, -turn, turn, **schedule),
+        face=random_moves(rng, num_frames, *difficulty.face, **schedule),
         tremor=random_wander(rng, difficulty.tremor, period=(8, 50), channels=3),
         pan_scale=0.0,
     )
-    times = np.arange(-1, NUM_FRAMES, 0.25)
+    times = np.arange(-1, num_frames, 0.25)
     still = transform_points(camera(times), subject.landmarks(times))
     shift = camera.pan(times) + camera.tremor(times)[:, :2]
     # `room`: distance from a landmark at `still` to the border that it moves towards.

@@ -11,7 +11,7 @@ from moving_faces import camera as cam
 from moving_faces import sensor
 from moving_faces.acting import random_performance
 from moving_faces.actor import Actor
-from moving_faces.difficulty import NUM_FRAMES, Difficulty
+from moving_faces.difficulty import Difficulty
 from moving_faces.light import linear, random_light
 from moving_faces.occluder import cover, random_occluder
 
@@ -50,15 +50,16 @@ def make_clip(
     """
     # One random stream per part, so that changing one part does not change the others.
     for_camera, for_light, for_occluders, for_sensor, for_boxes, for_head = rng.spawn(6)
+    num_frames = difficulty.num_frames
     canvas_from_still = cam.canvas_from_still(landmarks)
     canvas = linear(cam.paint_canvas(still, canvas_from_still))
     on_canvas = cam.transform_points(canvas_from_still, np.asarray(landmarks, np.float64))
     subject: cam.Subject = cam.Flat(canvas, on_canvas)
     if difficulty.head:
-        performance = random_performance(for_head, difficulty.head, NUM_FRAMES)
+        performance = random_performance(for_head, difficulty.head, num_frames)
         subject = Actor.of(canvas, on_canvas, performance)
     camera = cam.random_camera(for_camera, difficulty, subject)
-    times = np.arange(NUM_FRAMES)
+    times = np.arange(num_frames)
     points = cam.transform_points(camera(times), subject.landmarks(times))
     light = random_light(for_light, difficulty)
     face = face_of(points)
@@ -71,7 +72,7 @@ def make_clip(
         *difficulty.jpeg_quality, endpoint=True
     )
     frames, occluded = [], np.zeros(points.shape[:2], bool)
-    for t in range(NUM_FRAMES):
+    for t in range(num_frames):
         seen = cam.open_shutter(subject, camera, t, exposure)
         for occluder in occluders:
             sprite = occluder.seen(t, exposure)

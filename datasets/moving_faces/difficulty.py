@@ -6,7 +6,7 @@ import dataclasses
 
 from moving_faces.acting import HeadMotion
 
-NUM_FRAMES, FPS = 60, 25.0
+FPS = 25.0
 FRAME_SIZE = 256  # side of a frame, pixels
 
 
@@ -34,6 +34,7 @@ class Difficulty:
         occluders: probabilities of 0, 1, 2, ... objects that pass in front of the face.
         box_jitter: standard deviation of the box's centre and size, parts of the face size.
         head: how the head turns and speaks; None for a face that is as flat as its picture.
+        num_frames: length of a clip.
     """
 
     face: tuple[float, float]
@@ -53,6 +54,7 @@ class Difficulty:
     occluders: tuple[float, ...]
     box_jitter: float
     head: HeadMotion | None = None
+    num_frames: int = 60
 
 
 EASY = Difficulty(
@@ -118,4 +120,34 @@ SPEAKING = Difficulty(
         gestures=1.0,
         blinks=(1, 3),
     ),
+)
+# For training: what happens to crops and pixels is drawn there, in each epoch anew.
+TAKES = Difficulty(
+    face=(0.48, 0.52),
+    pan=0.0,
+    turn=0.0,
+    move=(20, 40),
+    rest=20,
+    tremor=0.0,
+    exposure=(0.0, 0.0),
+    gain=0.0,
+    colour=0.0,
+    gamma=0.0,
+    shade=0.0,
+    photons=(1e6, 1e6),
+    read_noise=0.0,
+    jpeg_quality=None,
+    occluders=(1.0,),
+    box_jitter=0.0,
+    head=HeadMotion(
+        yaw=28.0,
+        pitch=12.0,
+        roll=8.0,
+        move=(8, 25),
+        rest=6,
+        speech=1.3,
+        gestures=1.0,
+        blinks=(0, 1),
+    ),
+    num_frames=12,
 )

@@ -17,7 +17,7 @@ from videos import VideoBuilder, video_info
 from ldeq_jax.media import pictures
 from moving_faces.actor import NoActorError
 from moving_faces.clip import face_of, make_clip
-from moving_faces.difficulty import EASY, FPS, HARD, NUM_FRAMES, SPEAKING, Difficulty
+from moving_faces.difficulty import EASY, FPS, HARD, SPEAKING, TAKES, Difficulty
 from moving_faces.sensor import compress
 
 ATTRIBUTES = ("easy", "hard", "occluded")
@@ -32,10 +32,12 @@ class MovingFacesConfig(tfds.core.BuilderConfig):
     Attributes:
         difficulty: how camera, light, sensor and face tracker behave.
         clips: most clips per split.
+        splits: splits of the stills that are filmed; () for all.
     """
 
     difficulty: Difficulty = EASY
     clips: int = 60
+    splits: tuple[str, ...] = ()
 
 
 class MovingFaces(VideoBuilder):
@@ -58,6 +60,13 @@ class MovingFaces(VideoBuilder):
             description="Heads that turn, speak and blink; for stills with the 68 iBUG points.",
             difficulty=SPEAKING,
         ),
+        MovingFacesConfig(
+            name="takes",
+            description="Short takes of every training face, for training on clips that speak.",
+            difficulty=TAKES,
+            clips=100_000,
+            splits=("train",),
+        ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Nothing to download: --manual_dir is a data set of stills that was built before, such as
@@ -71,7 +80,7 @@ Each split of the stills gives a split of clips of the same name."""
             schema="",
             num_landmarks=None,
             attribute_names=ATTRIBUTES,
-            num_frames=NUM_FRAMES,
+            num_frames=self.builder_config.difficulty.num_frames,
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
@@ -89,7 +98,7 @@ Each split of the stills gives a split of clips of the same name."""
         faces = {
             split: stills.as_data_source(split, decoders=encoded)
             for split, info in stills.info.splits.items()
-            if info.num_examples
+            if info.num_examples and split in (self.builder_config.splits or stills.info.splits)
         }
         most = self.builder_config.clips
         if any(len(source) > most for source in faces.values()):

@@ -14,6 +14,7 @@ from ldeq_jax.data.augment import AugmentConfig, augment_face
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.data.moving import ClipConfig, augment_clip
 from ldeq_jax.data.sources import FaceSource
+from ldeq_jax.data.takes import Takes
 from ldeq_jax.data.workers import in_workers
 from ldeq_jax.errors import UserError
 from ldeq_jax.face import geometry
@@ -149,43 +150,23 @@ class _FaceReader:
         self.clip = clip if clip is not None and clip.num_frames else None
         schema = config.schema or self.source.schema
         self.schema = get_schema(schema)
+        self.takes = None
+        if self.clip is not None and self.clip.takes:
+            self.takes = Takes(self.clip.takes, split, config.data_dir, self.clip.num_frames)
 
     def __call__(self, index, rng):
         face = self.source[index]
         image, landmarks, size = face["image"], face["landmarks"], self.image_size
         try:
-            crop_from_frame = labelled_crop(
-                self.config.crop,
-                self.config.crop_scale,
-                size,
-                shape=image.shape,
-                box=face["box"],
-                landmarks=landmarks,
-            )
             if landmarks.shape != (self.schema.num_landmarks, 2):
                 raise UserError(f"landmarks {landmarks.shape} do not fit {self.schema.name}")
+            if self.clip is not None:
+                return self._clip(index, face, rng)
+            crop_from_frame = self._crop(image, face["box"], landmarks)
         except ValueError as error:
             raise UserError(
                 f"face {index} of {self.source.where}, {face['name']}: {error}"
             ) from error
-        if self.clip is not None:
-            crops, points, frame_from_crop = augment_clip(
-                image,
-                landmarks,
-                crop_from_frame,
-                rng,
-                config=self.clip,
-                augment=self.augment,
-                schema=self.schema,
-                size=size,
-            )
-            return ClipBatch(
-                image=crops,
-                landmarks=(points / size).astype(np.float32),
-                mask=np.True_,
-                frame_from_crop=frame_from_crop.astype(np.float32),
-                index=np.int32(index),
-            )
         if self.augment is None:
             crop = geometry.warp(image, crop_from_frame, size)
             points = geometry.transform_points(crop_from_frame, landmarks)
@@ -204,6 +185,45 @@ class _FaceReader:
             landmarks=(points / size).astype(np.float32),
             mask=np.True_,
             frame_from_crop=geometry.inverse(crop_from_frame).astype(np.float32),
+            index=np.int32(index),
+        )
+
+    def _crop(self, image, box, landmarks):
+        """(3, 3) the crop of a picture, before any change."""
+        return labelled_crop(
+            self.config.crop,
+            self.config.crop_scale,
+            self.image_size,
+            shape=image.shape,
+            box=box,
+            landmarks=landmarks,
+        )
+
+    def _clip(self, index, face, rng):
+        """A row of ClipBatch, from the still or from its take."""
+        number, name = self.clip.num_frames, face["name"]
+        acts = self.takes is not None and name in self.takes
+        if acts and rng.random() < self.clip.take_probability:
+            frames, labels, boxes = self.takes.cut(name, rng)
+        else:
+            frames = [face["image"]] * number
+            labels = np.repeat(face["landmarks"][None], number, axis=0)
+            boxes = np.repeat(face["box"][None], number, axis=0)
+        crops, points, frame_from_crop = augment_clip(
+            frames,
+            labels,
+            np.stack([self._crop(*row) for row in zip(frames, boxes, labels, strict=True)]),
+            rng,
+            config=self.clip,
+            augment=self.augment,
+            schema=self.schema,
+            size=self.image_size,
+        )
+        return ClipBatch(
+            image=crops,
+            landmarks=(points / self.image_size).astype(np.float32),
+            mask=np.True_,
+            frame_from_crop=frame_from_crop.astype(np.float32),
             index=np.int32(index),
         )
 

@@ -1,9 +1,10 @@
 """Clips of crops that are made from one still, with exact labels: training data for video.
 
 A model that is used on video meets what no still shows: its own state from the frame before, crops
-that jitter, and frames of which some are noisy, blurred or covered. `augment_clip` films a still
-with a moving camera, so that a model can be trained on all of this without any video. Every
-frame is cut from the still with one interpolation, and landmarks move exactly with the pixels.
+that jitter, and frames of which some are noisy, blurred or covered. `augment_clip` films a still,
+or frames that were made from one (`data.takes`), with a moving camera, so that a model can be
+trained on all of this without any video. Every frame is cut from its picture with one
+interpolation, and landmarks move exactly with the pixels.
 
 This is for training. `datasets/moving_faces` and `datasets/degraded_videos` make films for
 evaluation, with other light, occluders, noise and motion, so that a gain there is no mere fit to
@@ -11,6 +12,7 @@ this module.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -22,7 +24,7 @@ from ldeq_jax.face.schema import LandmarkSchema
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClipConfig:
-    """How a clip of T crops is made from one still. Lengths are in units of the crop's side.
+    """How a clip of T crops is made from one face. Lengths are in units of the crop's side.
 
     What is drawn once per clip decides how hard it is; what is drawn per frame is independent from
     frame to frame, as a sensor's noise is.
@@ -47,6 +49,9 @@ class ClipConfig:
         jpeg_probability: share of clips that are compressed.
         bad_probability: share of frames that are bad, in clips that have any (half of them):
             blurred twice as far, of a few pixels' resolution and up to twice `noise` noisier.
+        takes: data set of short videos of the same faces by name, which turn and speak, as
+            `ldeq build moving_faces/takes` makes them from the stills; "" for none.
+        take_probability: share of the clips that are made from a take, of faces that have one.
 
     Raises:
         ValueError: a field is outside its range.
@@ -68,10 +73,14 @@ class ClipConfig:
     jpeg_quality: int = 25
     jpeg_probability: float = 0.5
     bad_probability: float = 0.0
+    takes: str = ""
+    take_probability: float = 0.5
 
     def __post_init__(self):
         limits = {"num_frames": 64, "turn": 45, "noise": 128, "jpeg_quality": 95}
         for name, value in dataclasses.asdict(self).items():
+            if name == "takes":
+                continue
             if not 0 <= value <= limits.get(name, 1):
                 raise ValueError(
                     f"ClipConfig.{name} must lie in [0, {limits.get(name, 1)}], got {value}"
@@ -81,9 +90,9 @@ class ClipConfig:
 
 
 def augment_clip(
-    image: np.ndarray,
+    pictures: Sequence[np.ndarray],
     landmarks: np.ndarray,
-    crop_from_still: np.ndarray,
+    crop_from_picture: np.ndarray,
     rng: np.random.Generator,
     *,
     config: ClipConfig,
@@ -91,19 +100,20 @@ def augment_clip(
     schema: LandmarkSchema,
     size: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Films one face: T crops of a picture, its landmarks in them, and where the crops lie.
+    """Films one face: T crops, its landmarks in them, and where the crops lie.
 
-    The clip's frames are imaginary: in frame t the still is displaced by a similarity, and the
+    The clip's frames are imaginary: in frame t the picture is displaced by a similarity, and the
     crop follows the face by the place and size of its landmarks, not by its rotation, as trackers
     do.
 
     Args:
-        image: (H, W, 3) uint8 RGB still.
-        landmarks: (K, 2) pixels of the still.
-        crop_from_still: (3, 3), the crop before any change.
+        pictures: T of them, (H, W, 3) uint8 RGB: the frames of a take, or one still T times.
+        landmarks: (T, K, 2) pixels of the pictures.
+        crop_from_picture: (T, 3, 3), the crops before any change, which may be displaced and
+            larger or smaller, not turned, against each other.
         rng: the only source of randomness.
         config: the motion, and what is drawn per frame.
-        augment: the changes of the still that hold for all frames: mirroring, rotation, zoom, shift
+        augment: the changes of the face that hold for all frames: mirroring, rotation, zoom, shift
             and tone. Blur, occlusion and JPEG noise are replaced by those of `config`.
         schema: of the landmarks, for mirroring.
         size: side of the crops, pixels.
@@ -114,7 +124,7 @@ def augment_clip(
     """
     for_face, for_path, for_jitter, for_bend, for_pixels = rng.spawn(5)
     varied, mirrored = random_motion(augment, size, for_face)
-    first_from_still = varied @ crop_from_still
+    first_from_picture = varied @ crop_from_picture[0]
     tone = tone_table(augment, for_face)
     number = config.num_frames
     moves = _path(config, size, for_path)
@@ -123,20 +133,25 @@ def augment_clip(
     bends = _bends(config, size, for_bend)
 
     order = list(schema.flip_permutation) if mirrored else slice(None)
-    start = geometry.transform_points(first_from_still, landmarks)[order].mean(axis=0)
+    start = geometry.transform_points(first_from_picture, landmarks[0]).mean(axis=0)
     crops, points, matrices = [], [], []
     clip = _Pixels(config, size, for_pixels)
     for t in range(number):
         # Frame 0 is the first crop; later frames turn, zoom and shift the face about its middle.
         frame_from_first = _similarity(moves[t, 2], moves[t, 3], start, start + moves[t, :2])
-        scale = np.exp(moves[t, 3] + displaced[t, 2])
-        centre = start + moves[t, :2] + size * displaced[t, :2] * np.exp(moves[t, 3])
+        # Where the middle of this picture's own crop lies in the first, and how much larger it is.
+        first_from_own = first_from_picture @ geometry.inverse(varied @ crop_from_picture[t])
+        middle = geometry.transform_points(first_from_own, start[None])
+        larger = np.sqrt(np.linalg.det(first_from_own[:2, :2]))
+        scale = larger * np.exp(moves[t, 3] + displaced[t, 2])
+        centre = geometry.transform_points(frame_from_first, middle)[0]
+        centre += size * displaced[t, :2] * np.exp(moves[t, 3])
         frame_from_crop = np.diag([scale, scale, 1.0])
         frame_from_crop[:2, 2] = centre - scale * start
         crop_from_frame = geometry.inverse(frame_from_crop)
-        crop_from_still_now = crop_from_frame @ frame_from_first @ first_from_still
-        crop = geometry.warp(image, crop_from_still_now, size)
-        at = geometry.transform_points(crop_from_still_now, landmarks)[order]
+        crop_from_picture_now = crop_from_frame @ frame_from_first @ first_from_picture
+        crop = geometry.warp(pictures[t], crop_from_picture_now, size)
+        at = geometry.transform_points(crop_from_picture_now, landmarks[t])[order]
         if bends is not None:
             crop, at = _bent(crop, at, bends[t])
         crops.append(clip.seen(cv2.LUT(crop, tone), t))
