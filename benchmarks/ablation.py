@@ -65,6 +65,7 @@ ALONE_IN_TRAINING = "train.carry=0"
 LOG = ("train.flicker_loss=log", "train.flicker_weight=.01")
 HALF_LOG = ("train.carry=.5", *LOG)
 BENT = ("clip.bend=.04", "clip.bend_probability=.8")
+TAKES = ("clip.takes=moving_faces/takes",)
 LONG = ("train.num_steps=4000", "optimizer.learning_rate=1e-3")
 VARIANTS: dict[str, tuple[str, ...]] = {
     "carry": (),
@@ -87,6 +88,9 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "long_carry_log": (*LOG, *LONG),
     "long_bent": (*HALF_LOG, *BENT, *LONG),
     "bent": BENT,
+    "carry_log_takes": (*LOG, *TAKES),
+    "carry_free_takes": ("train.flicker_weight=0", *TAKES),
+    "noise_takes": (ALONE_IN_TRAINING, "train.flicker_weight=0", *TAKES),
 }
 
 
