@@ -154,3 +154,18 @@ def test_schemas_differ_by_what_their_landmarks_mean():
 
 def test_the_example_in_the_docs():
     assert not doctest.testmod(schema).failed
+
+
+def test_the_landmarks_of_ibug_in_wflw_keep_their_meaning():
+    points = schema.indices_of("wflw_98", schema.IBUG_68)
+    assert points == schema.indices_of(schema.WFLW_98, schema.IBUG_68)
+    assert len(set(points)) == 68
+    flip = schema.WFLW_98.flip_permutation
+    mirrored = [points[k] for k in schema.IBUG_68.flip_permutation]
+    assert [flip[point] for point in points] == mirrored
+    assert {points[k] for k in schema.IBUG_68.eye_corners} == set(schema.WFLW_98.eye_corners)
+    ours, theirs = (np.array(SHAPES[name]) for name in ("ibug_68", "wflw_98"))
+    nearest = np.linalg.norm(ours[:, None] - theirs, axis=-1).argmin(axis=1)
+    assert (nearest == points)[17:].mean() > 0.6, "mean faces of two collections"
+    for have, want in [(schema.IBUG_68, schema.IBUG_68), ("fgnet_68", schema.IBUG_68)]:
+        assert schema.indices_of(have, want) is None

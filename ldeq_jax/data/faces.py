@@ -4,6 +4,7 @@
 the device, which takes a quarter of the bytes of float32; the model normalises them there.
 """
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from ldeq_jax.data.workers import in_workers
 from ldeq_jax.errors import UserError
 from ldeq_jax.face import geometry
 from ldeq_jax.face.crops import labelled_crop
-from ldeq_jax.face.schema import get_schema
+from ldeq_jax.face.schema import get_schema, indices_of
 
 
 class LandmarkBatch(NamedTuple):
@@ -32,7 +33,8 @@ class LandmarkBatch(NamedTuple):
         mask: (B,) bool, True for faces that count. The others repeat some face, so that everything
             computed from them is finite.
         frame_from_crop: (B, 3, 3) float32, from crop pixels to pixels of the original picture.
-        index: (B,) int32, number of the face in its split, -1 where mask is False.
+        index: (B,) int32, number of the face in the split that it comes from, -1 where mask is
+            False.
     """
 
     image: np.ndarray
@@ -50,7 +52,7 @@ class ClipBatch(NamedTuple):
         landmarks: (B, T, K, 2) float32, normalised crop coordinates.
         mask: (B,) bool, True for clips that count: all of them.
         frame_from_crop: (B, T, 3, 3) float32, from crop pixels to the clip's imaginary frames.
-        index: (B,) int32, number of the face in its split.
+        index: (B,) int32, number of the face in the split that it comes from.
     """
 
     image: np.ndarray
@@ -71,6 +73,9 @@ def train_iterator(
     first_batch: int = 0,
 ) -> grain.DatasetIterator[LandmarkBatch | ClipBatch]:
     """Endless batches for training: every epoch holds each face once, in a new random order.
+
+    With further data sets (`DataConfig.also`), this holds for each of them by itself; their rows
+    alternate by their shares.
 
     A face's augmentation depends only on the seed, the epoch and the face's place in the order, not
     on the number of workers; the shards together yield what one shard would. Batches continue
@@ -98,10 +103,26 @@ def train_iterator(
         UserError: no such split, or the batch cannot be divided by the shards. While iterating:
             a face cannot be read or cropped; the message names it.
     """
-    reader = _FaceReader(config, config.train_split, augment, image_size, clip)
-    rows = grain.MapDataset.range(len(reader.source)).seed(config.seed).shuffle().repeat()
-    # Random numbers are drawn by place in the order, thus before the order is divided.
-    rows = rows.random_map(reader)[first_batch * config.batch_size :]
+    parts, sources, schema = config.parts(), [], None
+    for number, part in enumerate(parts):
+        if number and clip is not None:
+            clip = dataclasses.replace(clip, takes="")  # they are of the faces of `name`
+        reader = _FaceReader(
+            config, part.split, augment, image_size, clip, name=part.name, schema=schema
+        )
+        if number and reader.foreign:
+            raise UserError(
+                f"{part.name} has other landmarks than {config.name}: no map from "
+                f"{reader.foreign} to {reader.schema.name} is known"
+            )
+        schema = reader.schema
+        order = grain.MapDataset.range(len(reader.source)).seed(config.seed + number)
+        # Random numbers are drawn by place in the order, thus before the order is divided.
+        sources.append(order.shuffle().repeat().random_map(reader))
+    rows = sources[0]
+    if len(parts) > 1:
+        rows = grain.MapDataset.mix(sources, [part.share for part in parts])
+    rows = rows[first_batch * config.batch_size :]
     return iter(_batches(rows, config, shard_index, shard_count))
 
 
@@ -144,18 +165,20 @@ def eval_batches(
 class _FaceReader:
     """Makes one row, a LandmarkBatch without the axis B, of the number of a face."""
 
-    def __init__(self, config, split, augment, image_size, clip=None):
-        self.source = FaceSource(config.name, split, config.data_dir)
+    def __init__(self, config, split, augment, image_size, clip=None, name=None, schema=None):
+        self.source = FaceSource(name or config.name, split, config.data_dir)
         self.config, self.augment, self.image_size = config, augment, image_size
         self.clip = clip if clip is not None and clip.num_frames else None
-        schema = config.schema or self.source.schema
-        self.schema = get_schema(schema)
+        self.schema = get_schema(config.schema or schema or self.source.schema)
+        self._points = indices_of(self.source.schema, self.schema)
+        known = self._points is not None or self.source.schema in (self.schema, self.schema.name)
+        self.foreign = "" if known else getattr(self.source.schema, "name", self.source.schema)
         self.takes = None
         if self.clip is not None and self.clip.takes:
             self.takes = Takes(self.clip.takes, split, config.data_dir, self.clip.num_frames)
 
     def __call__(self, index, rng):
-        face = self.source[index]
+        face = self._in_schema(self.source[index])
         image, landmarks, size = face["image"], face["landmarks"], self.image_size
         try:
             if landmarks.shape != (self.schema.num_landmarks, 2):
@@ -187,6 +210,12 @@ class _FaceReader:
             frame_from_crop=geometry.inverse(crop_from_frame).astype(np.float32),
             index=np.int32(index),
         )
+
+    def _in_schema(self, face):
+        """A face with the landmarks that are asked for."""
+        if self._points is not None:
+            face["landmarks"] = face["landmarks"][self._points]
+        return face
 
     def _crop(self, image, box, landmarks):
         """(3, 3) the crop of a picture, before any change."""
@@ -249,7 +278,7 @@ class _EvaluationReader(_FaceReader):
         )
 
     def _has_size(self, index):
-        face = self.source.annotation(index)
+        face = self._in_schema(self.source.annotation(index))
         if len(face["landmarks"]) != self.schema.num_landmarks:
             return True  # and refused, once it is cropped
         left, right = face["landmarks"][list(self.schema.eye_corners)]

@@ -206,6 +206,32 @@ FGNET_68 = LandmarkSchema(
 
 KNOWN_SCHEMAS = (WFLW_98, IBUG_68, FGNET_68)
 
+# Which of WFLW's landmarks are iBUG's: every second of the jaw, the brows' upper edges, the nose,
+# six of eight around each eye, the mouth.
+IBUG_IN_WFLW = (
+    *range(0, 33, 2),
+    *range(33, 38),
+    *range(42, 47),
+    *range(51, 60),
+    *(60, 61, 63, 64, 65, 67),
+    *(68, 69, 71, 72, 73, 75),
+    *range(76, 96),
+)
+
+
+def indices_of(have: str | LandmarkSchema, want: LandmarkSchema) -> list[int] | None:
+    """Which landmarks of one schema are those of another.
+
+    Args:
+        have: schema of the labels, or its name.
+        want: schema that is asked for.
+
+    Returns:
+        An index of `have` for each landmark of `want`; None where nothing is known to change.
+    """
+    known = have in (WFLW_98, WFLW_98.name) and want == IBUG_68
+    return list(IBUG_IN_WFLW) if known else None
+
 
 def differences(first: LandmarkSchema, second: LandmarkSchema) -> list[str]:
     """What makes the landmarks of two schemas mean different things, or be scored differently.

@@ -166,9 +166,11 @@ def describe(config: Config, state: TrainState, num_faces: int) -> str:
     """Data, size, length and devices of a run, in one line."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     steps, batch_size = config.train.num_steps, config.data.batch_size
+    others = "".join(f", {part.share:.0%} of {part.name}" for part in config.data.parts()[1:])
+    own = steps * batch_size * config.data.parts()[0].share
     return (
-        f"{num_faces} faces of {config.data.name}, {parameters / 1e6:.2f} M parameters, {steps} "
-        f"steps of {batch_size} faces ({steps * batch_size / num_faces:.1f} epochs) on "
+        f"{num_faces} faces of {config.data.name}{others}, {parameters / 1e6:.2f} M parameters, "
+        f"{steps} steps of {batch_size} faces ({own / num_faces:.1f} epochs) on "
         f"{jax.device_count()} {jax.default_backend()} device(s)"
     )
 
