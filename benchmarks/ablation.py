@@ -55,7 +55,6 @@ BASE = (
     "clip.bend=.02",
     "clip.bend_probability=.5",
     "clip.bad_probability=0",
-    "data.batch_size=16",
     "train.carry=1",
     "train.flicker_weight=2",
     "optimizer.learning_rate=5e-4",
@@ -69,7 +68,7 @@ TAKES = ("clip.takes=moving_faces/takes",)
 LONG = ("train.num_steps=4000", "optimizer.learning_rate=1e-3")
 VARIANTS: dict[str, tuple[str, ...]] = {
     "carry": (),
-    "stills": ("clip.num_frames=0", "data.batch_size=64", "train.flicker_weight=0"),
+    "stills": ("clip.num_frames=0", "train.flicker_weight=0"),
     "noise": (ALONE_IN_TRAINING, "train.flicker_weight=0"),
     "alone_priced": (ALONE_IN_TRAINING,),
     "carry_log": LOG,
@@ -81,8 +80,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "price_4": ("train.flicker_weight=4",),
     "rigid": ("clip.bend=0",),
     "stopped": ("train.carry_gradient=false",),
-    "frames_8": ("clip.num_frames=8", "data.batch_size=8"),
-    "frames_2": ("clip.num_frames=2", "data.batch_size=32"),
+    "frames_8": ("clip.num_frames=8",),
+    "frames_2": ("clip.num_frames=2",),
     "arithmetic": ("rwr.fusion=arithmetic",),
     "long_half_log": (*HALF_LOG, *LONG),
     "long_carry_log": (*LOG, *LONG),
@@ -149,6 +148,8 @@ def train_all(runs: list[tuple[str, int]], options: argparse.Namespace) -> None:
 
     def train(run: tuple[str, int]) -> None:
         name, seed = run
+        fields = dict(text.split("=", 1) for text in (*BASE, *VARIANTS[name]))
+        rows = options.crops // max(int(fields["clip.num_frames"]), 1)
         folder = options.output / f"{name}-{seed}"
         left = end - time.monotonic()
         if is_complete(folder) or left <= 0:
@@ -158,6 +159,7 @@ def train_all(runs: list[tuple[str, int]], options: argparse.Namespace) -> None:
             f"data.num_workers={options.workers}",
             f"train.num_steps={options.steps}",
             f"data.seed={seed}",
+            f"data.batch_size={rows}",
             *BASE,
             *VARIANTS[name],
             *options.set,
@@ -291,6 +293,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--variants", type=names, default=list(VARIANTS), help="names of VARIANTS (all)")
     add("--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[0])
     add("--steps", type=int, default=1200, help="steps of each run (1200)")
+    add("--crops", type=int, default=64, help="crops of each step: clips times frames (64)")
     add("--set", action="append", default=[], help="a field for all runs: optimizer.b1=.8")
     add("--lanes", type=int, default=1, help="trainings at a time (1)")
     add("--workers", type=int, default=2, help="processes that load data for each of them (2)")
