@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ldeq_jax.deq.solver import SolveInfo, SolverConfig
     from ldeq_jax.face.landmarks import Landmarks
     from ldeq_jax.face.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema, get_schema
+    from ldeq_jax.inference.detection import YuNet
     from ldeq_jax.inference.pictures import Predictor
     from ldeq_jax.inference.videos import VideoPredictor
     from ldeq_jax.model.ldeq import LDEQ, ModelConfig, Prediction
@@ -35,6 +36,7 @@ _MODULE_OF = {
     "SolveInfo": "deq.solver",
     "SolverConfig": "deq.solver",
     "VideoPredictor": "inference.videos",
+    "YuNet": "inference.detection",
     "fixed_point": "deq.equilibrium",
     "get_schema": "face.schema",
 }
@@ -54,6 +56,7 @@ __all__ = [
     "SolveInfo",
     "SolverConfig",
     "VideoPredictor",
+    "YuNet",
     "fixed_point",
     "get_schema",
 ]

@@ -72,7 +72,7 @@ def test_predictions_are_the_models_in_picture_pixels(model, photo):
         np.testing.assert_allclose(drawn[y, x], draw.PREDICTED_RGB, atol=1)
 
 
-def test_boxes_may_lie_beside_the_picture(model, photo, capsys):
+def test_boxes_may_lie_beside_the_picture(model, photo):
     listing = photo.with_name("boxes.json")
     for boxes in (BOXES, BOXES[1]):
         listing.write_text(json.dumps({"photo.png": boxes, "other.png": "nonsense"}))
@@ -81,8 +81,21 @@ def test_boxes_may_lie_beside_the_picture(model, photo, capsys):
     given = predict(model, photo, "--box=90,60,150,120")
     assert given["faces"][0]["box"] == BOXES[1]
     listing.write_text(json.dumps({"other.png": BOXES}))
-    assert predict(model, photo)["faces"][0]["box"] == [0, 0, 239, 219]
-    assert "as large as the picture" in capsys.readouterr().out
+    output = f"--output={photo.with_name('drawn.png')}"
+    told = complaint("predict", f"--checkpoint={model}", output, photo)
+    assert re.search("photo.png: no face is detected.*boxes.json: give .*--box=x1", told)
+
+
+def test_without_boxes_all_faces_are_detected(tmp_path, capsys):
+    shutil.copy(ROOT / "examples" / "portrait_1.jpg", tmp_path / "portrait.jpg")
+    record = predict("faces-68", tmp_path / "portrait.jpg")
+    (face,) = record["faces"]
+    (known,) = predict("faces-68", tmp_path / "portrait.jpg", "--box=170,207.5,339.1,367.6")[
+        "faces"
+    ]
+    np.testing.assert_allclose(face["landmarks"], known["landmarks"], atol=6)
+    assert face["detector_score"] > 0.8 and not face["doubt"] and "detector_score" not in known
+    assert "512 x 512 pixels, 1 face(s) detected, [[" in capsys.readouterr().out
 
 
 def test_without_a_box_a_model_of_whole_pictures_sees_this_one_whole(photo, tmp_path):

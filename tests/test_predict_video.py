@@ -24,6 +24,7 @@ from ldeq_jax.cli.main import main
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.inference import tracker, video_file
+from ldeq_jax.inference.detection import Detections
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.inference.tracks import Track
 from ldeq_jax.media import pictures
@@ -140,6 +141,34 @@ def test_landmarks_move_with_the_scene(model, clip, boxes, steady, given):
     assert found["fps"] == 12.5 and found["schema"] == "ibug_68"
     rows = np.load(boxes)[:, :4]
     np.testing.assert_array_equal((found["box"] == rows).all(axis=1), given == "crop_at_boxes")
+
+
+def test_without_a_box_the_largest_face_is_followed_from_where_one_is_detected(
+    model, clip, steady, monkeypatch, capsys
+):
+    looked = []
+
+    class Late:
+        def __call__(self, image):
+            looked.append(image.shape)
+            at = [square(*corner, SIDE) for corner in ([0, 0], PATH[min(len(looked), 5) - 1])]
+            scores = {1: [0.7, 0.7], 2: [0.9, 0.7]}.get(len(looked), [0.7, 0.9])
+            return Detections(np.array(at), np.array(scores))
+
+    monkeypatch.setattr(video_file, "YuNet", Late)
+    # In frame 0 none is sure enough, and what is detected in frame 1 is no face.
+    monkeypatch.setattr(
+        tracker, "why_not_a_face", lambda points, box, *_: "none" if box[0] < 5 else ""
+    )
+    monkeypatch.setattr(
+        tracker,
+        "box_of_landmarks",
+        lambda points, _: square(0, 0, SIDE) if points.min() < 5 else square(*PATH[3], SIDE),
+    )
+    found = predict(model, clip, "--compare")
+    assert found["ok"].tolist() == found["alone_ok"].tolist() == [False] * 2 + [True] * 3
+    assert len(looked) == 3, "once it is followed, nothing is detected"
+    assert "largest of those detected in frame 2, box [46.0, 34.0" in capsys.readouterr().out
 
 
 def test_the_flags_of_rwr_reach_it(model, clip, steady):
@@ -482,7 +511,7 @@ def test_memory_does_not_grow_with_a_film(model, tmp_path, steady, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "a video needs --box=x1,y1,x2,y2 of one face"),
+        ([], "clip.avi: no face is detected in any of its 5 frames; give .* --box=x1"),
         ([BOX, "--boxes={boxes}"], "give --box or --boxes, not both"),
         ([BOX, BOX], "a video needs --box"),
         (["--box=1,2,3"], r"must be x1,y1,x2,y2, not '1,2,3' \(by --box\)"),

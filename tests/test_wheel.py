@@ -88,6 +88,7 @@ def test_the_wheel_says_who_it_is_and_under_which_terms(wheel):
     assert "ldeq = ldeq_jax.cli.main:run" in texts["entry_points.txt"]
     assert "Apache License" in texts["licenses/LICENSE"]
     assert "non-commercial research" in texts["licenses/ldeq_jax/pretrained/README.md"]
+    assert "Permission is hereby granted" in texts["licenses/ldeq_jax/pretrained/yunet/LICENSE"]
 
 
 def test_commands_of_an_installed_wheel_explain_themselves(installed):

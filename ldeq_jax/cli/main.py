@@ -71,8 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         usage="ldeq COMMAND ...\n       ldeq COMMAND --help",
         description=f"Facial landmarks in pictures and videos.\n\ncommands:\n{commands}",
         epilog="for example:\n"
-        "  ldeq predict --output=drawn.png --box=40,30,180,190 photo.jpg\n"
-        "  ldeq predict --output=drawn.mp4 --box=190,85,270,165 clip.mp4",
+        "  ldeq predict --output=drawn.png photo.jpg\n"
+        "  ldeq predict --output=drawn.mp4 clip.mp4",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -13,38 +13,45 @@ from ldeq_jax.cli.options import natural, not_negative, path
 from ldeq_jax.errors import UserError, exit_at_once_on_interrupt
 
 _DESCRIPTION = """\
-Finds the landmarks of faces in a picture, or of one face in a video; draws them, and writes them as
-numbers. Faces are not detected: each needs a box.
+Finds the landmarks of the faces in a picture, or of one face in a video; draws them, and writes
+them as numbers. Faces are detected, unless you give their boxes.
 """
 _EPILOG = """\
 pictures:
+  ldeq predict --output=drawn.png group.jpg
   ldeq predict --output=drawn.png --box=40,30,180,190 --box=220,41,350,188 group.jpg
+
+  Without --box, boxes are read from boxes.json beside the picture, which maps file names to a box
+  or a list of boxes; if it has none, all faces are detected (by YuNet). Faces that are turned away,
+  or smaller than a fortieth of the picture's longer side, may be missed. A model of pictures that
+  are crops already takes the whole picture instead.
 
   A box is x1,y1,x2,y2 in pixels: its left, top, right and bottom side. For the pretrained models,
   which were trained on crops around the landmarks, it reaches from the brows to the chin, and from
-  ear to ear. Without --box, boxes are read from boxes.json beside the picture, which maps file
-  names to a box or a list of boxes; if it has none, the whole picture is taken as one face.
+  ear to ear.
 
   Any format that Pillow reads, with 8 or 16 bits per colour. What a file is, its content says, not
   its name. It is turned upright as its EXIF tag says; transparency is left out, and only the first
   of several pages is read.
 
   Written: drawn.png, and drawn.json with, for each face, its landmarks (x, y) and their spread,
-  both in pixels of the picture (pixel centres at whole numbers), its solver's residual, and any
-  doubt whether there is a face in the box. The spread is the width of a landmark's heatmap: within
-  a face it is large where the model is uncertain, but it does not tell a face from a wall. Small
-  pictures are drawn enlarged.
+  both in pixels of the picture (pixel centres at whole numbers), its solver's residual, any doubt
+  whether there is a face in the box, and the detector's score. The spread is the width of a
+  landmark's heatmap: within a face it is large where the model is uncertain, but it does not tell a
+  face from a wall. Small pictures are drawn enlarged.
 
 videos:
+  ldeq predict --output=drawn.mp4 clip.mp4
   ldeq predict --output=drawn.mp4 --box=190,85,270,165 clip.mp4
   ldeq predict --output=drawn.mp4 --compare --boxes=boxes.npy clip.mp4
 
-  One face is followed. --box is its box in the first frame; each later crop is taken around the
-  landmarks of the frame before. Once the face is lost (it leaves the frame, or what the model sees
-  is no face), it stays lost, unless --boxes gives its box in every frame, as a face detector does:
-  a NumPy file of T rows x1 y1 x2 y2, NaN in frames without a face. Boxes say where the face is
-  found again and when it is gone, but crops still follow the landmarks, as boxes of detectors
-  jitter and landmarks jitter with their crop. --crop_at_boxes takes every crop at its box instead.
+  One face is followed: the largest in the first frame where one is detected, or that of --box, its
+  box in the first frame. Each later crop is taken around the landmarks of the frame before. Once
+  the face is lost (it leaves the frame, or what the model sees is no face), it stays lost, unless
+  --boxes gives its box in every frame, as a face detector does: a NumPy file of T rows x1 y1 x2 y2,
+  NaN in frames without a face. Boxes say where the face is found again and when it is gone, but
+  crops still follow the landmarks, as boxes of detectors jitter and landmarks jitter with their
+  crop. --crop_at_boxes takes every crop at its box instead.
 
   Recurrence (RwR) keeps the landmarks of a frame near those of the frame before, moved with the
   face. --hold_seconds says how firmly: more is steadier, but damps fast expressions. It holds for
@@ -180,8 +187,8 @@ def make_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="X1,Y1,X2,Y2",
-        help="box of a face, pixels of the picture, or of a video's first frame; repeat it for "
-        "more faces of a picture",
+        help="box of a face, pixels of the picture, or of a video's first frame, in place of "
+        "detection; repeat it for more faces of a picture",
     )
     parser.add_argument(
         "--overwrite",

@@ -1,6 +1,6 @@
 """A trained model on pictures and videos without labels.
 
 `pictures` and `videos` hold the predictors, `tracker` and `tracks` follow one face through a film,
-and `picture_file` and `video_file` go from a file to written results. Errors on labelled data sets
-are measured by `evaluation`. Faces are not detected.
+`detection` finds faces, and `picture_file` and `video_file` go from a file to written results.
+Errors on labelled data sets are measured by `evaluation`.
 """

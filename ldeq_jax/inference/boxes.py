@@ -66,10 +66,7 @@ def find_boxes(
         several = isinstance(boxes, list) and any(isinstance(box, list) for box in boxes)
         found, origin = boxes if several else [boxes], f"by {listing}"
     else:
-        return None, (
-            f"as large as the picture, because neither --box nor {listing} gives one: a face must "
-            "fill the picture to be found"
-        )
+        return None, f"neither by --box nor by {listing}"
     return np.array([parse_box(box, shape, origin) for box in found]), origin
 
 

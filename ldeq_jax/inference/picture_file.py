@@ -37,7 +37,8 @@ def predict_picture(
         output: drawing to write, .png or .jpg; the numbers go to the same name with .json.
         checkpoint: name or folder of the model.
         boxes: of the faces, as text "x1,y1,x2,y2"; if none are given, those of boxes.json beside
-            the picture, or else the whole picture as one face.
+            the picture, or else faces are detected. A model of pictures that are crops already
+            takes the whole picture as one face then.
         overwrite: replace files that no earlier call wrote.
 
     Returns:
@@ -64,21 +65,33 @@ def predict_picture(
             f"{path} is {picture.shape[1]} x {picture.shape[0]} pixels: too small to show a face"
         )
     given, origin = find_boxes(path, boxes or [], picture.shape)
-    count = 1 if given is None else len(given)
-    listed = "" if given is None or boxes else f", {given.tolist()}"
-    size = f"{picture.shape[1]} x {picture.shape[0]} pixels"
-    print(f"{path}: {size}, {count} face(s) {origin}{listed}")
     config, variables, step = load_model(checkpoint)
-    if given is None and config.data.crop != "none":
-        given = np.array([[0, 0, picture.shape[1] - 1, picture.shape[0] - 1]], np.float64)
-    # A model trained on pictures that are crops already sees this one as it is, without boxes.
     predictor = Predictor(config, variables)
-    faces = predictor.faces(picture, given)
+    # A model trained on pictures that are crops already sees this one as it is, without boxes.
+    whole = given is None and config.data.crop == "none"
+    scores = None
+    if given is not None or whole:
+        faces = predictor.faces(picture, given)
+        origin = f"as large as the picture: boxes are given {origin}" if whole else origin
+    else:
+        faces, scores = predictor.detect(picture)
+        origin = "detected"
+        if not len(faces):
+            raise UserError(
+                f"{path}: no face is detected, and boxes are given neither by --box nor by "
+                f"{path.parent / LISTING}: give the box of each face, --box=x1,y1,x2,y2"
+            )
+    listed = "" if boxes or whole else f", {np.round(np.asarray(faces.box), 1).tolist()}"
+    size = f"{picture.shape[1]} x {picture.shape[0]} pixels"
+    print(f"{path}: {size}, {len(faces)} face(s) {origin}{listed}")
     schema = get_schema(config.data.schema)
-    doubts = find_doubts(predictor, picture, faces) if given is not None else [""] * len(faces)
+    doubts = [""] * len(faces) if whole else find_doubts(predictor, picture, faces)
     described = [
         describe_face(faces[number]) | {"doubt": doubt} for number, doubt in enumerate(doubts)
     ]
+    if scores is not None:
+        for face, score in zip(described, scores, strict=True):
+            face["detector_score"] = round(float(score), 3)
     record = {
         "picture": str(path),
         "checkpoint": str(checkpoint),

@@ -1,6 +1,7 @@
 """A trained model on pictures: `Predictor`, for crops, faces in a picture, or a whole data set.
 
-Faces are not detected: each needs a box. Files are read and written by `inference.picture_file`.
+Faces are detected, or their boxes are given. Files are read and written by
+`inference.picture_file`.
 """
 
 import dataclasses
@@ -19,8 +20,10 @@ from ldeq_jax.data.faces import LandmarkBatch
 from ldeq_jax.deq.solver import SolveInfo
 from ldeq_jax.face import geometry
 from ldeq_jax.face.boxes import check_boxes
-from ldeq_jax.face.crops import crop_around
+from ldeq_jax.face.crops import box_of_landmarks, crop_around
 from ldeq_jax.face.landmarks import Landmarks
+from ldeq_jax.inference.detection import SURE_SCORE, Detector, YuNet, boxes_for
+from ldeq_jax.inference.doubt import why_not_a_face
 from ldeq_jax.media.pictures import check_images, check_picture
 from ldeq_jax.mesh import make_mesh, replicated, to_devices
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig, Prediction, normalise_image
@@ -138,6 +141,38 @@ class Predictor:
             box=np.array([whole if box is None else box for box in given]).reshape(-1, 4),
             info=jax.tree.map(lambda *parts: np.concatenate(parts), *infos),
         )
+
+    def detect(
+        self, picture: np.ndarray, detector: Detector | None = None, budget: int | None = None
+    ) -> tuple[Landmarks, np.ndarray]:
+        """Detects the faces of one picture and finds their landmarks.
+
+        The boxes of a detector are not quite those of training, so the landmarks are found a second
+        time, around those of the first.
+
+        Args:
+            picture: (H, W, 3) RGB: uint8 in 0..255 or floating in [0, 1].
+            detector: `YuNet` when None, with a score of 0.8 or more, or else the best below.
+            budget: solver iterations.
+
+        Returns:
+            Landmarks (N,) as of `faces`, the largest face first, N = 0 where none is detected; and
+            (N,) the detector's scores.
+
+        Raises:
+            TypeError: the picture is neither uint8 nor floating.
+            ValueError: it has another shape or range.
+        """
+        found = (detector or YuNet())(picture)
+        if detector is None and len(found.scores):
+            found = found.above(min(SURE_SCORE, found.scores.max()))
+        crop = self.config.data.crop
+        faces = self.faces(picture, boxes_for(found, crop), budget)
+        closer = np.array(faces.box)
+        for number, (points, box) in enumerate(zip(faces.points, closer, strict=True)):
+            if not why_not_a_face(points, box, picture.shape, crop):
+                closer[number] = box_of_landmarks(points, crop)
+        return self.faces(picture, closer, budget), found.scores
 
     def batches(
         self, batches: Iterable[LandmarkBatch], total: int | None = None, budget: int | None = None

@@ -2,7 +2,7 @@
 
 A box is needed to begin with. From then on every crop is taken around the landmarks of the frame
 before, and boxes, where there are any, only say that the face is still there: a detector's boxes
-jitter, and landmarks jitter with their crop. Faces are not detected here.
+jitter, and landmarks jitter with their crop. Faces are detected by `inference.detection`.
 """
 
 import dataclasses

@@ -16,8 +16,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ldeq_jax.errors import UserError, UserWriteError
+from ldeq_jax.face.crops import Crop
 from ldeq_jax.face.schema import LandmarkSchema, get_schema
 from ldeq_jax.inference.boxes import parse_box, read_track, wrong_length
+from ldeq_jax.inference.detection import SURE_SCORE, Detector, YuNet, boxes_for
 from ldeq_jax.inference.drawing import Drawing
 from ldeq_jax.inference.picture_file import check_output
 from ldeq_jax.inference.pictures import on_device
@@ -58,8 +60,9 @@ def predict_video(
         output: video to write, .mp4; the numbers go to the same name with .npz.
         checkpoint: name or folder of the model.
         animation: whether the file is an animated picture.
-        box: of the face in the first frame, as text "x1,y1,x2,y2"; or else ``boxes``.
-        boxes: .npy file with the face's box in every frame, see `boxes.read_track`.
+        box: of the face in the first frame, as text "x1,y1,x2,y2".
+        boxes: .npy file with the face's box in every frame, see `boxes.read_track`. With neither,
+            the largest face is followed in the first frame where one is detected.
         crop_at_boxes: take each crop at its box in ``boxes``; do not follow the face.
         still: solve each frame alone, without RwR.
         compare: each frame alone and RwR, side by side.
@@ -96,6 +99,11 @@ def predict_video(
             raise UserError(f"--still_frame={still_frame}: {path} has {count} frames")
     in_frames = read_boxes(reader, box, boxes, crop_at_boxes=crop_at_boxes)
     config, variables, step = load_model(checkpoint)
+    if in_frames is None and config.data.crop == "none":
+        raise UserError(
+            f"{checkpoint} is trained on pictures that are crops already: a video needs "
+            "--box=x1,y1,x2,y2 of the face in its first frame, or --boxes"
+        )
     settings = changed(config.rwr, chosen)
     if settings.budget > config.model.forward.max_steps:
         raise UserError(f"--budget can be at most {config.model.forward.max_steps}, as trained")
@@ -109,16 +117,29 @@ def predict_video(
         for name, method in methods.items()
     }
     schema = get_schema(config.data.schema)
-    recorder, times = Recorder(trackers), []
+    recorder, times, detected, found = Recorder(trackers), [], "", None
     picture = None if still_frame is None else (outputs[2], still_frame)
     drawing = Drawing(output, reader, schema, codec=codec, at_end=compare, still=picture)
     with drawing:
+        detector = YuNet() if in_frames is None else None
         for frame, at in zip(watch(reader), boxes_in_step(in_frames, boxes, reader), strict=False):
             times.append(frame.time)
+            if detector is not None and frame.image is not None:
+                at = found = largest_face(detector, frame.image, config.data.crop)
             faces = recorder.add(frame.image, at, frame.time)
+            if detector is not None and all(face.ok for face in faces.values()):
+                detected = f"frame {len(times) - 1}, box {np.round(np.asarray(found), 1).tolist()}"
+                detector = None
             drawing.add(frame, {name: face.points for name, face in faces.items()})
-        if boxes is not None and len(times) < len(in_frames):
+        if boxes is not None and in_frames is not None and len(times) < len(in_frames):
             raise wrong_length(boxes, in_frames.shape, len(times), reader.name)
+        if detected:
+            print(f"the face that is followed is the largest of those detected in {detected}")
+        elif in_frames is None:
+            raise UserError(
+                f"{reader.name}: no face is detected in any of its {len(times)} frames; give the "
+                "box of one in the first frame, --box=x1,y1,x2,y2"
+            )
         tracks = recorder.tracks()
         print_losses(tracks, found_again=boxes is not None)
         write_numbers(outputs, reader, np.array(times), tracks, schema)
@@ -180,37 +201,39 @@ def watch(reader: VideoReader) -> Iterator[Frame]:
 
 def read_boxes(
     reader: VideoReader, box: str | None, boxes: Path | None, *, crop_at_boxes: bool
-) -> np.ndarray:
-    """The face's boxes: (1, 4) of the first frame, or (T, 4) of all frames.
+) -> np.ndarray | None:
+    """The face's boxes: (1, 4) of the first frame, or (T, 4) of all frames; None if not given.
 
     Raises:
-        UserError: there is none, or one is not in its frame, or they are of another video.
+        UserError: one is not in its frame, or they are of another video, or make no sense.
     """
     if boxes is not None and box is not None:
         raise UserError("give --box or --boxes, not both")
-    if boxes is None and box is None:
-        raise UserError(
-            "a video needs --box=x1,y1,x2,y2 of one face in its first frame, or --boxes with its "
-            "box in every frame"
-        )
     if boxes is not None:
         return read_track(boxes, reader)
     if crop_at_boxes:
         raise UserError("--crop_at_boxes needs --boxes, the face's box in every frame")
-    assert box is not None
+    if box is None:
+        return None
     return parse_box(box, (reader.height, reader.width), "by --box")[None]
 
 
+def largest_face(detector: Detector, image: np.ndarray, crop: Crop) -> np.ndarray | None:
+    """The box (4,) of the largest face that is detected in a frame, None if there is none."""
+    found = detector(image).above(SURE_SCORE)
+    return boxes_for(found, crop)[0] if len(found.scores) else None
+
+
 def boxes_in_step(
-    boxes: np.ndarray, file: Path | None, reader: VideoReader
+    boxes: np.ndarray | None, file: Path | None, reader: VideoReader
 ) -> Iterator[np.ndarray | None]:
-    """The box of each frame: None after the first where only that is given.
+    """The box of each frame: None after the first where only that is given, or where none is.
 
     Raises:
         UserError: there are more frames than boxes in the file.
     """
-    yield from boxes
-    while file is None:
+    yield from () if boxes is None else boxes
+    while boxes is None or file is None:
         yield None
     raise wrong_length(file, boxes.shape, len(reader.times()[0]), reader.name)
 
