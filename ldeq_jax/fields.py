@@ -81,7 +81,8 @@ def parse(kind: Any, text: str, where: str) -> Any:
 
     Args:
         kind: the field's type hint.
-        text: where text is allowed it stands for itself; else it is read as Python reads it.
+        text: where text is allowed it stands for itself, where several texts are, with commas
+            between them; else it is read as Python reads it.
         where: name of the field, for the message.
 
     Raises:
@@ -93,7 +94,10 @@ def parse(kind: Any, text: str, where: str) -> Any:
     members = typing.get_args(kind) if typing.get_origin(kind) in _UNIONS else (kind,)
     if any(_fits(member, text) for member in members):
         return text
-    return convert(kind, _literal(text), where)
+    value = _literal(text)
+    if typing.get_args(kind) == (str, ...) and isinstance(value, str):
+        value = [part for part in text.split(",") if part]
+    return convert(kind, value, where)
 
 
 def replace(section: T, values: Mapping[str, Any], where: str) -> T:
