@@ -23,7 +23,7 @@ from ldeq_jax import weights
 from ldeq_jax.cli.main import main
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.face.landmarks import Landmarks
-from ldeq_jax.inference import tracker, video_file
+from ldeq_jax.inference import follower, video_file
 from ldeq_jax.inference.detection import Detections
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.inference.tracks import Track
@@ -70,7 +70,7 @@ def model(tmp_path_factory):
 @pytest.fixture
 def steady(monkeypatch):
     """In its place one that finds the square; how each of its kind was made."""
-    monkeypatch.setattr(tracker, "VideoPredictor", Steady)
+    monkeypatch.setattr(follower, "VideoPredictor", Steady)
     monkeypatch.setattr(Steady, "made", [])
     monkeypatch.setattr(Steady, "intervals", [])
     return Steady.made
@@ -116,7 +116,7 @@ def test_one_picture_shown_again_and_again_has_the_landmarks_of_the_picture(
     model, tmp_path, monkeypatch
 ):
     # What this model finds is no face, but has to pass for one.
-    monkeypatch.setattr(tracker, "why_not_a_face", lambda *_: "")
+    monkeypatch.setattr(follower, "why_not_a_face", lambda *_: "")
     box = [100.0, 40.0, 160.0, 99.0]
     clip = film(tmp_path / "clip.avi", [picture(9)] * 3)
     np.save(tmp_path / "boxes.npy", [box] * 3)
@@ -158,10 +158,10 @@ def test_without_a_box_the_largest_face_is_followed_from_where_one_is_detected(
     monkeypatch.setattr(video_file, "YuNet", Late)
     # In frame 0 none is sure enough, and what is detected in frame 1 is no face.
     monkeypatch.setattr(
-        tracker, "why_not_a_face", lambda points, box, *_: "none" if box[0] < 5 else ""
+        follower, "why_not_a_face", lambda points, box, *_: "none" if box[0] < 5 else ""
     )
     monkeypatch.setattr(
-        tracker,
+        follower,
         "box_of_landmarks",
         lambda points, _: square(0, 0, SIDE) if points.min() < 5 else square(*PATH[3], SIDE),
     )
@@ -429,7 +429,7 @@ def test_a_frame_that_cannot_be_decoded_is_one_without_a_face(model, tmp_path, s
 
 
 def test_pixels_that_are_not_square_are_made_so(model, tmp_path, steady, capsys, monkeypatch):
-    monkeypatch.setattr(tracker, "why_not_a_face", lambda *_: "")
+    monkeypatch.setattr(follower, "why_not_a_face", lambda *_: "")
     clip = shutil.copy(WIDE, tmp_path)
     found = predict(model, pathlib.Path(clip), "--box=28,16,68,56")
     assert found["ok"].all()

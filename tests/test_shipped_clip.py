@@ -9,7 +9,7 @@ import pytest
 from ldeq_jax import weights
 from ldeq_jax.face import metrics, video_metrics
 from ldeq_jax.face.schema import IBUG_68
-from ldeq_jax.inference.tracker import FaceTracker
+from ldeq_jax.inference.follower import Follower
 from ldeq_jax.inference.tracks import follow
 
 pytestmark = pytest.mark.slow
@@ -53,8 +53,8 @@ def box():
 def trackers():
     config, variables, _ = weights.load_model("faces-68")
     return {
-        "alone": FaceTracker(config, variables, None),
-        "RwR": FaceTracker(config, variables, config.rwr),
+        "alone": Follower(config, variables, None),
+        "RwR": Follower(config, variables, config.rwr),
     }
 
 

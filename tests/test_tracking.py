@@ -12,8 +12,8 @@ from ldeq_jax.face.boxes import check_boxes
 from ldeq_jax.face.crops import box_of_landmarks
 from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.inference import doubt
-from ldeq_jax.inference import tracker as tracking
-from ldeq_jax.inference.tracker import FaceTracker
+from ldeq_jax.inference import follower as following
+from ldeq_jax.inference.follower import Follower
 from ldeq_jax.inference.tracks import Recorder, follow, movement
 from ldeq_jax.model.rwr import RwRConfig
 
@@ -55,15 +55,18 @@ class Model:
             half = np.ptp(points, axis=0) / 2
         return seen(centre + self.shape * half, box), (memory or 0) + 1
 
+    def steps(self, frame, *columns):
+        return [self.step(frame, *row) for row in zip(*columns, strict=True)]
+
 
 @pytest.fixture(autouse=True)
 def model(monkeypatch):
-    monkeypatch.setattr(tracking, "VideoPredictor", Model)
+    monkeypatch.setattr(following, "VideoPredictor", Model)
 
 
 def tracker(crop="landmarks", **options):
     config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, crop=crop))
-    return FaceTracker(config, {}, None, **options)
+    return Follower(config, {}, None, **options)
 
 
 def scene(*corners, side=SIDE):
@@ -128,7 +131,7 @@ def test_the_model_remembers_the_frame_before_and_starts_afresh_where_a_face_is_
 
 
 def test_both_looks_use_one_copy_of_the_weights():
-    face = FaceTracker(CONFIG, {"weights": np.ones(3)}, None)
+    face = Follower(CONFIG, {"weights": np.ones(3)}, None)
     ours, theirs = (model.variables["weights"] for model in (face._predictor, face._alone))
     assert isinstance(ours, jax.Array) and ours is theirs
 
@@ -214,11 +217,11 @@ def test_a_face_is_doubted_for_what_another_crop_shows_in_parts_of_its_size(monk
             away = 0 if self.recurrence else self.away * (side - 1)
             return dataclasses.replace(face, points=face.points + [away, 0]), memory
 
-    monkeypatch.setattr(tracking, "VideoPredictor", Doubtful)
+    monkeypatch.setattr(following, "VideoPredictor", Doubtful)
     frames, boxes = [scene((10, 10), side=side)] * 21, only_first(square(10, 10, side), 21)
     for away, lost in ((0.0, False), (0.11, False), (0.13, True)):
         monkeypatch.setattr(Doubtful, "away", away)
-        found = follow({"it": FaceTracker(CONFIG, {}, RwRConfig())}, frames, boxes)["it"]
+        found = follow({"it": Follower(CONFIG, {}, RwRConfig())}, frames, boxes)["it"]
         assert found.losses.tolist() == [10] * lost
 
 
@@ -270,7 +273,7 @@ def test_landmarks_that_outgrow_the_frame_are_lost_and_raise_nothing(monkeypatch
             landmarks = np.concatenate([centre + 1.2 * self.shape[:2] * half, [[shift, 30]] * 3])
             return seen(landmarks, box), (memory or 0) + 1
 
-    monkeypatch.setattr(tracking, "VideoPredictor", Growing)
+    monkeypatch.setattr(following, "VideoPredictor", Growing)
     found = track([scene()] * 40, only_first(square(20, 20, 40), 40), crop="box")
     assert found.losses.tolist() and found.losses[0] > 1
 

@@ -1,167 +1,482 @@
-"""One face in frame after frame: where it is expected, when it is lost: `FaceTracker`.
+"""Several faces in a film, each with an id that stays: `FaceTracker`.
 
-A box is needed to begin with. From then on every crop is taken around the landmarks of the frame
-before, and boxes, where there are any, only say that the face is still there: a detector's boxes
-jitter, and landmarks jitter with their crop. Faces are detected by `inference.detection`.
+`inference.follower` follows every face by its landmarks. Here a detector says which faces there
+are: every few frames, and in every frame while one is lost. What it detects is matched to the faces
+that are followed by the overlap of their boxes, to those that are lost by their place, and else is
+a new face.
 """
 
 import dataclasses
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from ldeq_jax.config import Config
-from ldeq_jax.face.boxes import box_fault, check_boxes
-from ldeq_jax.face.crops import box_of_landmarks
+from ldeq_jax.errors import UserError
 from ldeq_jax.face.landmarks import Landmarks
-from ldeq_jax.inference.doubt import looks_agree, same_face, second_box, why_not_a_face
-from ldeq_jax.inference.pictures import on_device
-from ldeq_jax.inference.videos import VideoPredictor
-from ldeq_jax.model.rwr import USUAL_INTERVAL, RwRConfig, RwRState
+from ldeq_jax.inference.detection import (
+    LEAST_SCORE,
+    SURE_SCORE,
+    Detections,
+    Detector,
+    YuNet,
+    boxes_for,
+    overlaps,
+)
+from ldeq_jax.inference.doubt import same_face
+from ldeq_jax.inference.follower import UNDECODED, Follower, FollowerState
+from ldeq_jax.inference.videos import Recurrence
+from ldeq_jax.media.cuts import Scene, is_cut
+from ldeq_jax.media.video import Decoder, VideoReader
+from ldeq_jax.weights import load_model
 
-UNDECODED = "frame cannot be decoded"
-_CHECK_EVERY = 10  # frames
-_LONGEST_WAIT = 1.0  # seconds; later the face may be anywhere
+Status = Literal["detected", "tracked", "lost"]
+
+_MATCH = 0.3  # overlap of a detected box and that of a face that is followed
+_SAME = 0.5  # overlap of two faces that are one
+_REACH, _SPREADING = 1.0, 1.0  # of a lost face, in face sizes, and per second
+_SIZES = 2.0  # ratio up to which a lost face may have changed its size
+_STEADY = 0.5  # weight of what is known of the velocity against a new difference
+_NEVER = -math.inf
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Which faces are tracked, and for how long.
+
+    Attributes:
+        detect_every: frames from one detection to the next, 1 or more, while no face is lost.
+        min_score: of the detector, for a new face; known ones may have less.
+        min_size: of a new face, pixels: the root of the area of its landmarks' extent.
+        max_faces: number of faces that are followed at a time; the largest come first.
+        keep_seconds: a lost face that comes back within that time keeps its id. It comes back in
+            its place: within one face size of where it was lost or would be at its last velocity,
+            and one more per second; and at half to twice its size.
+        unseen_seconds: a face that the detector misses for so long is lost, although its landmarks
+            look like those of a face.
+        cuts: whether all ids end where the scene is cut.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    detect_every: int = 5
+    min_score: float = SURE_SCORE
+    min_size: float = 12.0
+    max_faces: int = 16
+    keep_seconds: float = 2.0
+    unseen_seconds: float = 3.0
+    cuts: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("detect_every", "max_faces"):
+            if not getattr(self, name) >= 1:
+                raise UserError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        for name in ("min_score", "min_size", "keep_seconds", "unseen_seconds"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if self.min_score > 1:
+            raise UserError(f"min_score must be at most 1, not {self.min_score}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Face:
+    """A face of a frame.
+
+    Attributes:
+        id: its number, from 0, the same in all frames.
+        status: "detected" if the detector sees it in this frame too, "tracked" if only its
+            landmarks are followed, "lost" if it is not found: its landmarks are NaN then.
+        landmarks: of this single face, in frame pixels.
+        score: of the detector in this frame; NaN unless it is detected.
+        trouble: why it is lost, "" if it is not.
+    """
+
+    id: int
+    status: Status
+    landmarks: Landmarks
+    score: float = math.nan
+    trouble: str = ""
+
+    @property
+    def points(self) -> np.ndarray:
+        """(K, 2) landmarks in frame pixels, NaN where it is lost."""
+        return self.landmarks.points
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TrackedFrame:
+    """A frame of a film, and its faces.
+
+    Attributes:
+        index: number of the frame in the film, from 0.
+        time: seconds.
+        image: (H, W, 3) RGB; None if it cannot be decoded.
+        faces: those of this frame, lost ones too, by their ids.
+        ended: id and reason of each face that is given up from this frame on.
+        cut: whether a new scene begins.
+    """
+
+    index: int
+    time: float
+    image: np.ndarray | None
+    faces: tuple[Face, ...]
+    ended: tuple[tuple[int, str], ...] = ()
+    cut: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Person:
+    """What is known of a face between frames.
+
+    Attributes:
+        id: its number.
+        follower: where it is expected; its box is None while the face is lost.
+        box: (4,) extent of its landmarks when it was last found.
+        velocity: (2,) of its centre, pixels a second.
+        found: time at which it was last found.
+        detected: time at which it was last detected.
+    """
+
+    id: int
+    follower: FollowerState
+    box: np.ndarray
+    velocity: np.ndarray
+    found: float
+    detected: float
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is not followed."""
+        return self.follower.box is None
+
+    def expected(self, time: float) -> np.ndarray:
+        """(4,) its box at a time, at constant velocity."""
+        return self.box + np.tile((time - self.found) * self.velocity, 2)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TrackerState:
     """What a tracker passes from one frame to the next.
 
     Attributes:
-        trouble: why there is no face in the frame, "" if there is.
-        box: (4,) where the face is expected in the next frame; None if it is lost.
-        memory: of the model; None for a face that is still to be found at its box, which was given
-            with a frame that could not be decoded.
-        frames: number of frames since the face was found at a box.
-        waited: seconds since the last frame that could be decoded.
+        people: the faces that are followed or lost, by their ids.
+        next_id: of the next new face.
+        index: number of frames so far.
+        time: of the last frame.
+        since: frames since the last detection.
+        scene: for the detection of cuts.
     """
 
-    trouble: str = ""
-    box: np.ndarray | None = None
-    memory: RwRState | None = None
-    frames: int = 0
-    waited: float = 0.0
+    people: tuple[Person, ...] = ()
+    next_id: int = 0
+    index: int = 0
+    time: float = _NEVER
+    since: int = 0
+    scene: Scene | None = None
 
 
 class FaceTracker:
-    """Finds the landmarks of one face in frame after frame.
-
-    The face is lost when its landmarks are not finite, have shrunk within a frame to less than half
-    their box or to a few pixels, or lie by more than half outside the frame; and, checked in every
-    tenth frame without a box, when a second look through another crop disagrees.
-
-    A frame that cannot be decoded is a frame without a face, but the face is not lost by it: in the
-    next frame that can be decoded it is searched where it was, with a second look, as long as no
-    more than a second is missed in a row.
+    """Finds the landmarks of all faces of a film, frame after frame, with ids that stay.
 
     Args:
         config: the model's, its number of landmarks filled in.
         variables: of the model.
-        recurrence: how a frame depends on the one before; None solves every frame by itself, in a
-            crop that follows the face all the same.
-        crop_at_boxes: take each crop around the box given with its frame.
+        recurrence: how a frame depends on the one before; None solves every frame by itself.
+        detector: `YuNet` when None.
+        limits: which faces are tracked, and for how long.
+
+    Raises:
+        UserError: the model is trained on pictures that are crops already.
     """
 
     def __init__(
         self,
         config: Config,
         variables: dict[str, Any],
-        recurrence: RwRConfig | None,
+        recurrence: Recurrence = "as configured",
         *,
-        crop_at_boxes: bool = False,
+        detector: Detector | None = None,
+        limits: Limits | None = None,
     ):
-        variables = on_device(variables)  # once for both
-        self._predictor = VideoPredictor(config, variables, recurrence)
-        self._alone = VideoPredictor(config, variables, None)
-        self._crop_at_boxes = crop_at_boxes
+        if config.data.crop == "none":
+            raise UserError(
+                "the model is trained on pictures that are crops already: faces cannot be tracked "
+                "with it"
+            )
+        recurrence = config.rwr if recurrence == "as configured" else recurrence
+        self.config, self.limits = config, limits or Limits()
+        self._follower = Follower(config, variables, recurrence)
+        self._detector = detector or YuNet(min(LEAST_SCORE, self.limits.min_score))
 
-    def step(
-        self,
-        frame: np.ndarray | None,
-        state: TrackerState | None = None,
-        box: np.ndarray | None = None,
-        interval: float = USUAL_INTERVAL,
-    ) -> tuple[Landmarks, TrackerState]:
-        """Finds the face in one frame.
+    @classmethod
+    def load(
+        cls,
+        name_or_folder: str | Path,
+        recurrence: Recurrence = "as configured",
+        *,
+        detector: Detector | None = None,
+        limits: Limits | None = None,
+    ) -> "FaceTracker":
+        """Loads a model, by name or folder, see `VideoPredictor.load`."""
+        config, variables, _ = load_model(name_or_folder)
+        return cls(config, variables, recurrence, detector=detector, limits=limits)
+
+    def track(self, source: VideoReader | str | Path | bytes | Decoder) -> Iterator[TrackedFrame]:
+        """Tracks the faces of a film from its beginning, one frame at a time.
 
         Args:
-            frame: (H, W, 3) RGB: uint8 in 0..255 or floating in [0, 1]; None for a frame that could
-                not be decoded.
-            state: what the step on the last frame returned; None for a first frame.
-            box: (4,) or longer, x1 y1 x2 y2, where a detector or a user sees the face, in frame
-                pixels; NaN where it sees none; None where nobody has looked. A face that is not
-                being followed is searched at its box; so is one that is followed elsewhere.
-            interval: seconds since the last frame, decoded or not. It does not count in a first
-                frame.
+            source: the film, as `media.video.VideoReader` takes it, or the reader.
 
-        Returns:
-            The face of this frame, without leading axes, NaN and not ok where it was not found; and
-            the state for the next, whose ``trouble`` says why.
+        Yields:
+            Every frame, those that cannot be decoded too.
 
         Raises:
-            TypeError: the frame is neither uint8 nor floating.
-            ValueError: it has another shape or range, or the interval is negative.
-            UserError: `face.boxes.check_boxes` refuses the box.
+            OSError: the file cannot be read.
+            UserError: it is no video.
         """
-        given = None if box is None else np.asarray(box, np.float64)[:4]
-        state = None if state is None or state.box is None else state
-        if frame is None:
-            return self._absent, _past_undecoded(state, given, interval)
-        if given is not None and not np.isfinite(given).all():
-            return self._lost("no box")
-        if state is not None and state.memory is None:
-            given, state = state.box if given is None else given, None
-        if given is not None:
-            (given,) = check_boxes([given], frame.shape)
-        if state is not None and state.box is not None and given is not None:
-            state = state if same_face(state.box, given) else None
-        if state is None and given is None:
-            return self._lost("not found again without a box")
+        reader = source if isinstance(source, VideoReader) else VideoReader(source)
+        state = None
+        for image, time in reader.frames():
+            frame, state = self.step(image, time, state)
+            yield frame
 
-        at_box = given is not None and (self._crop_at_boxes or state is None)
-        where: np.ndarray = given if at_box else state.box  # type: ignore[assignment, union-attr]
-        memory = None if state is None else state.memory
-        crop = self._predictor.config.data.crop
-        since = interval if state is None else interval + state.waited
-        face, now = self._predictor.step(frame, where, memory, since)
-        trouble = why_not_a_face(face.points, where, frame.shape, crop)
-        if state is None and not trouble and not self._crop_at_boxes:
-            # A box from elsewhere is not quite what crops are taken around: look again.
-            where = box_of_landmarks(face.points, crop)
-            face, now = self._predictor.step(frame, where)
-            trouble = why_not_a_face(face.points, where, frame.shape, crop)
-        frames = 0 if state is None else state.frames + 1
-        doubtful = frames % _CHECK_EVERY == 0 or (state is not None and state.waited > 0)
-        if not trouble and given is None and doubtful:
-            trouble = self._second_look(frame, face, where)
-        if trouble:
-            return self._lost(trouble)
-        expected = box_of_landmarks(face.points, crop)
-        found = dataclasses.replace(face, box=where, ok=np.array(True))
-        return found, TrackerState(box=expected, memory=now, frames=frames)
+    def step(
+        self, image: np.ndarray | None, time: float, state: TrackerState | None = None
+    ) -> tuple[TrackedFrame, TrackerState]:
+        """Finds the faces of the next frame.
 
-    @property
-    def _absent(self):
-        return Landmarks.absent(self._predictor.config.model.num_landmarks)
+        Args:
+            image: (H, W, 3) RGB: uint8 in 0..255 or floating in [0, 1]; None for a frame that could
+                not be decoded.
+            time: seconds, later than that of the frame before.
+            state: what the step on the frame before returned; None for a first frame.
 
-    def _lost(self, trouble):
-        return self._absent, TrackerState(trouble=trouble)
+        Returns:
+            The frame with its faces, and the state for the next.
 
-    def _second_look(self, frame, face, box):
-        """Why a second look through another crop shows no face in the same place, or ""."""
-        box = second_box(box)
-        if fault := box_fault(box, frame.shape):
-            return f"the box of a second look {fault}"
-        other, _ = self._alone.step(frame, box)
-        return "" if looks_agree(face.points, other.points) else "another crop shows it elsewhere"
+        Raises:
+            TypeError: the image is neither uint8 nor floating.
+            ValueError: it has another shape or range, or the time is not later.
+        """
+        state = state or TrackerState()
+        interval = 0.0 if state.time == _NEVER else time - state.time
+        if state.time != _NEVER and not interval > 0:
+            raise ValueError(f"the frame of {time:g} s must be later than that of {state.time:g} s")
+        cut, scene = False, state.scene
+        if image is not None and self.limits.cuts:
+            cut, scene = is_cut(image, scene)
+        step = _Step(self, image, time, interval, state.next_id)
+        step.begin(state.people, cut)
+        every = self.limits.detect_every
+        due = state.index == 0 or state.since + 1 >= every or cut or any(p.lost for p in step.known)
+        due = image is not None and due
+        if due:
+            step.detect()
+        step.follow()
+        if image is not None and not due and any(p.lost for p in step.known):
+            due = True
+            step.detect()
+            step.follow()
+        frame = TrackedFrame(
+            index=state.index,
+            time=time,
+            image=image,
+            faces=step.faces(),
+            ended=tuple(step.ended),
+            cut=cut,
+        )
+        return frame, TrackerState(
+            people=tuple(step.known),
+            next_id=step.next_id,
+            index=state.index + 1,
+            time=time,
+            since=0 if due else state.since + 1,
+            scene=scene,
+        )
 
 
-def _past_undecoded(state, given, interval):
-    """The state after a frame that could not be decoded, whose box may be given."""
-    waited = interval + (0 if state is None else state.waited)
-    if state is not None and waited <= _LONGEST_WAIT:
-        return dataclasses.replace(state, trouble=UNDECODED, waited=waited)
-    if state is None and given is not None and np.isfinite(given).all():
-        return TrackerState(trouble=UNDECODED, box=given, waited=waited)
-    return TrackerState(trouble=UNDECODED)
+class _Step:
+    """One frame of a tracker, from the faces of the frame before to those of this one."""
+
+    def __init__(self, tracker, image, time, interval, next_id):
+        self._limits, self._detector = tracker.limits, tracker._detector
+        self._follower, self._crop = tracker._follower, tracker.config.data.crop
+        self._image, self._time, self._interval = image, time, interval
+        self.next_id = next_id
+        self.known: list[Person] = []
+        self.ended: list[tuple[int, str]] = []
+        self._results: dict[int, Face] = {}  # of the faces that are done with
+        self._boxes: dict[int, tuple[np.ndarray, float]] = {}  # detected box and score, by id
+        self._begun: set[int] = set()  # ids that are new in this frame
+        self._new: list[tuple[np.ndarray, float]] = []
+
+    def begin(self, people, cut):
+        """Takes over the faces of the frame before, but for those that end."""
+        keep = self._limits.keep_seconds
+        for person in people:
+            if cut:
+                self.ended.append((person.id, "the scene is cut"))
+            elif person.lost and self._time - person.found > keep:
+                reason = person.follower.trouble
+                self.ended.append((person.id, f"lost for more than {keep:g} s: {reason}"))
+            else:
+                self.known.append(person)
+
+    def detect(self):
+        """Detects faces and matches them to those that are known and not done with."""
+        found = self._detector(self._image)
+        found = Detections(boxes_for(found, self._crop), found.scores)
+        followed = [person for person in self.known if not person.lost]
+        expected = _rows([person.expected(self._time) for person in followed])
+        same = overlaps(found.boxes, expected)
+        taken = set()
+        for row, column in _assigned(same, same >= _MATCH):
+            taken.add(row)
+            person, score = followed[column], float(found.scores[row])
+            if person.id in self._results:  # it is done with
+                face = dataclasses.replace(self._results[person.id], status="detected", score=score)
+                self._keep(dataclasses.replace(person, detected=self._time), face)
+            else:
+                self._boxes[person.id] = found.boxes[row], score
+        near = (same >= _MATCH).any(axis=1)
+        free = [row for row in range(len(near)) if row not in taken and not near[row]]
+        lost = [person for person in self.known if person.lost]
+        away = np.array([[self._distance(found.boxes[row], p) for p in lost] for row in free])
+        away = away.reshape(len(free), len(lost))
+        for row, column in _assigned(-away, np.isfinite(away)):
+            taken.add(free[row])
+            self._boxes[lost[column].id] = found.boxes[free[row]], float(found.scores[free[row]])
+            self._results.pop(lost[column].id, None)
+        room = self._limits.max_faces - sum(p.id in self._boxes or not p.lost for p in self.known)
+        for row in free:
+            box, score = found.boxes[row], float(found.scores[row])
+            large = np.sqrt(np.prod(box[2:] - box[:2])) >= self._limits.min_size
+            if row not in taken and score >= self._limits.min_score and large and room > 0:
+                self._new.append((box, score))
+                room -= 1
+
+    def follow(self):
+        """Finds the landmarks of all faces that are not done with."""
+        people = [p for p in self.known if p.id not in self._results]
+        looked = [p for p in people if not p.lost or p.id in self._boxes]
+        given = [self._boxes.get(p.id, (None, math.nan)) for p in looked] + self._new
+        states = [p.follower for p in looked] + [None] * len(self._new)
+        found = self._follower.steps(self._image, states, [box for box, _ in given], self._interval)
+        self._new = []
+        for person, (_, score), (landmarks, state) in zip(
+            [*looked, *[None] * (len(given) - len(looked))], given, found, strict=True
+        ):
+            if person is None and not landmarks.ok:
+                continue
+            self._update(person, score, landmarks, state)
+        for person in people:
+            if person not in looked:
+                self._lose(person, person.follower.trouble)
+        self._part()
+
+    def faces(self):
+        """The faces of this frame."""
+        return tuple(self._results[person.id] for person in self.known)
+
+    def _update(self, person, score, landmarks, state):
+        if person is None:
+            person = Person(
+                id=self.next_id,
+                follower=state,
+                box=state.box,
+                velocity=np.zeros(2),
+                found=_NEVER,
+                detected=self._time,
+            )
+            self.next_id += 1
+            self.known.append(person)
+            self._begun.add(person.id)
+        seen = not math.isnan(score)
+        detected = self._time if seen else person.detected
+        if not landmarks.ok:
+            self._lose(dataclasses.replace(person, follower=state), state.trouble)
+            return
+        if self._time - detected > self._limits.unseen_seconds:
+            seconds = self._limits.unseen_seconds
+            self._lose(person, f"not detected for more than {seconds:g} s")
+            return
+        velocity = np.zeros(2)
+        if not person.lost and person.found != _NEVER:
+            moved = (state.box - person.box).reshape(2, 2).mean(axis=0)
+            now = moved / (self._time - person.found)
+            velocity = _STEADY * person.velocity + (1 - _STEADY) * now
+        self._keep(
+            dataclasses.replace(
+                person,
+                follower=state,
+                box=state.box,
+                velocity=velocity,
+                found=self._time,
+                detected=detected,
+            ),
+            Face(
+                id=person.id,
+                status="detected" if seen else "tracked",
+                landmarks=landmarks,
+                score=score,
+            ),
+        )
+
+    def _lose(self, person, trouble):
+        """Marks a face as lost; one in a frame that cannot be decoded is followed all the same."""
+        if trouble != UNDECODED:
+            lost = FollowerState(trouble=trouble)
+            person = dataclasses.replace(person, follower=lost)
+        landmarks = Landmarks.absent(self._follower.num_landmarks)
+        self._keep(person, Face(id=person.id, status="lost", landmarks=landmarks, trouble=trouble))
+
+    def _keep(self, person, face):
+        self._results[person.id] = face
+        self.known = [person if other.id == person.id else other for other in self.known]
+
+    def _part(self):
+        """Of two that have come to be one face, the one is lost that expected it less."""
+        found = [p for p in self.known if not p.lost and self._results[p.id].status != "lost"]
+        boxes = _rows([p.box for p in found])
+        for i, j in np.argwhere(np.triu(overlaps(boxes, boxes) > _SAME, 1)):
+            pair = [found[i], found[j]]
+            if any(self._results[p.id].status == "lost" for p in pair):
+                continue
+            if not same_face(pair[0].box, pair[1].box):
+                continue
+            loser = min(pair, key=self._right)
+            if loser.id in self._begun:  # nobody has heard of it
+                self.known.remove(loser)
+            self._lose(loser, "its landmarks have moved onto another face")
+
+    def _right(self, person):
+        """By how much a face has a right to its place: detected there, or long known."""
+        return self._results[person.id].status == "detected", -person.id
+
+    def _distance(self, box, person):
+        """From a box to the place of a lost face, inf where it cannot be that face."""
+        sides = [np.sqrt(np.prod(b[2:] - b[:2])) for b in (box, person.box)]
+        if max(sides) > _SIZES * min(sides):
+            return math.inf
+        places = _rows([person.box, person.expected(self._time)])
+        away = (places - box).reshape(2, 2, 2).mean(axis=1)
+        distance = np.linalg.norm(away, axis=1).min() / sides[1]
+        reach = _REACH + _SPREADING * (self._time - person.found)
+        return distance if distance <= reach else math.inf
+
+
+def _rows(boxes: Sequence[np.ndarray]) -> np.ndarray:
+    return np.array(boxes, np.float64).reshape(-1, 4)
+
+
+def _assigned(gain: np.ndarray, allowed: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Pairs of a row and a column, each used once at most, of the greatest total gain."""
+    worst = -1e6
+    for row, column in zip(*linear_sum_assignment(-np.where(allowed, gain, worst)), strict=True):
+        if allowed[row, column]:
+            yield int(row), int(column)

@@ -7,7 +7,7 @@ from time import perf_counter
 import numpy as np
 
 from ldeq_jax.face.landmarks import Landmarks
-from ldeq_jax.inference.tracker import UNDECODED, FaceTracker, TrackerState
+from ldeq_jax.inference.follower import UNDECODED, Follower, FollowerState
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,10 +44,10 @@ class Recorder:
         trackers: by name.
     """
 
-    def __init__(self, trackers: Mapping[str, FaceTracker]):
+    def __init__(self, trackers: Mapping[str, Follower]):
         self._trackers = trackers
         self._time: float | None = None
-        self._states: dict[str, TrackerState | None] = dict.fromkeys(trackers)
+        self._states: dict[str, FollowerState | None] = dict.fromkeys(trackers)
         self._rows: dict[str, list[tuple[Landmarks, str, float]]] = {name: [] for name in trackers}
 
     def add(
@@ -57,7 +57,7 @@ class Recorder:
 
         Args:
             frame: (H, W, 3) uint8 RGB; None if it could not be decoded.
-            box: as `FaceTracker.step` takes it.
+            box: as `Follower.step` takes it.
             time: of the frame, seconds since the start of the film; later than the last.
 
         Returns:
@@ -89,7 +89,7 @@ class Recorder:
 
 
 def follow(
-    trackers: Mapping[str, FaceTracker],
+    trackers: Mapping[str, Follower],
     frames: Iterable[np.ndarray | None],
     boxes: Iterable[np.ndarray | None],
     fps: float = 25.0,
@@ -100,7 +100,7 @@ def follow(
         trackers: by name.
         frames: T frames (H, W, 3) uint8 RGB, None for those that could not be decoded; one at a
             time is held.
-        boxes: T boxes, as `FaceTracker.step` takes them.
+        boxes: T boxes, as `Follower.step` takes them.
         fps: frames per second.
 
     Returns:

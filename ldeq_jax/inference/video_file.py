@@ -21,9 +21,9 @@ from ldeq_jax.face.schema import LandmarkSchema, get_schema
 from ldeq_jax.inference.boxes import parse_box, read_track, wrong_length
 from ldeq_jax.inference.detection import SURE_SCORE, Detector, YuNet, boxes_for
 from ldeq_jax.inference.drawing import Drawing
+from ldeq_jax.inference.follower import Follower
 from ldeq_jax.inference.picture_file import check_output
 from ldeq_jax.inference.pictures import on_device
-from ldeq_jax.inference.tracker import FaceTracker
 from ldeq_jax.inference.tracks import Recorder, Track, movement
 from ldeq_jax.media import files, pictures
 from ldeq_jax.media.video import Frame, VideoReader
@@ -113,7 +113,7 @@ def predict_video(
     if not still:
         methods[RECURRENT] = settings
     trackers = {
-        name: FaceTracker(config, variables, method, crop_at_boxes=crop_at_boxes)
+        name: Follower(config, variables, method, crop_at_boxes=crop_at_boxes)
         for name, method in methods.items()
     }
     schema = get_schema(config.data.schema)

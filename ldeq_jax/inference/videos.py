@@ -1,16 +1,18 @@
 """A trained model on video, one frame after another: `VideoPredictor`.
 
-The caller says where the face is in each frame. `inference.tracker` finds out by itself, and
+The caller says where the face is in each frame. `inference.follower` finds out by itself, and
 `evaluation.runner` runs many videos at once with the programs that are compiled here.
 """
 
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ldeq_jax.config import Config
@@ -23,6 +25,8 @@ from ldeq_jax.model import rwr
 from ldeq_jax.model.ldeq import ModelConfig, normalise_image
 from ldeq_jax.model.rwr import FramePrediction, RwRConfig, RwRState
 from ldeq_jax.weights import load_model
+
+_FACES_AT_ONCE = 8  # bounds memory, and the number of programs
 
 Recurrence = RwRConfig | Literal["as configured"] | None
 
@@ -63,7 +67,7 @@ class VideoPredictor:
         self._variables = on_device(variables)
         self._settings = jax.device_put(self.recurrence or alone_config(config.model))
         self._start = rwr.initial_state(config.model, 1)
-        self._step, _ = compiled_programs(config.model)
+        self._steps = _compiled_steps(config.model)
 
     @classmethod
     def load(
@@ -113,29 +117,51 @@ class VideoPredictor:
             UserError: `face.boxes.check_boxes` refuses the box, or it is missing for a model that
                 needs one.
         """
+        return self.steps(frame, [box], [state], [interval])[0]
+
+    def steps(
+        self,
+        frame: np.ndarray,
+        boxes: Sequence[np.ndarray | None],
+        states: Sequence[RwRState | None],
+        intervals: Sequence[float | None],
+    ) -> list[tuple[Landmarks, RwRState]]:
+        """`step` for several faces of one frame, as batches of 1, 2, 4 or 8."""
         check_picture(frame)
-        if interval is not None and not 0 <= interval < math.inf:
-            raise ValueError(f"interval must be seconds, 0 or more, not {interval}")
-        size = self.config.model.image_size
-        data = self.config.data
-        crop_from_frame = crop_around(data.crop, data.crop_scale, size, shape=frame.shape, box=box)
-        frame_from_crop = geometry.inverse(crop_from_frame)[None]
-        if state is None or self.recurrence is None:
-            state = self._start
-        image, matrix, seconds = jax.device_put(
-            (
-                geometry.warp(frame, crop_from_frame, size)[None],
-                frame_from_crop.astype(np.float32),
-                np.full(1, rwr.USUAL_INTERVAL if interval is None else interval, np.float32),
-            )
+        for interval in intervals:
+            if interval is not None and not 0 <= interval < math.inf:
+                raise ValueError(f"interval must be seconds, 0 or more, not {interval}")
+        found: list[tuple[Landmarks, RwRState]] = []
+        for start in range(0, len(boxes), _FACES_AT_ONCE):
+            part = slice(start, start + _FACES_AT_ONCE)
+            found += self._batch(frame, boxes[part], states[part], intervals[part])
+        return found
+
+    def _batch(self, frame, boxes, states, intervals):
+        size, data = self.config.model.image_size, self.config.data
+        crops = np.array(
+            [
+                crop_around(data.crop, data.crop_scale, size, shape=frame.shape, box=box)
+                for box in boxes
+            ]
         )
-        prediction, state = self._step(
-            self._variables, self._settings, image, state, matrix, seconds
-        )
-        found = landmarks_in_frame(jax.device_get(prediction), frame_from_crop, size)[0]
+        frame_from_crop = geometry.inverse(crops)
+        images = np.stack([geometry.warp(frame, crop, size) for crop in crops])
+        seconds = np.array([rwr.USUAL_INTERVAL if s is None else s for s in intervals], np.float32)
+        real = np.arange(1 << (len(boxes) - 1).bit_length()) < len(boxes)
+        rows = np.where(real, np.arange(len(real)), 0)
+        arrays = images, frame_from_crop.astype(np.float32), seconds
+        arrays = jax.device_put((*(array[rows] for array in arrays), real))
+        recurrent = self.recurrence is not None
+        given = [state if recurrent and state is not None else self._start for state in states]
+        given += [self._start] * (len(real) - len(given))
+        prediction, after = self._steps(self._variables, self._settings, tuple(given), *arrays)
+        prediction = jax.tree.map(lambda a: a[: len(boxes)], jax.device_get(prediction))
+        found = landmarks_in_frame(prediction, frame_from_crop, size)
         whole = (0, 0, frame.shape[1] - 1, frame.shape[0] - 1)
-        box = np.asarray(whole if box is None else box, np.float64)[:4]
-        return dataclasses.replace(found, box=box), state
+        used = [np.asarray(whole if box is None else box, np.float64)[:4] for box in boxes]
+        faces = [dataclasses.replace(found[n], box=box) for n, box in enumerate(used)]
+        return list(zip(faces, after, strict=False))
 
 
 @functools.cache
@@ -153,6 +179,21 @@ def compiled_programs(model: ModelConfig):
         return rwr.scan(model, variables, config, images, state, **moved)
 
     return jax.jit(step), jax.jit(scan)
+
+
+@functools.cache
+def _compiled_steps(model: ModelConfig):
+    """The jitted step of B faces, whose states come and go one by one."""
+
+    def steps(variables, config, states, images, frame_from_crop, interval, mask):
+        images = normalise_image(images).astype(model.dtype)
+        state = jax.tree.map(lambda *rows: jnp.concatenate(rows), *states)
+        moved = {"frame_from_crop": frame_from_crop, "interval": interval, "mask": mask}
+        prediction, state = rwr.step(model, variables, config, images, state, **moved)
+        rows = zip(*(jnp.split(field, len(states)) for field in state), strict=True)
+        return prediction, tuple(RwRState(*row) for row in rows)
+
+    return jax.jit(steps)
 
 
 def alone_config(model: ModelConfig, first_budget: int | None = None) -> RwRConfig:
