@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ldeq_jax.face.schema import FGNET_68, IBUG_68, WFLW_98, LandmarkSchema, get_schema
     from ldeq_jax.inference.detection import YuNet
     from ldeq_jax.inference.pictures import Predictor
+    from ldeq_jax.inference.tracker import FaceTracker
     from ldeq_jax.inference.videos import VideoPredictor
     from ldeq_jax.model.ldeq import LDEQ, ModelConfig, Prediction
     from ldeq_jax.model.rwr import RwRConfig
@@ -27,6 +28,7 @@ _MODULE_OF = {
     "LDEQ": "model.ldeq",
     "WFLW_98": "face.schema",
     "Config": "config",
+    "FaceTracker": "inference.tracker",
     "LandmarkSchema": "face.schema",
     "Landmarks": "face.landmarks",
     "ModelConfig": "model.ldeq",
@@ -47,6 +49,7 @@ __all__ = [
     "LDEQ",
     "WFLW_98",
     "Config",
+    "FaceTracker",
     "LandmarkSchema",
     "Landmarks",
     "ModelConfig",
