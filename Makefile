@@ -67,6 +67,8 @@ demo: venv  ## make small data sets, train, evaluate and predict, on stills and 
 	$(BIN)/ldeq predict --checkpoint=faces-68 --output=demo/clip.mp4 --compare \
 	  --boxes=examples/wflw_v/bboxes/intel_head_pose_male.npy --still_frame=30 \
 	  examples/wflw_v/videos/intel_head_pose_male.mp4
+	$(BIN)/ldeq track --output=demo/tracked examples/intel_three_people_walking.mp4 \
+	  examples/wflw_v/videos/intel_head_pose_male.mp4
 
 clean:  ## remove what the other targets made, except .venv
 	rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache htmlcov .coverage docs/_build docs/api

@@ -23,6 +23,7 @@ COMMANDS = [
     "ldeq_jax/cli/train.py",
     "ldeq_jax/cli/evaluate.py",
     "ldeq_jax/cli/predict.py",
+    "ldeq_jax/cli/track.py",
     "ldeq_jax/cli/convert.py",
 ]
 COMMANDS += ["datasets/build.py", "datasets/sample_faces.py"]
@@ -50,7 +51,9 @@ BEFORE = {
     ("datasets/README.md", 1): "# tests/test_dataset_builders.py builds the data, and runs it",
     ("docs/weights.md", 0): "# needs a released file; tests/test_convert.py makes such files",
 }
-SLOW = {("docs/video.md", 0): pytest.mark.slow}
+SLOW = dict.fromkeys(
+    [("README.md", 1), ("docs/video.md", 0), ("docs/video.md", 1)], pytest.mark.slow
+)
 
 
 def flags_of(name):

@@ -266,8 +266,8 @@ def test_a_face_lost_for_good_is_reported(model, tmp_path, steady, capsys):
     assert found["ok"].tolist() == [True, True, True, False, False, False]
     (told,) = re.findall("frame .*lost.*", capsys.readouterr().out)
     assert re.fullmatch(
-        r"frame 3: RwR has lost the face: its landmarks fall together, to \d x \d pixels; give its "
-        "box in every frame, --boxes, to have it found again",
+        r"frame 3: RwR has lost the face: its landmarks fall together, to \d x \d pixels; "
+        "ldeq track finds faces again, and so does --boxes, its box in every frame",
         told,
     )
 

@@ -10,6 +10,7 @@ from ldeq_jax import weights
 from ldeq_jax.face import metrics, video_metrics
 from ldeq_jax.face.schema import IBUG_68
 from ldeq_jax.inference.follower import Follower
+from ldeq_jax.inference.tracker import FaceTracker
 from ldeq_jax.inference.tracks import follow
 
 pytestmark = pytest.mark.slow
@@ -108,3 +109,26 @@ def test_a_cut_to_a_scene_without_a_face_is_found_out(trackers, frames, box, mis
     for track in follow(trackers, some, [box, *[None] * (len(some) - 1)]).values():
         # At the check of every tenth frame, or of the first after frames that were missed.
         assert track.losses.tolist() == [6 if missed else 10]
+
+
+def test_three_people_keep_their_ids_and_are_found_in_every_frame():
+    tracker, seen = FaceTracker.load("faces-68"), []
+    for frame in tracker.track(ROOT / "examples" / "intel_three_people_walking.mp4"):
+        assert [face.id for face in frame.faces] == [0, 1, 2]
+        assert all(face.landmarks.ok for face in frame.faces) and not frame.ended
+        seen.append([face.points[30] for face in frame.faces])  # tips of the noses
+    assert len(seen) == 41
+    steps = np.linalg.norm(np.diff(np.array(seen), axis=0), axis=-1)
+    assert steps.max() < 12, "nobody takes the place of another, 100 pixels away"
+
+
+def test_a_detector_in_the_loop_gives_the_landmarks_of_known_boxes(frames, box):
+    config, variables, _ = weights.load_model("faces-68")
+    known = follow({"it": Follower(config, variables, config.rwr)}, frames, [box] + [None] * 61)
+    state, points = None, []
+    tracker = FaceTracker(config, variables)
+    for t, image in enumerate(frames):
+        frame, state = tracker.step(image, t / 12.5, state)
+        points.append(frame.faces[0].points)
+    away = np.linalg.norm(np.array(points) - known["it"].landmarks.points, axis=-1)
+    assert away.mean() < 0.005 * 65  # of the face's size, in pixels

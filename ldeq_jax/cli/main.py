@@ -17,6 +17,7 @@ from ldeq_jax.errors import INTERRUPTED, one_line
 
 COMMANDS = {
     "predict": "find the landmarks in a picture or a video, draw them and write them as numbers",
+    "track": "find the landmarks of all faces in films, with ids, as tables and drawn",
     "train": "train a model",
     "evaluate": "measure a model on a data set of pictures or videos",
     "build": "prepare a data set from the files of its authors",
@@ -72,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         description=f"Facial landmarks in pictures and videos.\n\ncommands:\n{commands}",
         epilog="for example:\n"
         "  ldeq predict --output=drawn.png photo.jpg\n"
-        "  ldeq predict --output=drawn.mp4 clip.mp4",
+        "  ldeq predict --output=drawn.mp4 clip.mp4\n"
+        "  ldeq track --output=tracked clip.mp4",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -1,18 +1,22 @@
 """The drawn video of a film, made while its frames are predicted: `Drawing`."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 from ldeq_jax.face.schema import LandmarkSchema
+from ldeq_jax.inference.tracker import TrackedFrame
 from ldeq_jax.media.pictures import write_picture
 from ldeq_jax.media.video import Frame, VideoReader
 from ldeq_jax.media.writer import Pace, VideoWriter, open_writer
 from ldeq_jax.report import overlay
+
+Draw = Callable[[np.ndarray, Mapping[Any, np.ndarray], LandmarkSchema], np.ndarray]
 
 _GREY = 128  # of what is shown before the first frame that can be decoded
 _FAULTS = OSError, cv2.error  # of a file that cannot be written
@@ -32,11 +36,17 @@ class Drawing:
         schema: schema of the landmarks.
         codec: "vp09" or "mp4v", see `media.writer.open_writer`.
         at_end: draw at the end only: the window shown depends on all landmarks.
+        draw: makes the picture of a frame from its image, the landmarks by their names, and the
+            schema; `overlay.side_by_side` when None.
+        leave_out: frames to leave out where the rate has no room for them, and never decode the
+            film again; then ``rate`` is that of the frames that are added.
+        rate: frames per second; the header's when None.
         still: picture to write of one frame, and the number of the frame, from 0; None for none.
 
     Attributes:
         written: files that are written.
         failed: what could not be written, and why, as texts.
+        left_out: number of frames that are left out.
     """
 
     def __init__(
@@ -47,16 +57,19 @@ class Drawing:
         *,
         codec: str,
         at_end: bool = False,
+        draw: Draw | None = None,
+        leave_out: bool = False,
+        rate: float | None = None,
         still: tuple[Path, int] | None = None,
     ):
         self.written: list[Path] = []
         self.failed: list[str] = []
         self._path, self._reader, self._schema, self._codec = path, reader, schema, codec
-        self._still = still
+        self._still, self._draw, self.left_out = still, draw, 0
         self._still_image: np.ndarray | None = None
         self._count = 0
         self._image = np.full((reader.height, reader.width, 3), _GREY, np.uint8)
-        self._pace = Pace(reader.fps)
+        self._pace = Pace(reader.fps if rate is None else rate, leave_out=leave_out)
         self._previous: np.ndarray | None = None
         self._open = contextlib.ExitStack()
         self._writer: VideoWriter | None = None
@@ -72,12 +85,12 @@ class Drawing:
     def __exit__(self, *error) -> None:
         self._abandon()
 
-    def add(self, frame: Frame, points: Mapping[str, np.ndarray]) -> None:
+    def add(self, frame: Frame | TrackedFrame, points: Mapping[Any, np.ndarray]) -> None:
         """Draws the next frame.
 
         Args:
             frame: an image of None shows the frame before again.
-            points: method to its landmarks (K, 2) in frame pixels, NaN without a face.
+            points: by the method or face, landmarks (K, 2) in frame pixels, NaN without a face.
         """
         self._image = self._image if frame.image is None else frame.image
         if self._still is not None and self._count == self._still[1]:
@@ -92,7 +105,9 @@ class Drawing:
         with self._noting_faults():
             if self._previous is not None:
                 self._writer.write(self._previous, shown)
-        self._previous = overlay.side_by_side(self._image, points, self._schema)
+                self.left_out += shown == 0
+        draw = self._draw or overlay.side_by_side
+        self._previous = draw(self._image, points, self._schema)
 
     def finish(
         self,

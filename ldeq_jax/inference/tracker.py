@@ -107,6 +107,11 @@ class Face:
         """(K, 2) landmarks in frame pixels, NaN where it is lost."""
         return self.landmarks.points
 
+    @property
+    def box(self) -> np.ndarray:
+        """(4,) x1 y1 x2 y2, the extent of its landmarks."""
+        return np.concatenate([self.points.min(axis=0), self.points.max(axis=0)])
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TrackedFrame:

@@ -251,7 +251,7 @@ def print_losses(tracks: Mapping[str, Track], found_again: bool) -> None:
             advice = (
                 "it is found again at its next box"
                 if found_again
-                else "give its box in every frame, --boxes, to have it found again"
+                else "ldeq track finds faces again, and so does --boxes, its box in every frame"
             )
             print(f"frame {t}: {name} has lost the face: {track.trouble[t]}; {advice}")
 

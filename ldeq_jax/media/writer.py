@@ -166,13 +166,14 @@ class Pace:
 
     Args:
         fps: frames per second by the file's header.
+        leave_out: leave frames out that this rate has no room for, rather than to give up.
 
     Attributes:
         rate: frames per second to write.
     """
 
-    def __init__(self, fps: float):
-        self.rate = _writable(fps)
+    def __init__(self, fps: float, *, leave_out: bool = False):
+        self.rate, self._leave_out = _writable(fps), leave_out
         self._times: list[float] = []
 
     def add(self, time: float) -> int | None:
@@ -182,21 +183,22 @@ class Pace:
             time: seconds.
 
         Returns:
-            How often to write the frame before; 0 if there is none. None if this rate does not keep
-            every frame: then wait for all times and ask `constant_rate`.
+            How often to write the frame before; 0 if there is none, or it is left out. None if this
+            rate does not keep every frame: then wait for all times and ask `constant_rate`.
         """
         self._times.append(time)
         if len(self._times) < 2:
             return 0
         first, second = _slots(np.array([self._times[0], *self._times[-2:]]), self.rate)[1:]
-        return self._limited(second - first) if second > first else None
+        kept = second > first or self._leave_out
+        return self._limited(second - first) if kept else None
 
     def end(self) -> int | None:
         """How often to write the last frame; None as in `add`."""
         if len(self._times) < 2:
             return 1
         usual = float(np.median(np.diff(self._times)))
-        if self.rate * usual > _SPARSE:
+        if self.rate * usual > _SPARSE and not self._leave_out:
             return None
         return self._limited(max(1, round(usual * self.rate)))
 

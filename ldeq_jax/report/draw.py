@@ -1,6 +1,6 @@
 """Landmarks drawn into pictures. Whole videos are drawn in `overlay`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -9,6 +9,15 @@ from ldeq_jax.face.schema import LandmarkSchema
 
 PREDICTED_RGB = (64, 180, 255)
 TARGET_RGB = (255, 214, 10)
+# Colours of ids: those of Okabe and Ito, made lighter, and repeated.
+_ID_RGB = (
+    (64, 180, 255),
+    (255, 170, 60),
+    (60, 220, 150),
+    (255, 130, 200),
+    (250, 240, 90),
+    (240, 90, 50),
+)
 _SHIFT = 4  # binary digits of sub-pixel position in OpenCV's drawing functions
 
 
@@ -46,6 +55,46 @@ def draw_landmarks(
             for face in faces if faces.ndim == 3 else [faces]:
                 _draw_face(canvas, face, schema, colour, scale, radius)
     return canvas
+
+
+def draw_tracks(
+    image: np.ndarray, faces: Mapping[int, np.ndarray], schema: LandmarkSchema
+) -> np.ndarray:
+    """Draws the landmarks of several faces, each in the colour of its id and with its id above.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        faces: id to landmarks (K, 2) in pixels of the image; those not finite are left out.
+        schema: schema of the landmarks, for the contours.
+
+    Returns:
+        (H', W', 3) uint8 RGB with even sides, as codecs need them: a white line is added to odd
+        ones.
+
+    Raises:
+        ValueError: the points are not those of the schema.
+    """
+    odd = np.mod(image.shape[:2], 2)
+    canvas = np.pad(image, ((0, odd[0]), (0, odd[1]), (0, 0)), constant_values=255)
+    for number, points in faces.items():
+        colour = _ID_RGB[number % len(_ID_RGB)]
+        _draw_face(canvas, points, schema, colour, 1, None)
+        if np.isfinite(points).all():
+            _write_id(canvas, str(number), points, colour)
+    return canvas
+
+
+def _write_id(canvas: np.ndarray, text: str, points: np.ndarray, colour: tuple) -> None:
+    """Writes an id above the landmarks of a face, or in them where there is no room."""
+    left, top = points.min(axis=0)
+    scale = float(np.clip(np.ptp(points[:, 0]) / 120, 0.4, 2.0))
+    thickness = max(1, round(1.5 * scale))
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    (_, height), _ = cv2.getTextSize(text, font, scale, thickness)
+    corner = np.clip([left, top - 0.5 * height], [0, height], np.array(canvas.shape[1::-1]) - 1)
+    place = tuple(np.round(corner).astype(int).tolist())
+    cv2.putText(canvas, text, place, font, scale, (0, 0, 0), 3 * thickness, cv2.LINE_AA)
+    cv2.putText(canvas, text, place, font, scale, colour, thickness, cv2.LINE_AA)
 
 
 def _draw_face(

@@ -1,0 +1,231 @@
+"""`ldeq track`: the landmarks of all faces of films, with ids, as tables and drawn.
+
+This module reads the arguments; `inference.track_films` does the work.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ldeq_jax import zoo
+from ldeq_jax.cli.options import count, not_negative, path
+from ldeq_jax.errors import exit_at_once_on_interrupt
+
+SOME_FAILED = 3  # exit code
+_PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}  # as JAX_PLATFORMS names them
+
+_DESCRIPTION = """\
+Finds the landmarks of all faces in films, frame after frame, with an id for each face that stays.
+No box is needed. Writes tables, and the films with the landmarks drawn.
+"""
+_EPILOG = """\
+  ldeq track --output=tracked film.mp4
+  ldeq track --output=tracked --resume --no_overlay films/
+  ldeq track --output=tracked --start=10 --end=20 frames/%04d.png
+  ldeq track --output=tracked --max_frames=500 camera:0
+
+An INPUT is a video or animated picture; a folder, in which and below which every video is taken,
+and the pictures of a folder without a video as one film, in the order of their numbers; numbered
+pictures, frames/%04d.png; or camera:0, which ends with --max_frames or Ctrl-C. Pictures have --fps
+frames per second.
+
+Written to DIR, for each film NAME (films below a folder keep their subfolders):
+
+  NAME.csv    a row per frame and face, and one for a frame without a face: frame (from 0), time in
+              seconds, face (its id), status, left, top, right and bottom of the landmarks' extent,
+              the detector's score, x and y of every landmark in frame pixels, spread of every
+              landmark
+  NAME.npz    the same as arrays with one entry per row; ended_face, ended_frame and ended_reason of
+              ids that are given up; settings, schema, size, fps; complete, False if it was stopped
+  NAME.jsonl  with --json: a line per frame with its faces
+  NAME.mp4    the film with the landmarks and ids drawn, at a constant rate and without its sound
+
+A status is detected (the detector, YuNet, sees the face in this frame too), tracked (its landmarks
+are followed), lost (it is not found, and may come back) or none (no face in this frame). The spread
+is the width of a landmark's heatmap: large where the model is uncertain. A probability that it is a
+face is not written, as no model is calibrated to give it.
+
+A face keeps its id while its landmarks are followed, and when it is detected again within
+--keep seconds near the place where it was lost. At a cut all ids end. docs/video.md has the rules.
+
+A film is read once, and takes the same memory whatever its length. What is found until Ctrl-C or
+SIGTERM is kept. With --resume, films that were tracked to their end with the same options are left
+out, and one that was stopped starts over. A film that fails is reported at the end, and the others
+are done. A command can be run again: it replaces what it wrote before, and other files only with
+--overwrite.
+
+exit codes: 0 all films are done, 1 nothing could be begun, 2 the arguments cannot be understood, 3
+some or all films failed (lines say which and why), 130 after Ctrl-C, 143 after SIGTERM.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Tracks as the arguments say.
+
+    Args:
+        argv: arguments, without the command's name; those of the process when None.
+
+    Returns:
+        The exit code: 0, or 3 if a film failed.
+
+    Raises:
+        UserError: nothing can be begun.
+    """
+    options = make_parser().parse_args(argv)
+    if options.device is not None:
+        os.environ["JAX_PLATFORMS"] = _PLATFORMS[options.device]
+
+    with exit_at_once_on_interrupt():
+        from ldeq_jax import hosts
+        from ldeq_jax.inference.track_films import Options, track_films
+        from ldeq_jax.inference.tracker import Limits
+        from ldeq_jax.media.films import find_films
+
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
+    folder = Path(options.output)
+    limits = Limits(
+        detect_every=options.detect_every,
+        min_score=options.min_score,
+        min_size=options.min_size,
+        max_faces=options.max_faces,
+        keep_seconds=options.keep,
+        cuts=not options.no_cuts,
+    )
+    films = find_films(options.input, fps=options.fps, without=folder)
+    with hosts.exit_on_sigterm():
+        failed = track_films(
+            films,
+            folder,
+            Options(
+                checkpoint=options.checkpoint,
+                smooth=options.smooth,
+                strength=options.strength,
+                limits=limits,
+                start=options.start,
+                end=options.end,
+                stride=options.stride,
+                max_frames=options.max_frames,
+                overlay=not options.no_overlay,
+                json=options.json,
+                codec=options.codec,
+            ),
+            resume=options.resume,
+            overwrite=options.overwrite,
+        )
+    if failed:
+        print(f"ldeq track: {len(failed)} of {len(films)} film(s) failed:", file=sys.stderr)
+        for source, reason in failed.items():
+            print(f"  {source}: {reason}", file=sys.stderr)
+        return SOME_FAILED
+    if not options.no_overlay:
+        print("the drawings have no sound")
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        prog="ldeq track",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("input", type=path, nargs="+", metavar="INPUT", help="film, folder, pictures or camera:N")
+    add("--output", type=path, required=True, metavar="DIR", help="folder to write to")
+    add(
+        "--checkpoint",
+        default="faces-68",
+        metavar="MODEL",
+        help=f"pretrained model ({', '.join(zoo.MODELS)}), a training run's --workdir, or a "
+        "converted model's folder; faces-68 if not given",
+    )
+    add("--device", choices=_PLATFORMS, help="where the model runs; where JAX chooses if not given")
+    add("--resume", action="store_true", help="leave out films that are done")
+    add("--overwrite", action="store_true", help="replace files that no earlier call wrote")
+
+    written = parser.add_argument_group("what is written")
+    written.add_argument("--no_overlay", action="store_true", help="no NAME.mp4")
+    written.add_argument("--json", action="store_true", help="NAME.jsonl too")
+    written.add_argument(
+        "--codec",
+        choices=("vp09", "mp4v"),
+        default="vp09",
+        help="of NAME.mp4: vp09 (usual) plays in web browsers, but is slow to write; mp4v is fast "
+        "and plays in media players",
+    )
+
+    frames = parser.add_argument_group("frames")
+    frames.add_argument(
+        "--start", type=not_negative, default=0.0, metavar="SECONDS", help="from there on (0)"
+    )
+    frames.add_argument("--end", type=not_negative, metavar="SECONDS", help="before that time")
+    frames.add_argument(
+        "--stride", type=count, default=1, metavar="N", help="every so many frames one is used (1)"
+    )
+    frames.add_argument("--max_frames", type=count, metavar="N", help="so many frames at most")
+    frames.add_argument(
+        "--fps",
+        type=_positive,
+        default=25.0,
+        metavar="RATE",
+        help="frames per second of pictures (25)",
+    )
+
+    smoothing = parser.add_argument_group("smoothing")
+    smoothing.add_argument(
+        "--smooth",
+        choices=("rwr", "none"),
+        default="rwr",
+        help="rwr (usual): recurrence keeps landmarks near those of the frame before; none: each "
+        "frame by itself",
+    )
+    smoothing.add_argument(
+        "--strength",
+        choices=("light", "normal", "strong"),
+        default="normal",
+        help="of rwr: half, once or twice the model's time constants; strong is steadier, but "
+        "damps fast expressions",
+    )
+
+    faces = parser.add_argument_group("faces")
+    faces.add_argument(
+        "--max_faces", type=count, default=16, metavar="N", help="followed at a time (16)"
+    )
+    faces.add_argument(
+        "--min_size",
+        type=not_negative,
+        default=12.0,
+        metavar="PIXELS",
+        help="of a new face, the root of its area (12)",
+    )
+    faces.add_argument(
+        "--min_score",
+        type=not_negative,
+        default=0.8,
+        metavar="SCORE",
+        help="of the detector for a new face, 0 to 1 (0.8); 0.6 finds more, and false ones",
+    )
+    faces.add_argument(
+        "--detect_every", type=count, default=5, metavar="N", help="frames between detections (5)"
+    )
+    faces.add_argument(
+        "--keep",
+        type=not_negative,
+        default=2.0,
+        metavar="SECONDS",
+        help="a lost face that comes back within that time keeps its id (2)",
+    )
+    faces.add_argument("--no_cuts", action="store_true", help="ids go on across cuts")
+    return parser
+
+
+def _positive(text: str) -> float:
+    number = not_negative(text)
+    if not 0 < number <= 1000:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1000, not {text!r}")
+    return number

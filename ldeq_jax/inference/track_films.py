@@ -1,0 +1,259 @@
+"""Films, tracked one after another: tables and drawings of all faces with ids: `track_films`."""
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from ldeq_jax.errors import UserError, UserWriteError, one_line
+from ldeq_jax.face.schema import get_schema
+from ldeq_jax.inference.drawing import Drawing
+from ldeq_jax.inference.track_tables import Tables, is_done
+from ldeq_jax.inference.tracker import FaceTracker, Limits, TrackedFrame
+from ldeq_jax.media import files
+from ldeq_jax.media.films import Film
+from ldeq_jax.media.video import Frame, VideoReader
+from ldeq_jax.model.rwr import RwRConfig
+from ldeq_jax.report.draw import draw_tracks
+from ldeq_jax.weights import load_model
+
+Smooth = Literal["rwr", "none"]
+STRENGTHS = {"light": 0.5, "normal": 1.0, "strong": 2.0}  # of the model's time constants
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """How films are tracked, and what is written of them.
+
+    Attributes:
+        checkpoint: name or folder of the model.
+        smooth: "rwr", recurrence, or "none", each frame alone.
+        strength: a key of `STRENGTHS`.
+        limits: which faces are tracked, and for how long.
+        start: seconds of a film before which frames are left out.
+        end: seconds from which frames are left out; None for the film's end.
+        stride: every so many frames one is used.
+        max_frames: number of frames to use at most; None for all.
+        overlay: whether a drawing is made.
+        json: whether JSON lines are written.
+        codec: of the drawing, see `media.writer.open_writer`.
+    """
+
+    checkpoint: str = "faces-68"
+    smooth: Smooth = "rwr"
+    strength: str = "normal"
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    start: float = 0.0
+    end: float | None = None
+    stride: int = 1
+    max_frames: int | None = None
+    overlay: bool = True
+    json: bool = False
+    codec: str = "vp09"
+
+    def outputs(self, folder: Path, film: Film) -> list[Path]:
+        """The files that are written of a film, that of the numbers first."""
+        endings = [".npz", ".csv", *[".jsonl"] * self.json, *[".mp4"] * self.overlay]
+        place = folder / film.name
+        return [place.with_name(place.name + ending) for ending in endings]
+
+    def text(self) -> str:
+        """The settings that the numbers depend on, as JSON."""
+        settings = dataclasses.asdict(self)
+        for name in ("overlay", "json", "codec"):
+            del settings[name]
+        return json.dumps(settings, sort_keys=True)
+
+
+def track_films(
+    films: Sequence[Film],
+    folder: Path,
+    options: Options,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> dict[str, str]:
+    """Tracks the faces of films, and writes the tables and drawings of each.
+
+    Prints what is found. A film that fails does not stop the others. What is found of a film until
+    Ctrl-C or SIGTERM is kept.
+
+    Args:
+        films: with names of their own.
+        folder: to write to.
+        options: how.
+        resume: leave out films that were tracked to their end with the same options.
+        overwrite: replace files that no earlier call wrote.
+
+    Returns:
+        What failed, and why, by the film's source.
+
+    Raises:
+        UserError: nothing can be begun: an option, the model or the folder is of no use.
+    """
+    if options.end is not None and options.end <= options.start:
+        raise UserError(f"--end={options.end:g} must be later than --start={options.start:g}")
+    waiting = []
+    for film in films:
+        outputs = options.outputs(folder, film)
+        source = Path(film.source)
+        if source.exists() and any(path.exists() and path.samefile(source) for path in outputs):
+            raise UserError(
+                f"{film.source} would be replaced by its drawing: choose another --output"
+            )
+        files.check_outputs(outputs, overwrite)
+        done = resume and is_done(outputs[0], options.text())
+        if done and all(path.exists() for path in outputs):
+            print(f"{film.source}: done before")
+        else:
+            waiting.append((film, outputs))
+    if not waiting:
+        return {}
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise UserWriteError(f"cannot write to the folder {folder}")
+    config, variables, step = load_model(options.checkpoint)
+    recurrence = recurrence_of(config.rwr, options)
+    tracker = FaceTracker(config, variables, recurrence, limits=options.limits)
+    schema = get_schema(config.data.schema)
+    failed = {}
+    for number, (film, outputs) in enumerate(waiting, start=1):
+        title = f"{number}/{len(waiting)} {film.name.name}" if len(waiting) > 1 else film.name.name
+        try:
+            _track_film(film, outputs, tracker, schema, options, step, title)
+        except Exception as error:
+            reason = one_line(error)
+            if reason is None:
+                raise
+            failed[film.source] = reason
+    return failed
+
+
+def recurrence_of(config: RwRConfig, options: Options) -> RwRConfig | None:
+    """How frames depend on each other: as the model's config says, held more or less firmly."""
+    if options.smooth == "none":
+        return None
+    factor = STRENGTHS[options.strength]
+
+    def times(value):
+        if isinstance(value, tuple):
+            return tuple(factor * number for number in value)
+        return None if value is None else factor * value
+
+    names = ("hold_seconds", "penalty", "follow_seconds")
+    return dataclasses.replace(config, **{name: times(getattr(config, name)) for name in names})
+
+
+def _track_film(film, outputs, tracker, schema, options, step, title):
+    """Tracks one film and writes its files."""
+    reader = film.open()
+    about = {
+        "source": film.source,
+        "settings": options.text(),
+        "step": step,
+        "schema": schema.name,
+        "fps": np.float32(reader.fps),
+        "size": (reader.width, reader.height),
+    }
+    tally, stopped = _Tally(), None
+    with contextlib.ExitStack() as stack:
+        tables = stack.enter_context(Tables(outputs, schema.num_landmarks, about))
+        drawing = None
+        if options.overlay:
+            drawing = Drawing(
+                outputs[-1],
+                reader,
+                schema,
+                codec=options.codec,
+                draw=draw_tracks,
+                leave_out=True,
+                rate=reader.fps / options.stride,
+            )
+            stack.enter_context(drawing)
+        state = None
+        try:
+            for index, frame in _chosen(reader, options, title):
+                found, state = tracker.step(frame.image, frame.time, state)
+                tables.add(index, found)
+                tally.add(found)
+                if drawing is not None:
+                    there = {face.id: face.points for face in found.faces if face.status != "lost"}
+                    drawing.add(found, there)
+        except (KeyboardInterrupt, SystemExit) as error:
+            stopped = error
+        if not tally.frames:
+            raise stopped or UserError(
+                f"{film.source} has no frame from --start on and before --end"
+            )
+        tables.finish(complete=stopped is None)
+        if drawing is not None:
+            drawing.finish([], {})
+    if stopped is not None:
+        print(f"{film.source}: broken off; what was found in {tally.frames} frames is kept")
+        raise stopped
+    print(f"{film.source}: {tally}")
+    if drawing is not None and drawing.left_out:
+        print(
+            f"{film.source}: {drawing.left_out} frames are left out of the drawing, whose rate is "
+            "constant; the tables have all"
+        )
+    if drawing is not None and drawing.failed:
+        raise UserWriteError("; ".join(drawing.failed) + "; the tables are there")
+
+
+def _chosen(reader: VideoReader, options: Options, title: str) -> Iterator[tuple[int, Frame]]:
+    """Numbers and frames of a film that are to be used, under a progress bar."""
+    total = reader.header_frames or None
+    if total is not None:
+        end = total if options.end is None else min(total, round(options.end * reader.fps))
+        total = max(0, end - round(options.start * reader.fps)) // options.stride
+    if options.max_frames is not None:
+        total = min(options.max_frames, total or options.max_frames)
+    used = 0
+    with tqdm(total=total, unit="frame", desc=title, leave=False) as bar:
+        first = None
+        for index, frame in enumerate(reader.frames()):
+            if frame.time < options.start:
+                continue
+            if options.end is not None and frame.time >= options.end:
+                return
+            first = index if first is None else first
+            if (index - first) % options.stride:
+                continue
+            yield index, frame
+            used += 1
+            bar.update()
+            if used == options.max_frames:
+                return
+
+
+class _Tally:
+    """What is found in a film, in words."""
+
+    def __init__(self):
+        self.frames = self._undecoded = self._with_a_face = 0
+        self._found: dict[int, int] = {}
+
+    def add(self, frame: TrackedFrame) -> None:
+        self.frames += 1
+        self._undecoded += frame.image is None
+        there = [face.id for face in frame.faces if face.status != "lost"]
+        self._with_a_face += bool(there)
+        for number in there:
+            self._found[number] = self._found.get(number, 0) + 1
+
+    def __str__(self) -> str:
+        count = len(self._found)
+        text = f"{self.frames} frames, {self._with_a_face} of them with a face"
+        if self._undecoded:
+            text += f", {self._undecoded} cannot be decoded"
+        if not count:
+            return text + ": no face is detected"
+        each = ", ".join(f"face {face} in {times}" for face, times in [*self._found.items()][:8])
+        return text + f"; {count} face(s): {each}" + (", ..." if count > 8 else "")
