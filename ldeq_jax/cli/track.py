@@ -40,7 +40,9 @@ Written to DIR, for each film NAME (films below a folder keep their subfolders):
   NAME.npz    the same as arrays with one entry per row; ended_face, ended_frame and ended_reason of
               ids that are given up; settings, schema, size, fps; complete, False if it was stopped
   NAME.jsonl  with --json: a line per frame with its faces
-  NAME.mp4    the film with the landmarks and ids drawn, at a constant rate and without its sound
+  NAME.mp4    the film with the landmarks and ids drawn. With the extra [video] (PyAV: pip install
+              'ldeq_jax[video]') it is H.264, with the film's sound and times; without, VP9 of a
+              constant rate and without sound
 
 A status is detected (the detector, YuNet, sees the face in this frame too), tracked (its landmarks
 are followed), lost (it is not found, and may come back) or none (no face in this frame). The spread
@@ -95,33 +97,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         cuts=not options.no_cuts,
     )
     films = find_films(options.input, fps=options.fps, without=folder)
+    settings = Options(
+        checkpoint=options.checkpoint,
+        smooth=options.smooth,
+        strength=options.strength,
+        limits=limits,
+        start=options.start,
+        end=options.end,
+        stride=options.stride,
+        max_frames=options.max_frames,
+        overlay=not options.no_overlay,
+        json=options.json,
+        codec=options.codec,
+    )
     with hosts.exit_on_sigterm():
         failed = track_films(
-            films,
-            folder,
-            Options(
-                checkpoint=options.checkpoint,
-                smooth=options.smooth,
-                strength=options.strength,
-                limits=limits,
-                start=options.start,
-                end=options.end,
-                stride=options.stride,
-                max_frames=options.max_frames,
-                overlay=not options.no_overlay,
-                json=options.json,
-                codec=options.codec,
-            ),
-            resume=options.resume,
-            overwrite=options.overwrite,
+            films, folder, settings, resume=options.resume, overwrite=options.overwrite
         )
     if failed:
         print(f"ldeq track: {len(failed)} of {len(films)} film(s) failed:", file=sys.stderr)
         for source, reason in failed.items():
             print(f"  {source}: {reason}", file=sys.stderr)
         return SOME_FAILED
-    if not options.no_overlay:
-        print("the drawings have no sound")
+    if settings.overlay and not settings.with_sound:
+        print(
+            "the drawings have no sound, and a constant rate: for both install the extra [video], "
+            "pip install 'ldeq_jax[video]', and leave out --codec"
+        )
     return 0
 
 
@@ -153,10 +155,10 @@ def make_parser() -> argparse.ArgumentParser:
     written.add_argument("--json", action="store_true", help="NAME.jsonl too")
     written.add_argument(
         "--codec",
-        choices=("vp09", "mp4v"),
-        default="vp09",
-        help="of NAME.mp4: vp09 (usual) plays in web browsers, but is slow to write; mp4v is fast "
-        "and plays in media players",
+        choices=("h264", "vp09", "mp4v"),
+        help="of NAME.mp4: h264 plays everywhere and has sound, but needs the extra [video], and "
+        "is taken where that is installed; else vp09, which plays in web browsers and is slow to "
+        "write; mp4v is fast and plays in media players",
     )
 
     frames = parser.add_argument_group("frames")

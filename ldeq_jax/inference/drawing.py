@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from ldeq_jax.face.schema import LandmarkSchema
 from ldeq_jax.inference.tracker import TrackedFrame
+from ldeq_jax.media.film_writer import FilmWriter
 from ldeq_jax.media.pictures import write_picture
 from ldeq_jax.media.video import Frame, VideoReader
 from ldeq_jax.media.writer import Pace, VideoWriter, open_writer
@@ -41,12 +43,15 @@ class Drawing:
         leave_out: frames to leave out where the rate has no room for them, and never decode the
             film again; then ``rate`` is that of the frames that are added.
         rate: frames per second; the header's when None.
+        film: opens a writer that takes the time of every frame, in place of one of constant rate;
+            nothing is left out then, and nothing drawn at the end.
         still: picture to write of one frame, and the number of the frame, from 0; None for none.
 
     Attributes:
         written: files that are written.
         failed: what could not be written, and why, as texts.
         left_out: number of frames that are left out.
+        sound: that of ``film``, see `media.film_writer.FilmWriter`.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class Drawing:
         draw: Draw | None = None,
         leave_out: bool = False,
         rate: float | None = None,
+        film: AbstractContextManager[FilmWriter] | None = None,
         still: tuple[Path, int] | None = None,
     ):
         self.written: list[Path] = []
@@ -73,11 +79,16 @@ class Drawing:
         self._previous: np.ndarray | None = None
         self._open = contextlib.ExitStack()
         self._writer: VideoWriter | None = None
+        self._film, self.sound = film, "none"
+        self._film_writer: FilmWriter | None = None
         self._wanted = not at_end
 
     def __enter__(self) -> "Drawing":
         if self._wanted:
             with self._noting_faults():
+                if self._film is not None:
+                    self._film_writer = self._open.enter_context(self._film)
+                    return self
                 file = open_writer(self._path, self._pace.rate, codec=self._codec)
                 self._writer = self._open.enter_context(file)
         return self
@@ -96,6 +107,9 @@ class Drawing:
         if self._still is not None and self._count == self._still[1]:
             self._still_image = self._image
         self._count += 1
+        if self._film_writer is not None:
+            with self._noting_faults():
+                self._film_writer.write(self._picture(points), frame.time)
         if self._writer is None:
             return
         shown = self._pace.add(frame.time)
@@ -106,8 +120,10 @@ class Drawing:
             if self._previous is not None:
                 self._writer.write(self._previous, shown)
                 self.left_out += shown == 0
-        draw = self._draw or overlay.side_by_side
-        self._previous = draw(self._image, points, self._schema)
+        self._previous = self._picture(points)
+
+    def _picture(self, points):
+        return (self._draw or overlay.side_by_side)(self._image, points, self._schema)
 
     def finish(
         self,
@@ -125,7 +141,11 @@ class Drawing:
         """
         shown = self._pace.end() if self._writer is not None else None
         with self._noting_faults():
-            if self._writer is not None and self._previous is not None and shown is not None:
+            if self._film_writer is not None:
+                self.sound = self._film_writer.sound
+                self._open.close()
+                self.written.append(self._path)
+            elif self._writer is not None and self._previous is not None and shown is not None:
                 with self._open.pop_all():
                     self._writer.write(self._previous, shown)
                 self.written.append(self._path)
@@ -159,7 +179,7 @@ class Drawing:
 
     def _abandon(self) -> None:
         """Throws away what is written of the video."""
-        self._writer, self._previous = None, None
+        self._writer, self._film_writer, self._previous = None, None, None
         with contextlib.suppress(_Abandoned), self._open.pop_all():
             raise _Abandoned
 

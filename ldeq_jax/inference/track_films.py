@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import importlib
+import importlib.util
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -17,6 +19,7 @@ from ldeq_jax.inference.drawing import Drawing
 from ldeq_jax.inference.track_tables import Tables, is_done
 from ldeq_jax.inference.tracker import FaceTracker, Limits, TrackedFrame
 from ldeq_jax.media import files
+from ldeq_jax.media.film_writer import open_film
 from ldeq_jax.media.films import Film
 from ldeq_jax.media.video import Frame, VideoReader
 from ldeq_jax.model.rwr import RwRConfig
@@ -42,7 +45,8 @@ class Options:
         max_frames: number of frames to use at most; None for all.
         overlay: whether a drawing is made.
         json: whether JSON lines are written.
-        codec: of the drawing, see `media.writer.open_writer`.
+        codec: of the drawing: "h264", with sound, by `media.film_writer`; others by
+            `media.writer.open_writer`; None for h264 where PyAV is installed, else vp09.
     """
 
     checkpoint: str = "faces-68"
@@ -55,13 +59,20 @@ class Options:
     max_frames: int | None = None
     overlay: bool = True
     json: bool = False
-    codec: str = "vp09"
+    codec: str | None = None
 
     def outputs(self, folder: Path, film: Film) -> list[Path]:
         """The files that are written of a film, that of the numbers first."""
         endings = [".npz", ".csv", *[".jsonl"] * self.json, *[".mp4"] * self.overlay]
         place = folder / film.name
         return [place.with_name(place.name + ending) for ending in endings]
+
+    @property
+    def with_sound(self) -> bool:
+        """Whether drawings have sound."""
+        if self.codec is None:
+            return importlib.util.find_spec("av") is not None
+        return self.codec == "h264"
 
     def text(self) -> str:
         """The settings that the numbers depend on, as JSON."""
@@ -97,6 +108,8 @@ def track_films(
     Raises:
         UserError: nothing can be begun: an option, the model or the folder is of no use.
     """
+    if options.overlay and options.codec == "h264":
+        importlib.import_module("av")  # or it is said what to install
     if options.end is not None and options.end <= options.start:
         raise UserError(f"--end={options.end:g} must be later than --start={options.start:g}")
     waiting = []
@@ -166,14 +179,18 @@ def _track_film(film, outputs, tracker, schema, options, step, title):
         tables = stack.enter_context(Tables(outputs, schema.num_landmarks, about))
         drawing = None
         if options.overlay:
+            rate, written = reader.fps / options.stride, None
+            if options.with_sound:
+                written = open_film(outputs[-1], rate, sound=film.file)
             drawing = Drawing(
                 outputs[-1],
                 reader,
                 schema,
-                codec=options.codec,
+                codec=options.codec or "vp09",
                 draw=draw_tracks,
                 leave_out=True,
-                rate=reader.fps / options.stride,
+                rate=rate,
+                film=written,
             )
             stack.enter_context(drawing)
         state = None
@@ -198,6 +215,8 @@ def _track_film(film, outputs, tracker, schema, options, step, title):
         print(f"{film.source}: broken off; what was found in {tally.frames} frames is kept")
         raise stopped
     print(f"{film.source}: {tally}")
+    if drawing is not None and drawing.sound not in ("none", "copied"):
+        print(f"{film.source}: its sound ({drawing.sound}) cannot be kept in an .mp4 file")
     if drawing is not None and drawing.left_out:
         print(
             f"{film.source}: {drawing.left_out} frames are left out of the drawing, whose rate is "

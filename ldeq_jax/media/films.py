@@ -32,6 +32,12 @@ class Film:
     pictures: tuple[Path, ...] = ()
     fps: float = 25.0
 
+    @property
+    def file(self) -> Path | None:
+        """The video file; None for pictures and cameras."""
+        camera = _is_camera(self.source) and not Path(self.source).exists()
+        return None if self.pictures or camera else Path(self.source)
+
     def open(self) -> VideoReader:
         """A reader of its frames.
 
