@@ -41,6 +41,7 @@ _SAME = 0.5  # overlap of two faces that are one
 _REACH, _SPREADING = 1.0, 1.0  # of a lost face, in face sizes, and per second
 _SIZES = 2.0  # ratio up to which a lost face may have changed its size
 _STEADY = 0.5  # weight of what is known of the velocity against a new difference
+_STALE = 2.0  # seconds; a velocity that is older says nothing
 _NEVER = -math.inf
 
 
@@ -142,17 +143,22 @@ class Person:
         id: its number.
         follower: where it is expected; its box is None while the face is lost.
         box: (4,) extent of its landmarks when it was last found.
-        velocity: (2,) of its centre, pixels a second.
         found: time at which it was last found.
         detected: time at which it was last detected.
+        place: (4,) its box when it was last found apart from other faces: the landmarks of one that
+            another passes in front of shrink and are dragged along.
+        apart: time of that.
+        velocity: (2,) of its centre then, pixels a second.
     """
 
     id: int
     follower: FollowerState
     box: np.ndarray
-    velocity: np.ndarray
     found: float
     detected: float
+    place: np.ndarray
+    apart: float
+    velocity: np.ndarray
 
     @property
     def lost(self) -> bool:
@@ -160,8 +166,14 @@ class Person:
         return self.follower.box is None
 
     def expected(self, time: float) -> np.ndarray:
-        """(4,) its box at a time, at constant velocity."""
+        """(4,) its box at a time, at constant velocity from where it was last found."""
         return self.box + np.tile((time - self.found) * self.velocity, 2)
+
+    def expected_apart(self, time: float) -> np.ndarray:
+        """The same from where it was last found apart, unless that is too long ago."""
+        if self.found - self.apart > _STALE:
+            return self.box
+        return self.place + np.tile((time - self.apart) * self.velocity, 2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -383,6 +395,7 @@ class _Step:
             if person not in looked:
                 self._lose(person, person.follower.trouble)
         self._part()
+        self._settle()
 
     def faces(self):
         """The faces of this frame."""
@@ -394,9 +407,11 @@ class _Step:
                 id=self.next_id,
                 follower=state,
                 box=state.box,
-                velocity=np.zeros(2),
-                found=_NEVER,
+                found=self._time,
                 detected=self._time,
+                place=state.box,
+                apart=self._time,
+                velocity=np.zeros(2),
             )
             self.next_id += 1
             self.known.append(person)
@@ -410,19 +425,12 @@ class _Step:
             seconds = self._limits.unseen_seconds
             self._lose(person, f"not detected for more than {seconds:g} s")
             return
-        velocity = np.zeros(2)
-        if not person.lost and person.found != _NEVER:
-            moved = (state.box - person.box).reshape(2, 2).mean(axis=0)
-            now = moved / (self._time - person.found)
-            velocity = _STEADY * person.velocity + (1 - _STEADY) * now
+        if person.lost:  # its way here is not known
+            found = {"place": state.box, "apart": self._time, "velocity": np.zeros(2)}
+            person = dataclasses.replace(person, **found)
         self._keep(
             dataclasses.replace(
-                person,
-                follower=state,
-                box=state.box,
-                velocity=velocity,
-                found=self._time,
-                detected=detected,
+                person, follower=state, box=state.box, found=self._time, detected=detected
             ),
             Face(
                 id=person.id,
@@ -445,8 +453,8 @@ class _Step:
         self.known = [person if other.id == person.id else other for other in self.known]
 
     def _part(self):
-        """Of two that have come to be one face, the one is lost that expected it less."""
-        found = [p for p in self.known if not p.lost and self._results[p.id].status != "lost"]
+        """Of two that have come to be one face, the one is lost that was expected elsewhere."""
+        found = self._found()
         boxes = _rows([p.box for p in found])
         for i, j in np.argwhere(np.triu(overlaps(boxes, boxes) > _SAME, 1)):
             pair = [found[i], found[j]]
@@ -454,21 +462,40 @@ class _Step:
                 continue
             if not same_face(pair[0].box, pair[1].box):
                 continue
-            loser = min(pair, key=self._right)
+            loser = max(pair, key=self._surprise)
             if loser.id in self._begun:  # nobody has heard of it
                 self.known.remove(loser)
             self._lose(loser, "its landmarks have moved onto another face")
 
-    def _right(self, person):
-        """By how much a face has a right to its place: detected there, or long known."""
-        return self._results[person.id].status == "detected", -person.id
+    def _surprise(self, person):
+        """How far a face is from where it was expected, in pixels; of two the newer is farther."""
+        away = (person.box - person.expected_apart(self._time)).reshape(2, 2).mean(axis=0)
+        return person.id in self._begun, round(float(np.linalg.norm(away)), 3), person.id
+
+    def _settle(self):
+        """Notes place and velocity of the faces that are apart from others."""
+        found = self._found()
+        boxes = _rows([p.box for p in found])
+        touched = (overlaps(boxes, boxes) > 0).sum(axis=1) > 1
+        for person, touches in zip(found, touched, strict=True):
+            if touches or not self._time > person.apart:
+                continue
+            moved = (person.box - person.place).reshape(2, 2).mean(axis=0)
+            now = moved / (self._time - person.apart)
+            velocity = _STEADY * person.velocity + (1 - _STEADY) * now
+            settled = {"place": person.box, "apart": self._time, "velocity": velocity}
+            self._keep(dataclasses.replace(person, **settled), self._results[person.id])
+
+    def _found(self):
+        """The faces that are found in this frame."""
+        return [p for p in self.known if self._results[p.id].status != "lost"]
 
     def _distance(self, box, person):
         """From a box to the place of a lost face, inf where it cannot be that face."""
-        sides = [np.sqrt(np.prod(b[2:] - b[:2])) for b in (box, person.box)]
+        sides = [np.sqrt(np.prod(b[2:] - b[:2])) for b in (box, person.place)]
         if max(sides) > _SIZES * min(sides):
             return math.inf
-        places = _rows([person.box, person.expected(self._time)])
+        places = _rows([person.box, person.expected_apart(self._time)])
         away = (places - box).reshape(2, 2, 2).mean(axis=1)
         distance = np.linalg.norm(away, axis=1).min() / sides[1]
         reach = _REACH + _SPREADING * (self._time - person.found)
