@@ -208,7 +208,7 @@ def test_a_broken_film_is_reported_at_the_end_and_the_others_are_done(model, tmp
     assert sorted(path.name for path in out.iterdir()) == ["a.csv", "a.npz", "more"]
     told = capsys.readouterr().err
     assert "ldeq track: 2 of 4 film(s) failed:" in told
-    assert re.search(r"b.mp4: .*(damaged|not finished)", told) and "empty.mov is empty" in told
+    assert re.search(r"b.mp4 is .*(damaged|not finished)", told) and "empty.mov is empty" in told
 
 
 def test_films_that_are_done_are_left_out(model, tmp_path, capsys, monkeypatch):
@@ -418,6 +418,23 @@ def test_films_of_a_folder_are_those_below_it_too_with_names_of_their_own(tmp_pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty holds no video"):
         find_films([str(tmp_path / "b.avi"), str(tmp_path / "empty")])
+
+
+def test_a_film_that_is_cut_short_is_tracked_as_far_as_it_goes(model, tmp_path, capsys):
+    whole = film(tmp_path / "whole.mp4", frames() * 5, codec="mp4v")
+    data = whole.read_bytes()
+    # The index lies at the end of this file, so the pictures are damaged instead.
+    cut = bytearray(data)
+    middle = data.index(b"mdat") + 4 + (data.index(b"moov") - data.index(b"mdat")) // 2
+    cut[middle : data.index(b"moov") - 4] = bytes(data.index(b"moov") - 4 - middle)
+    (tmp_path / "short.mp4").write_bytes(cut)
+    out = track(model, "--no_overlay", tmp_path / "short.mp4")
+    found = numbers(out / "short.npz")
+    assert 5 < len(np.unique(found["frame"])) <= 60 and found["complete"]
+    told = capsys.readouterr().out
+    assert "it may be cut short" in told or "cannot be decoded" in told
+    track(model, "--no_overlay", "--max_frames=3", tmp_path / "short.mp4")
+    assert "cut short" not in capsys.readouterr().out
 
 
 def test_frames_are_handed_on_one_by_one(model, tmp_path, monkeypatch):

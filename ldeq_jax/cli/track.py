@@ -117,7 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if failed:
         print(f"ldeq track: {len(failed)} of {len(films)} film(s) failed:", file=sys.stderr)
         for source, reason in failed.items():
-            print(f"  {source}: {reason}", file=sys.stderr)
+            named = reason if source in reason else f"{source}: {reason}"
+            print(f"  {named}", file=sys.stderr)
         return SOME_FAILED
     if settings.overlay and not settings.with_sound:
         print(

@@ -18,6 +18,7 @@ from ldeq_jax.face.schema import get_schema
 from ldeq_jax.inference.drawing import Drawing
 from ldeq_jax.inference.track_tables import Tables, is_done
 from ldeq_jax.inference.tracker import FaceTracker, Limits, TrackedFrame
+from ldeq_jax.inference.video_file import print_if_cut_short
 from ldeq_jax.media import files
 from ldeq_jax.media.film_writer import open_film
 from ldeq_jax.media.films import Film
@@ -250,6 +251,7 @@ def _chosen(reader: VideoReader, options: Options, title: str) -> Iterator[tuple
             bar.update()
             if used == options.max_frames:
                 return
+    print_if_cut_short(reader, index + 1)
 
 
 class _Tally:

@@ -187,15 +187,20 @@ def watch(reader: VideoReader) -> Iterator[Frame]:
         count += 1
         missing += frame.image is None
         yield frame
-    if reader.listed_frames > count:
-        print(
-            f"{reader.name}: its header lists {reader.listed_frames} frames, of which "
-            f"{count} could be read: it may be cut short"
-        )
+    print_if_cut_short(reader, count)
     if missing:
         print(
             f"{reader.name}: {missing} of {count} frames cannot be decoded and count as "
             "frames without a face"
+        )
+
+
+def print_if_cut_short(reader: VideoReader, count: int) -> None:
+    """Prints that a video that was read to its end has fewer frames than its header lists."""
+    if reader.listed_frames > count:
+        print(
+            f"{reader.name}: its header lists {reader.listed_frames} frames, of which "
+            f"{count} could be read: it may be cut short"
         )
 
 
