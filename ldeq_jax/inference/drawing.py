@@ -108,8 +108,9 @@ class Drawing:
             self._still_image = self._image
         self._count += 1
         if self._film_writer is not None:
+            picture = self._picture(points)
             with self._noting_faults():
-                self._film_writer.write(self._picture(points), frame.time)
+                self._film_writer.write(picture, frame.time)
         if self._writer is None:
             return
         shown = self._pace.add(frame.time)
