@@ -16,17 +16,18 @@ the offset of each landmark in percent of the eye distance.
 import argparse
 from pathlib import Path
 
+from ldeq_jax.errors import show_in_one_line
+
+if __name__ == "__main__":
+    show_in_one_line()
+
 import numpy as np
 from tqdm import tqdm
 
 from ldeq_jax.data.sources import FaceSource
-from ldeq_jax.errors import show_in_one_line
 from ldeq_jax.face.schema import get_schema, indices_of
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.media.pictures import write_picture
-
-if __name__ == "__main__":
-    show_in_one_line()
 
 
 def main() -> None:

@@ -30,6 +30,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ldeq_jax.errors import UserError, show_in_one_line
+
+if __name__ == "__main__":
+    show_in_one_line()
+
 import cv2
 import jax
 import numpy as np
@@ -37,14 +42,10 @@ import numpy as np
 from benchmarks.align_labels import from_eyes, to_eyes
 from ldeq_jax.cli.options import names
 from ldeq_jax.data.sources import FaceSource
-from ldeq_jax.errors import UserError, show_in_one_line
 from ldeq_jax.face import metrics
 from ldeq_jax.face.schema import IBUG_68, IBUG_IN_WFLW, indices_of
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.weights import load_model
-
-if __name__ == "__main__":
-    show_in_one_line()
 
 JITTER, SEED, FAILURE = 0.05, 0, 0.1
 # Where dlib's own detector sees a face, of 162 training faces of 300-W: the middle lies higher than

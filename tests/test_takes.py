@@ -1,5 +1,7 @@
 """Takes of the training faces: which are made, and clips for training that are cut from them."""
 
+import itertools
+
 import build
 import numpy as np
 import pytest
@@ -33,13 +35,18 @@ def data(tmp_path_factory):
     return root
 
 
-def batch(data, **settings):
-    """One clip of each of the two faces, by their names."""
+def batches(data, first_batch=0, **settings):
+    """Endless clips of the two faces."""
     config = DataConfig(
         name="ibug_300w", data_dir=str(data), batch_size=2, crop="landmarks", crop_scale=1.3
     )
     clip = ClipConfig(takes="moving_faces/takes", **{"num_frames": 4, **RIGID, **settings})
-    found = next(train_iterator(config, AugmentConfig(), SIZE, clip=clip))
+    return train_iterator(config, AugmentConfig(), SIZE, clip=clip, first_batch=first_batch)
+
+
+def batch(data, **settings):
+    """One clip of each of the two faces, by their names."""
+    found = next(batches(data, **settings))
     source = FaceSource("ibug_300w", "train", str(data))
     names = [source.annotation(index)["name"] for index in found.index]
     in_frame = geometry.transform_points(
@@ -92,10 +99,13 @@ def test_clips_of_takes_change_their_shape_and_those_of_stills_do_not(data):
     assert max(map(change_of_shape, at_rest.values())) < 1e-4
 
 
-def test_the_same_seed_cuts_the_same_clips(data):
-    one, same = (batch(data)[1] for _ in range(2))
-    for a, b in zip(one, same, strict=True):
-        np.testing.assert_array_equal(a, b)
+@pytest.mark.parametrize("share", [0.0, 0.5], ids=["stills", "takes"])
+def test_the_same_seed_makes_the_same_clips_from_any_batch_on(data, share):
+    whole = list(itertools.islice(batches(data, take_probability=share), 5))
+    resumed = itertools.islice(batches(data, first_batch=3, take_probability=share), 2)
+    for one, same in zip(whole[3:], resumed, strict=True):
+        for a, b in zip(one, same, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_takes_that_are_missing_or_too_short_are_named(data, tmp_path):

@@ -12,12 +12,12 @@ class DataPart(NamedTuple):
     """One of the data sets that a run trains on.
 
     Attributes:
-        name: data set as built.
+        dataset: its name, as built.
         split: its split.
         share: its part of the rows.
     """
 
-    name: str
+    dataset: str
     split: str
     share: float
 
@@ -87,7 +87,7 @@ def _part(text: str) -> DataPart:
     split, _, share = rest.rpartition(":")
     try:
         part = DataPart(name.strip(), split.strip(), float(share))
-        if not part.name or not part.split or not 0 < part.share < 1:
+        if not part.dataset or not part.split or not 0 < part.share < 1:
             raise ValueError
     except ValueError:
         raise UserError(

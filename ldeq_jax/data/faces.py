@@ -108,11 +108,11 @@ def train_iterator(
         if number and clip is not None:
             clip = dataclasses.replace(clip, takes="")  # they are of the faces of `name`
         reader = _FaceReader(
-            config, part.split, augment, image_size, clip, name=part.name, schema=schema
+            config, part.split, augment, image_size, clip, name=part.dataset, schema=schema
         )
         if number and reader.foreign:
             raise UserError(
-                f"{part.name} has other landmarks than {config.name}: no map from "
+                f"{part.dataset} has other landmarks than {config.name}: no map from "
                 f"{reader.foreign} to {reader.schema.name} is known"
             )
         schema = reader.schema
@@ -230,6 +230,9 @@ class _FaceReader:
 
     def _clip(self, index, face, rng):
         """A row of ClipBatch, from the still or from its take."""
+        # grain sets the state of a generator that it uses again, but not what `spawn` makes
+        # children of: those of `rng` itself would depend on how many were made before.
+        rng = np.random.default_rng(rng.integers(2**63))
         number, name = self.clip.num_frames, face["name"]
         acts = self.takes is not None and name in self.takes
         if acts and rng.random() < self.clip.take_probability:

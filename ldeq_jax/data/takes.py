@@ -62,17 +62,19 @@ class Takes:
         """
         number = self._numbers[name]
         length = int(self.source.lengths[number])
-        speed = rng.integers(1, min(FASTEST, (length - 1) // (self.num_frames - 1)) + 1)
+        fastest = min(FASTEST, (length - 1) // (self.num_frames - 1))
+        speed = int(rng.integers(1, fastest + 1))
         reach = speed * (self.num_frames - 1)
-        first = rng.integers(0, length - reach)
+        first = int(rng.integers(0, length - reach))
         chosen = np.arange(first, first + reach + 1, speed)
         if rng.random() < 0.5:
             chosen = chosen[::-1]
         frames = list(self.source.frames(number))
-        if lost := [int(at) for at in chosen if frames[at] is None]:
+        found = [frame for at in chosen if (frame := frames[at]) is not None]
+        if len(found) < len(chosen):
             raise UserError(
-                f"{self.source.where}, {name}: frames {lost} cannot be decoded; build the data "
-                "set again"
+                f"{self.source.where}, {name}: some of its frames cannot be decoded; build the "
+                "data set again"
             )
         labels = self.source.annotation(number)
-        return [frames[at] for at in chosen], labels["landmarks"][chosen], labels["boxes"][chosen]
+        return found, labels["landmarks"][chosen], labels["boxes"][chosen]

@@ -166,7 +166,7 @@ def describe(config: Config, state: TrainState, num_faces: int) -> str:
     """Data, size, length and devices of a run, in one line."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     steps, batch_size = config.train.num_steps, config.data.batch_size
-    others = "".join(f", {part.share:.0%} of {part.name}" for part in config.data.parts()[1:])
+    others = "".join(f", {part.share:.0%} of {part.dataset}" for part in config.data.parts()[1:])
     own = steps * batch_size * config.data.parts()[0].share
     return (
         f"{num_faces} faces of {config.data.name}{others}, {parameters / 1e6:.2f} M parameters, "
