@@ -24,7 +24,6 @@ this machine, crop included, and the size of the weights. OUT/peers.json has all
 
 import argparse
 import itertools
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +44,7 @@ from ldeq_jax.data.sources import FaceSource
 from ldeq_jax.face import metrics
 from ldeq_jax.face.schema import IBUG_68, IBUG_IN_WFLW, indices_of
 from ldeq_jax.inference.pictures import Predictor
+from ldeq_jax.report.records import to_json
 from ldeq_jax.weights import load_model
 
 JITTER, SEED, FAILURE = 0.05, 0, 0.1
@@ -79,7 +79,7 @@ def main() -> None:
     cost = {label: milliseconds(model) for label, (model, _) in models.items()}
     sizes = {label: size for label, (_, size) in models.items()}
     everything = {"results": results, "milliseconds": cost, "megabytes": sizes}
-    (options.output / "peers.json").write_text(json.dumps(everything, indent=1))
+    (options.output / "peers.json").write_text(to_json(everything, indent=1))
     text = table(results, cost, sizes)
     (options.output / "table.md").write_text(text)
     print(text)

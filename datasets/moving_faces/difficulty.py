@@ -121,7 +121,7 @@ SPEAKING = Difficulty(
         blinks=(1, 3),
     ),
 )
-# For training: what happens to crops and pixels is drawn there, in each epoch anew.
+# For training: what happens to crops and pixels is drawn there, again in each epoch.
 TAKES = Difficulty(
     face=(0.48, 0.52),
     pan=0.0,

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import importlib
 import importlib.util
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from ldeq_jax.media.films import Film
 from ldeq_jax.media.video import Frame, VideoReader
 from ldeq_jax.model.rwr import RwRConfig
 from ldeq_jax.report.draw import draw_tracks
+from ldeq_jax.report.records import to_json
 from ldeq_jax.weights import load_model
 
 Smooth = Literal["rwr", "none"]
@@ -80,7 +80,7 @@ class Options:
         settings = dataclasses.asdict(self)
         for name in ("overlay", "json", "codec"):
             del settings[name]
-        return json.dumps(settings, sort_keys=True)
+        return to_json(dict(sorted(settings.items())))
 
 
 def track_films(

@@ -6,7 +6,6 @@ temporary file first. What is written of a film that is broken off can be kept.
 
 import contextlib
 import csv
-import json
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -96,7 +95,7 @@ class Tables:
         if self._csv is not None:
             self._csv.writerows(map(_cells, rows))
         if self._lines is not None:
-            self._lines.write(json.dumps(_record(index, frame), allow_nan=False) + "\n")
+            self._lines.write(records.to_json(_record(index, frame)) + "\n")
 
     def finish(self, *, complete: bool = True) -> None:
         """Completes the files.
