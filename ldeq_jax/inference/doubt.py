@@ -9,7 +9,8 @@ The numbers were chosen on 18 films of one face, none of which is lost by them. 
 lie about 1 % of the face size elsewhere, up to 12 % when it is badly blurred; of WFLW's hard
 photographs, 2 in 100 lie farther. Landmarks that only move along with the crop would lie 15 %
 elsewhere: of 24 cuts to a scene without a face, 23 were noticed in the first check, with
-recurrence.
+recurrence. That was an earlier faces-68. Today's sees faces in noise more often: of 8 cuts to noise
+or to grey, recurrence noticed all within three checks, frames alone 4.
 """
 
 import numpy as np
