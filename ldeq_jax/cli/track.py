@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ldeq_jax import zoo
-from ldeq_jax.cli.options import count, not_negative, path
+from ldeq_jax.cli.options import add_face_options, count, not_negative, path
 from ldeq_jax.errors import exit_at_once_on_interrupt
 
 SOME_FAILED = 3  # exit code
-_PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}  # as JAX_PLATFORMS names them
+PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}  # as JAXPLATFORMS names them
 
 _DESCRIPTION = """\
 Finds the landmarks of all faces in films, frame after frame, with an id for each face that stays.
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = make_parser().parse_args(argv)
     if options.device is not None:
-        os.environ["JAX_PLATFORMS"] = _PLATFORMS[options.device]
+        os.environ["JAXPLATFORMS"] = PLATFORMS[options.device]
 
     with exit_at_once_on_interrupt():
         from ldeq_jax import hosts
@@ -147,7 +147,7 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"pretrained model ({', '.join(zoo.MODELS)}), a training run's --workdir, or a "
         "converted model's folder; faces-68 if not given",
     )
-    add("--device", choices=_PLATFORMS, help="where the model runs; where JAX chooses if not given")
+    add("--device", choices=PLATFORMS, help="where the model runs; where JAX chooses if not given")
     add("--resume", action="store_true", help="leave out films that are done")
     add("--overwrite", action="store_true", help="replace files that no earlier call wrote")
 
@@ -195,35 +195,7 @@ def make_parser() -> argparse.ArgumentParser:
         "damps fast expressions",
     )
 
-    faces = parser.add_argument_group("faces")
-    faces.add_argument(
-        "--max_faces", type=count, default=16, metavar="N", help="followed at a time (16)"
-    )
-    faces.add_argument(
-        "--min_size",
-        type=not_negative,
-        default=12.0,
-        metavar="PIXELS",
-        help="of a new face, the root of its area (12)",
-    )
-    faces.add_argument(
-        "--min_score",
-        type=not_negative,
-        default=0.8,
-        metavar="SCORE",
-        help="of the detector for a new face, 0 to 1 (0.8); 0.6 finds more, and false ones",
-    )
-    faces.add_argument(
-        "--detect_every", type=count, default=5, metavar="N", help="frames between detections (5)"
-    )
-    faces.add_argument(
-        "--keep",
-        type=not_negative,
-        default=2.0,
-        metavar="SECONDS",
-        help="a lost face that comes back within that time keeps its id (2)",
-    )
-    faces.add_argument("--no_cuts", action="store_true", help="ids go on across cuts")
+    add_face_options(parser)
     return parser
 
 

@@ -21,7 +21,7 @@ from ldeq_jax.inference.video_file import print_if_cut_short
 from ldeq_jax.media import files
 from ldeq_jax.media.film_writer import open_film
 from ldeq_jax.media.films import Film
-from ldeq_jax.media.video import Frame, VideoReader
+from ldeq_jax.media.video import CameraStoppedError, Frame, VideoReader
 from ldeq_jax.model.rwr import RwRConfig
 from ldeq_jax.report.draw import draw_tracks
 from ldeq_jax.report.records import to_json
@@ -203,7 +203,7 @@ def _track_film(film, outputs, tracker, schema, options, step, title):
                 if drawing is not None:
                     there = {face.id: face.points for face in found.faces if face.status != "lost"}
                     drawing.add(found, there)
-        except (KeyboardInterrupt, SystemExit) as error:
+        except (KeyboardInterrupt, SystemExit, CameraStoppedError) as error:
             stopped = error
         if not tally.frames:
             raise stopped or UserError(
