@@ -14,6 +14,7 @@ from ldeq_jax.cli.options import add_face_options, count, not_negative, path
 from ldeq_jax.errors import exit_at_once_on_interrupt
 
 SOME_FAILED = 3  # exit code
+SMOOTHS = ("rwr", "none", "exponential", "moving_average", "one_euro", "kalman")
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}  # as JAXPLATFORMS names them
 
 _DESCRIPTION = """\
@@ -107,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stride=options.stride,
         max_frames=options.max_frames,
         overlay=not options.no_overlay,
+        side_by_side=options.side_by_side,
         json=options.json,
         codec=options.codec,
     )
@@ -153,6 +155,11 @@ def make_parser() -> argparse.ArgumentParser:
 
     written = parser.add_argument_group("what is written")
     written.add_argument("--no_overlay", action="store_true", help="no NAME.mp4")
+    written.add_argument(
+        "--side_by_side",
+        action="store_true",
+        help="in NAME.mp4, each frame alone on the left, and smoothed on the right",
+    )
     written.add_argument("--json", action="store_true", help="NAME.jsonl too")
     written.add_argument(
         "--codec",
@@ -182,17 +189,17 @@ def make_parser() -> argparse.ArgumentParser:
     smoothing = parser.add_argument_group("smoothing")
     smoothing.add_argument(
         "--smooth",
-        choices=("rwr", "none"),
+        choices=SMOOTHS,
         default="rwr",
         help="rwr (usual): recurrence keeps landmarks near those of the frame before; none: each "
-        "frame by itself",
+        "frame by itself; the others: a filter of such landmarks",
     )
     smoothing.add_argument(
         "--strength",
         choices=("light", "normal", "strong"),
         default="normal",
-        help="of rwr: half, once or twice the model's time constants; strong is steadier, but "
-        "damps fast expressions",
+        help="of rwr: half, once or twice the model's time constants; of a filter: three of its "
+        "settings. strong is steadier, but damps fast expressions",
     )
 
     add_face_options(parser)
