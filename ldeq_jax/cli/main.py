@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": "measure a model on a data set of pictures or videos",
     "build": "prepare a data set from the files of its authors",
     "convert": "turn a released PyTorch checkpoint into a model of this package, or back",
+    "doctor": "say what is installed, whether it works, and what is missing",
 }
 
 
