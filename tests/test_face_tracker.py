@@ -313,6 +313,21 @@ def test_times_must_grow_and_reach_the_model():
     assert memory == 1 and interval == 0.25
 
 
+@pytest.mark.parametrize(("faces", "sizes"), [(1, [1]), (3, [1, 2, 4]), (99, [1, 2, 4, 8])])
+def test_every_batch_of_up_to_so_many_faces_can_be_compiled_before(monkeypatch, faces, sizes):
+    batches = []
+    steps = Model.steps
+
+    def noted(self, frame, *columns):
+        batches.append((self.recurrence is None, len(columns[0]), columns[1][0] is None))
+        return steps(self, frame, *columns)
+
+    monkeypatch.setattr(Model, "steps", noted)
+    tracker().warm_up(faces)
+    kinds = [(alone, first) for alone in (False, True) for first in (False, True)]
+    assert sorted(batches) == sorted((a, size, first) for a, first in kinds for size in sizes)
+
+
 # Batches of the real model.
 
 
