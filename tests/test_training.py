@@ -27,7 +27,7 @@ from ldeq_jax.errors import UserError
 from ldeq_jax.face.schema import IBUG_68
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.mesh import make_mesh, to_devices
-from ldeq_jax.model.ldeq import ModelConfig
+from ldeq_jax.model.ldeq import ModelConfig, variable_shapes
 from ldeq_jax.training import loop
 from ldeq_jax.training.checkpoints import Checkpoints
 from ldeq_jax.training.log import Log
@@ -302,7 +302,7 @@ def test_what_the_spread_exceeds_its_target_by_is_a_part_of_the_loss(two):
 def test_a_run_may_start_from_weights(two):
     given, _ = two(two.state, make_batch())
     variables = {"params": given.params, "batch_stats": given.batch_stats}
-    state = with_weights(two.state, variables)
+    state, new = with_weights(two.state, variables, MODEL, MODEL)
     for fresh, expected in (
         (state.params, given.params),
         (state.ema, given.params),
@@ -310,12 +310,48 @@ def test_a_run_may_start_from_weights(two):
         (state.opt_state, two.state.opt_state),
     ):
         jax.tree.map(np.testing.assert_array_equal, fresh, expected)
-    assert state.step == 0
-    with pytest.raises(ValueError, match="start_from: a model of other layers"):
-        with_weights(two.state, {"params": given.params["map"]})
-    wider = jax.tree.map(lambda a: np.zeros((*a.shape[:-1], a.shape[-1] + 1)), variables)
-    with pytest.raises(ValueError, match="start_from: a weight of shape"):
-        with_weights(two.state, wider)
+    assert state.step == 0 and new == []
+
+
+def trained_for(num_landmarks):
+    """Variables of MODEL with another number of landmarks, all numbers random, and its config."""
+    config = dataclasses.replace(MODEL, num_landmarks=num_landmarks)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda s: rng.normal(size=s.shape), variable_shapes(config)), config
+
+
+@pytest.mark.parametrize("num_landmarks", [12, 90])
+def test_another_number_of_landmarks_takes_over_all_but_the_ends(two, num_landmarks):
+    variables, trained = trained_for(num_landmarks)
+    state, new = with_weights(two.state, variables, MODEL, trained)
+    assert new == ["map.entry.conv", "map.head"]
+    # The model without landmarks, so to speak, is the trained one.
+    ends = {}
+    for name, tree, k in (
+        ("got", state, 68),
+        ("was", two.state, 68),
+        ("given", None, num_landmarks),
+    ):
+        params = jax.tree.map(np.asarray, variables["params"] if tree is None else tree.params)
+        entry, head = params["map"]["entry"]["conv"].pop("kernel"), params["map"].pop("head")
+        ends[name] = params, entry[k:], entry[:k], head
+    assert_close(ends["got"][:2], ends["given"][:2], rtol=1e-6)
+    assert_close(ends["got"][2:], ends["was"][2:], rtol=0)
+    assert_close(state.ema, state.params, rtol=0)
+    assert_close(state.batch_stats, variables["batch_stats"], rtol=1e-6)
+    for fresh, before in zip(*map(jax.tree.leaves, (state, two.state)), strict=True):
+        assert fresh.dtype == before.dtype and fresh.sharding == before.sharding
+
+
+def test_a_model_none_of_whose_layers_fits_is_refused(two):
+    given = {"params": two.state.params["map"], "batch_stats": {}}
+    with pytest.raises(UserError, match="train.start_from: no layer of that model fits"):
+        with_weights(two.state, given, MODEL, MODEL)
+    wider = jax.tree.map(
+        lambda a: np.zeros((*a.shape[:-1], a.shape[-1] + 1)), two.state.variables()
+    )
+    with pytest.raises(UserError, match="train.start_from: no layer of that model fits"):
+        with_weights(two.state, wider, MODEL, dataclasses.replace(MODEL, num_landmarks=69))
 
 
 # The command line ---------------------------------------------------------------------------------

@@ -94,9 +94,9 @@ def _train(config, schema, num_faces, workdir, stack):
     elif start:
         hosts.print_once(f"continuing after step {start}")
     elif settings.start_from:
-        _, variables, trained = given or load_model(settings.start_from)
-        state = with_weights(state, variables)
-        hosts.print_once(f"starting from {settings.start_from}, step {trained}")
+        trained, variables, last = given or load_model(settings.start_from)
+        state, new = with_weights(state, variables, config.model, trained.model)
+        hosts.print_once(f"starting from {settings.start_from}, step {last}{_but(new)}")
     batches = train_iterator(
         config.data, config.augment, size, clip=config.clip, first_batch=start, **shard
     )
@@ -173,6 +173,12 @@ def describe(config: Config, state: TrainState, num_faces: int) -> str:
         f"{steps} steps of {batch_size} faces ({own / num_faces:.1f} epochs) on "
         f"{jax.device_count()} {jax.default_backend()} device(s)"
     )
+
+
+def _but(new: list[str]) -> str:
+    """What a start from a trained model did not take over, as the end of a line."""
+    some = ", ".join(new[:4]) + f" and {len(new) - 4} more" * (len(new) > 4)
+    return f"; new, all or in part: {some}" if new else ""
 
 
 def progress_bar(start: int, total: int) -> tqdm:

@@ -16,6 +16,7 @@ from ldeq_jax.model.ldeq import LDEQ, ModelConfig
 from ldeq_jax.training.optimizer import make_optimizer
 
 _SMALL = 1024  # elements; sharding smaller arrays costs more communication than it saves
+_ENTRY = "params.map.entry.conv.kernel"  # its rows are the heatmaps and then the image's features
 
 
 @flax.struct.dataclass
@@ -102,26 +103,60 @@ def _initial_state(model_config, optimizer_config, train_config):
     )
 
 
-def with_weights(state: TrainState, variables: dict[str, Any]) -> TrainState:
-    """A fresh state that starts from the weights of a trained model.
+def with_weights(
+    state: TrainState, variables: dict[str, Any], model: ModelConfig, trained: ModelConfig
+) -> tuple[TrainState, list[str]]:
+    """A fresh state that starts from the weights of a trained model, as far as they fit.
+
+    An array fits where the trained model has one of the same name and shape. With another number of
+    landmarks, the part of the map's first layer that takes heatmaps and the layer that makes them
+    stay as they are, random; the rest of the network is taken over.
 
     Args:
         state: of `create_state`.
-        variables: of `LDEQ.apply`.
+        variables: of the trained model, for `LDEQ.apply`.
+        model: what the state is of.
+        trained: what the variables are of.
+
+    Returns:
+        The state, and the layers that have random weights in it, all or some of them.
 
     Raises:
-        UserError: the weights are not those of a model of this config.
+        UserError: no layer fits.
     """
+    given = {_name(path): value for path, value in jax.tree.leaves_with_path(variables)}
+    found, new = [], []
 
-    def like(fresh, value):
-        if fresh.shape != value.shape:
-            raise UserError(f"start_from: a weight of shape {value.shape}, not {fresh.shape}")
-        return jax.device_put(np.asarray(value, fresh.dtype), fresh.sharding)
+    def merge(path, fresh):
+        name = _name(path)
+        layer = name.split(".", 1)[1].rpartition(".")[0]
+        value = given.get(name, np.zeros(0))
+        if value.shape == fresh.shape:
+            found.append(layer)
+            return jax.device_put(np.asarray(value, fresh.dtype), fresh.sharding)
+        new.append(layer)
+        rows, num_rows = value[trained.num_landmarks :], len(fresh) - model.num_landmarks
+        if name != _ENTRY or rows.shape != (num_rows, *fresh.shape[1:]):
+            return fresh
+        # What the map's first layer does to the image does not depend on the landmarks. (A shard
+        # may be on another host: hence a program.)
+        rows = np.asarray(rows, fresh.dtype)
+        take_over = jax.jit(
+            lambda kernel: kernel.at[model.num_landmarks :].set(rows), out_shardings=fresh.sharding
+        )
+        return take_over(fresh)
 
     trees = {"params": state.params, "batch_stats": state.batch_stats}
-    given = {name: variables.get(name, {}) for name in trees}
-    if jax.tree.structure(trees) != jax.tree.structure(given):  # type: ignore[operator]
-        raise UserError("start_from: a model of other layers than this config's")
-    trees = jax.tree.map(like, trees, given)
+    trees = jax.tree.map_with_path(merge, trees)
+    # Norms alone would be no start.
+    if not any(layer.endswith("conv") for layer in found if layer not in new):
+        raise UserError(
+            "train.start_from: no layer of that model fits this config's; start from the config "
+            "that it was trained with (config.json in its --workdir)"
+        )
     ema = jax.tree.map(jnp.copy, trees["params"]) if state.ema else state.ema
-    return dataclasses.replace(state, **trees, ema=ema)
+    return dataclasses.replace(state, **trees, ema=ema), list(dict.fromkeys(new))
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
