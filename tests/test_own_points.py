@@ -18,7 +18,7 @@ from ldeq_jax.face.schema import from_fields
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/own_points.md"
-NUM_STEPS = 150  # of training, fewer than on the page
+NUM_STEPS = 80  # of training, fewer than on the page
 
 SPEC = importlib.util.spec_from_file_location("drawn_heads", ROOT / "examples/drawn_heads.py")
 heads = importlib.util.module_from_spec(SPEC)
@@ -93,13 +93,13 @@ def test_the_page_leads_to_a_model_that_finds_the_points(tmp_path):
     started = re.search(r"^starting from .*$", told, re.M).group()
     assert f"`{started}`" in PAGE.read_text("utf-8")
 
-    # From random weights the error is above 13 % even after all steps of the page.
+    # It is 6.2 % before the first step; from random weights, 13.1 % after all steps of the page.
     metrics = json.loads((tmp_path / "own/test/metrics.json").read_text())
-    assert metrics["subsets"]["all"]["nme"] < 9
+    assert metrics["subsets"]["all"]["nme"] < 4.5
     truth = np.array([points for _, points in heads.film(np.random.default_rng(2), 75)])
     table = list(csv.DictReader((tmp_path / "own/tracked/film.csv").read_text().splitlines()))
     assert {row["face"] for row in table} == {"0"} and len(table) == len(truth)
     found = np.array([[[row[f"{axis}{k}"] for axis in "xy"] for k in range(12)] for row in table])
-    assert 100 * nme(found.astype(float), truth, heads.POINTS["eye_corners"]).mean() < 9
+    assert 100 * nme(found.astype(float), truth, heads.POINTS["eye_corners"]).mean() < 5
     (face,) = json.loads((tmp_path / "own/portrait.json").read_text())["faces"]
     assert np.shape(face["landmarks"]) == (12, 2)

@@ -27,7 +27,8 @@ from ldeq_jax.mesh import make_mesh, to_devices
 from ldeq_jax.report.training_plots import training_curves
 from ldeq_jax.training.checkpoints import Checkpoints, only_run_in
 from ldeq_jax.training.log import Log
-from ldeq_jax.training.state import TrainState, create_state, with_weights
+from ldeq_jax.training.start import start_from
+from ldeq_jax.training.state import TrainState, create_state
 from ldeq_jax.training.step import make_train_step
 from ldeq_jax.training.stop import StopRequest
 from ldeq_jax.weights import load_model
@@ -95,8 +96,8 @@ def _train(config, schema, num_faces, workdir, stack):
         hosts.print_once(f"continuing after step {start}")
     elif settings.start_from:
         trained, variables, last = given or load_model(settings.start_from)
-        state, new = with_weights(state, variables, config.model, trained.model)
-        hosts.print_once(f"starting from {settings.start_from}, step {last}{_but(new)}")
+        state, told = start_from(state, config, schema, trained, variables)
+        hosts.print_once(f"starting from {settings.start_from}, step {last}{told}")
     batches = train_iterator(
         config.data, config.augment, size, clip=config.clip, first_batch=start, **shard
     )
@@ -173,12 +174,6 @@ def describe(config: Config, state: TrainState, num_faces: int) -> str:
         f"{steps} steps of {batch_size} faces ({own / num_faces:.1f} epochs) on "
         f"{jax.device_count()} {jax.default_backend()} device(s)"
     )
-
-
-def _but(new: list[str]) -> str:
-    """What a start from a trained model did not take over, as the end of a line."""
-    some = ", ".join(new[:4]) + f" and {len(new) - 4} more" * (len(new) > 4)
-    return f"; new, all or in part: {some}" if new else ""
 
 
 def progress_bar(start: int, total: int) -> tqdm:

@@ -16,7 +16,6 @@ from ldeq_jax.model.ldeq import LDEQ, ModelConfig
 from ldeq_jax.training.optimizer import make_optimizer
 
 _SMALL = 1024  # elements; sharding smaller arrays costs more communication than it saves
-_ENTRY = "params.map.entry.conv.kernel"  # its rows are the heatmaps and then the image's features
 
 
 @flax.struct.dataclass
@@ -103,23 +102,18 @@ def _initial_state(model_config, optimizer_config, train_config):
     )
 
 
-def with_weights(
-    state: TrainState, variables: dict[str, Any], model: ModelConfig, trained: ModelConfig
-) -> tuple[TrainState, list[str]]:
+def with_weights(state: TrainState, variables: dict[str, Any]) -> tuple[TrainState, list[str]]:
     """A fresh state that starts from the weights of a trained model, as far as they fit.
 
-    An array fits where the trained model has one of the same name and shape. With another number of
-    landmarks, the part of the map's first layer that takes heatmaps and the layer that makes them
-    stay as they are, random; the rest of the network is taken over.
+    An array fits where the trained model has one of the same name and shape; the others keep their
+    random numbers.
 
     Args:
         state: of `create_state`.
         variables: of the trained model, for `LDEQ.apply`.
-        model: what the state is of.
-        trained: what the variables are of.
 
     Returns:
-        The state, and the layers that have random weights in it, all or some of them.
+        The state, and the layers of which not all arrays fit.
 
     Raises:
         UserError: no layer fits.
@@ -130,26 +124,17 @@ def with_weights(
     def merge(path, fresh):
         name = _name(path)
         layer = name.split(".", 1)[1].rpartition(".")[0]
-        value = given.get(name, np.zeros(0))
-        if value.shape == fresh.shape:
-            found.append(layer)
-            return jax.device_put(np.asarray(value, fresh.dtype), fresh.sharding)
-        new.append(layer)
-        rows, num_rows = value[trained.num_landmarks :], len(fresh) - model.num_landmarks
-        if name != _ENTRY or rows.shape != (num_rows, *fresh.shape[1:]):
+        value = given.get(name)
+        if value is None or value.shape != fresh.shape:
+            new.append(layer)
             return fresh
-        # What the map's first layer does to the image does not depend on the landmarks. (A shard
-        # may be on another host: hence a program.)
-        rows = np.asarray(rows, fresh.dtype)
-        take_over = jax.jit(
-            lambda kernel: kernel.at[model.num_landmarks :].set(rows), out_shardings=fresh.sharding
-        )
-        return take_over(fresh)
+        found.append(layer)
+        return jax.device_put(np.asarray(value, fresh.dtype), fresh.sharding)
 
     trees = {"params": state.params, "batch_stats": state.batch_stats}
     trees = jax.tree.map_with_path(merge, trees)
     # Norms alone would be no start.
-    if not any(layer.endswith("conv") for layer in found if layer not in new):
+    if not any(layer.endswith("conv") and layer not in new for layer in found):
         raise UserError(
             "train.start_from: no layer of that model fits this config's; start from the config "
             "that it was trained with (config.json in its --workdir)"
