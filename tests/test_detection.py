@@ -1,5 +1,6 @@
 """Detected faces: where they are, whatever the size of the picture; and what is made of them."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from test_inference import CONFIG, MODEL, random_state
 
 from ldeq_jax.errors import UserError
 from ldeq_jax.face.boxes import check_boxes
@@ -113,6 +115,13 @@ def predictor():
     return Predictor.load("faces-68")
 
 
+@pytest.fixture(scope="module")
+def untrained():
+    """A small model that has learnt nothing, where it is not its landmarks that matter."""
+    data = dataclasses.replace(CONFIG.data, crop="landmarks")
+    return Predictor(dataclasses.replace(CONFIG, data=data), random_state(MODEL).variables())
+
+
 def test_detected_faces_have_the_landmarks_of_boxes_that_are_known(predictor):
     for number in (1, 2):
         picture, box = portrait(number)
@@ -123,7 +132,7 @@ def test_detected_faces_have_the_landmarks_of_boxes_that_are_known(predictor):
         assert away < 0.015 * np.sqrt(np.prod(box[2:] - box[:2]))
 
 
-def test_another_detector_can_be_handed_in(predictor):
+def test_another_detector_can_be_handed_in(untrained):
     picture, box = portrait()
     calls = []
 
@@ -131,22 +140,22 @@ def test_another_detector_can_be_handed_in(predictor):
         calls.append(given.shape)
         return Detections(np.stack([box, box + [0, 3, 0, 3]]), np.array([0.1, 0.2]))
 
-    faces, scores = predictor.detect(picture, detector)
+    faces, scores = untrained.detect(picture, detector)
     assert calls == [picture.shape] and scores.tolist() == [0.1, 0.2] and len(faces) == 2
-    nothing, scores = predictor.detect(picture, lambda _: Detections(faces.box[:0], scores[:0]))
+    nothing, scores = untrained.detect(picture, lambda _: Detections(faces.box[:0], scores[:0]))
     assert len(nothing) == len(scores) == 0
     assert video_file.largest_face(detector, picture, "landmarks") is None  # not sure enough
 
 
 def test_a_face_of_which_the_detector_is_less_sure_is_taken_where_there_is_no_other(
-    predictor, monkeypatch
+    untrained, monkeypatch
 ):
     picture, box = portrait()
     boxes = np.stack([box, box + 2])
     for scores, taken in (([0.7, 0.65], [0.7]), ([0.9, 0.7], [0.9]), ([0.6, 0.8], [0.8])):
         found = Detections(boxes, np.array(scores))
         monkeypatch.setattr(YuNet, "__call__", lambda *_, found=found: found)
-        assert predictor.detect(picture)[1].tolist() == taken
+        assert untrained.detect(picture)[1].tolist() == taken
 
 
 def test_a_video_needs_a_box_for_a_model_of_whole_pictures(tmp_path):

@@ -24,6 +24,8 @@ COMMANDS = [
     "ldeq_jax/cli/evaluate.py",
     "ldeq_jax/cli/predict.py",
     "ldeq_jax/cli/track.py",
+    "ldeq_jax/cli/live.py",
+    "ldeq_jax/cli/doctor.py",
     "ldeq_jax/cli/convert.py",
 ]
 COMMANDS += ["datasets/build.py", "datasets/sample_faces.py"]
@@ -70,7 +72,7 @@ def flags_of(name):
             flags.add(f"--{texts[0]}")
             if function == "DEFINE_bool":
                 flags.add(f"--no{texts[0]}")
-        elif function == "add_host_options":
+        elif function in ("add_host_options", "add_face_options"):
             flags |= flags_of("ldeq_jax/cli/options.py")
         elif function in ("add_argument", "add"):
             flags |= {text for text in texts if text.startswith("--")}

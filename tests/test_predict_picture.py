@@ -283,13 +283,6 @@ def test_input_of_other_kinds_is_named(model, tmp_path):
     assert f"must end in .mp4: {arguments[-1]} is an animation" in found
 
 
-def test_one_picture_at_a_time(capsys):
-    with pytest.raises(SystemExit) as ended:
-        predict_command.main(["--output=c.png", "a", "b"])
-    assert ended.value.code == 2
-    assert "ldeq predict: error: unrecognized arguments: b" in capsys.readouterr().err
-
-
 def test_a_damaged_model_is_named(model, photo, tmp_path):
     shutil.copytree(model, tmp_path / "model")
     shutil.rmtree(tmp_path / "model" / "3" / "weights")

@@ -192,6 +192,41 @@ def test_strengths_scale_the_time_constants_and_none_is_alone():
     assert recurrence_of(config, Options(smooth="none")) is None
 
 
+def test_filters_smooth_frames_alone_and_keep_the_rest(model, clip):
+    out = {}
+    for smooth in ("none", "moving_average"):
+        place = clip.parent / smooth
+        arguments = ["--detect_every=2", "--no_cuts", "--no_overlay", f"--smooth={smooth}"]
+        ldeq("track", f"--output={place}", f"--checkpoint={model}", *arguments, clip)
+        out[smooth] = numbers(place / "clip.npz")
+    alone, smoothed = out.values()
+    for name in ("frame", "face", "status", "score", "spread"):
+        np.testing.assert_array_equal(alone[name], smoothed[name])
+    for number in (0, 1):
+        tracks = [found["landmarks"][found["face"] == number] for found in out.values()]
+        np.testing.assert_allclose(
+            tracks[1][2:],
+            (tracks[0] + sum(np.roll(tracks[0], shift, axis=0) for shift in (1, 2)))[2:] / 3,
+            atol=1e-3,
+        )
+
+
+@pytest.mark.parametrize("smooth", ["rwr", "one_euro"])
+def test_side_by_side_shows_the_film_twice(model, clip, smooth):
+    alone = track(model, "--overwrite", clip) / "clip.mp4"
+    once = [image for image, _ in VideoReader(alone).frames()]
+    out = track(model, "--side_by_side", f"--smooth={smooth}", "--detect_every=1", clip)
+    twice = [image for image, _ in VideoReader(out / "clip.mp4").frames()]
+    assert len(once) == len(twice) == 12
+    height, width = once[0].shape[:2]
+    assert twice[0].shape[1] >= 2 * width and twice[0].shape[0] > height
+    for image in (twice[1], twice[10]):
+        left, right = image[-height:, :width].astype(int), image[-height:, -width:].astype(int)
+        assert np.abs(left - right).mean() < 6
+    blue = [image[-height:, :width, 2].astype(int) - image[-height:, :width, 0] for image in twice]
+    assert (blue[1] > 80).sum() == 0 < (blue[10] > 80).sum(), "the left has its landmarks too"
+
+
 # Many films, and films that fail.
 
 
@@ -346,6 +381,8 @@ def test_a_damaged_frame_has_a_row_and_is_no_end(model, clip, monkeypatch):
         (["{empty}"], "empty holds no video and no pictures in a row"),
         (["{folder}/frame_%03d.png"], "there are no pictures .*frame_%03d.png"),
         (["{clip}", "--start=2", "--end=1"], "--end=1 must be later than --start=2"),
+        (["{clip}", "--side_by_side", "--smooth=none"], "--side_by_side and --smooth=none excl"),
+        (["{clip}", "--side_by_side", "--no_overlay"], "--side_by_side and --no_overlay excl"),
         (["{clip}", "--min_score=2"], "min_score must be at most 1"),
         (["{clip}", "--checkpoint=nothing"], "no folder nothing"),
         (["{clip}", "--output={picture}/out"], "picture.png is a file"),

@@ -13,7 +13,7 @@ import pytest
 
 from ldeq_jax.errors import UserError
 from ldeq_jax.media import writer
-from ldeq_jax.media.video import VideoReader
+from ldeq_jax.media.video import CameraStoppedError, VideoReader
 from ldeq_jax.media.writer import Pace, constant_rate, open_writer, write_video
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -228,8 +228,10 @@ def test_a_camera_is_read_as_a_file_is_but_once(camera):
     stream = reader.frames()
     first = next(stream)
     assert len(made.frames) == 5, "no frame is taken before it is asked for"
-    frames = [first, *stream]
+    frames = [first, *itertools.islice(stream, 4)]
     assert [number(image) for image, _ in frames] == [0, 1, 2, 3, 4]
+    with pytest.raises(CameraStoppedError, match="camera:3 sends no more frames: check that it"):
+        next(stream)
     times = [time for _, time in frames]
     assert times[0] == 0 and (np.diff(times) > 0).all() and times[-1] < 10
     assert made.released

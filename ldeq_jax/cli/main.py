@@ -18,10 +18,12 @@ from ldeq_jax.errors import INTERRUPTED, one_line
 COMMANDS = {
     "predict": "find the landmarks in a picture or a video, draw them and write them as numbers",
     "track": "find the landmarks of all faces in films, with ids, as tables and drawn",
+    "live": "the same of a camera: in a window, and sent on as JSON",
     "train": "train a model",
     "evaluate": "measure a model on a data set of pictures or videos",
     "build": "prepare a data set from the files of its authors",
     "convert": "turn a released PyTorch checkpoint into a model of this package, or back",
+    "doctor": "say what is installed, whether it works, and what is missing",
 }
 
 

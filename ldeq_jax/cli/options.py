@@ -27,6 +27,43 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_face_options(parser: argparse.ArgumentParser, max_faces: int = 16) -> None:
+    """Adds the options that say which faces are tracked, for `inference.tracker.Limits`."""
+    faces = parser.add_argument_group("faces")
+    faces.add_argument(
+        "--max_faces",
+        type=count,
+        default=max_faces,
+        metavar="N",
+        help=f"followed at a time ({max_faces})",
+    )
+    faces.add_argument(
+        "--min_size",
+        type=not_negative,
+        default=12.0,
+        metavar="PIXELS",
+        help="of a new face, the root of its area (12)",
+    )
+    faces.add_argument(
+        "--min_score",
+        type=not_negative,
+        default=0.8,
+        metavar="SCORE",
+        help="of the detector for a new face, 0 to 1 (0.8); 0.6 finds more, and false ones",
+    )
+    faces.add_argument(
+        "--detect_every", type=count, default=5, metavar="N", help="frames between detections (5)"
+    )
+    faces.add_argument(
+        "--keep",
+        type=not_negative,
+        default=2.0,
+        metavar="SECONDS",
+        help="a lost face that comes back within that time keeps its id (2)",
+    )
+    faces.add_argument("--no_cuts", action="store_true", help="ids go on across cuts")
+
+
 def path(text: str) -> str:
     """A path, with the home directory in place of a leading `~`."""
     return str(expand(text))

@@ -1,19 +1,23 @@
-"""`ldeq predict`: the landmarks of a picture or a video, drawn and written as numbers.
+"""`ldeq predict`: the landmarks of pictures or of a video, drawn and written as numbers.
 
-This module reads the arguments; `inference.picture_file` and `inference.video_file` do the work.
+This module reads the arguments; `inference.picture_file`, `inference.picture_files` and
+`inference.video_file` do the work.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ldeq_jax import zoo
 from ldeq_jax.cli.options import natural, not_negative, path
 from ldeq_jax.errors import UserError, exit_at_once_on_interrupt
 
+SOME_FAILED = 3  # exit code
+
 _DESCRIPTION = """\
-Finds the landmarks of the faces in a picture, or of one face in a video; draws them, and writes
+Finds the landmarks of the faces in pictures, or of one face in a video; draws them, and writes
 them as numbers. Faces are detected, unless you give their boxes.
 """
 _EPILOG = """\
@@ -39,6 +43,18 @@ pictures:
   whether there is a face in the box, and the detector's score. The spread is the width of a
   landmark's heatmap: within a face it is large where the model is uncertain, but it does not tell a
   face from a wall. Small pictures are drawn enlarged.
+
+many pictures:
+  ldeq predict --output=found --json photos/
+  ldeq predict --output=found --no_overlay one.jpg two.jpg
+
+  Several pictures, or a folder, in which and below which all are taken: --output is a folder then.
+  Written: faces.csv, a row per picture and face, and one for a picture without a face: picture,
+  face (from 0, the largest first), left, top, right and bottom of its landmarks' extent, score of
+  the detector, doubt, x and y of every landmark, spread of every landmark; faces.json, which says
+  by what it was made; NAME.jpg, the drawings; and with --json faces.jsonl, a line per picture, as
+  the .json of a single one. A picture that cannot be read is reported at the end, and the others
+  are done.
 
 videos:
   ldeq predict --output=drawn.mp4 clip.mp4
@@ -72,7 +88,8 @@ A command can be run again: it replaces what it wrote before, and other files on
 with "-" goes after "--".
 
 exit codes: 0 all is written, 1 something is not (a line says what), 2 the arguments cannot be
-understood, 130 after Ctrl-C, 143 after SIGTERM.
+understood, 3 some of many pictures failed (lines say which and why), 130 after Ctrl-C, 143 after
+SIGTERM.
 """
 
 
@@ -83,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments, without the command's name; those of the process when None.
 
     Returns:
-        The exit code 0.
+        The exit code: 0, or 3 if some of many pictures failed.
 
     Raises:
         UserError: the arguments or a file cannot be used.
@@ -99,7 +116,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
-    source, output = Path(options.source), Path(options.output)
+    source, output = Path(options.source[0]), Path(options.output)
+    common = {"checkpoint": options.checkpoint, "overwrite": options.overwrite}
+    if len(options.source) > 1 or source.is_dir():
+        return _predict_many(options, output, common)
+    if options.json or options.no_overlay:
+        given = "json" if options.json else "no_overlay"
+        raise UserError(f"--{given} is for several pictures or a folder, not for {source} alone")
     kind = kind_of(source)
     if kind == "audio":
         raise UserError(f"{source} is sound without a video (a cover picture does not count)")
@@ -107,11 +130,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(
             f"--output={output} must end in .mp4: {source} is an animation, read as a video"
         )
-    common = {"checkpoint": options.checkpoint, "overwrite": options.overwrite}
     with hosts.exit_on_sigterm():
         if kind == "picture":
-            if given := [name for name in VIDEO_OPTIONS if getattr(options, name) is not None]:
-                raise UserError(f"--{given[0]} is for videos; {source} is none")
+            if wrong := [name for name in VIDEO_OPTIONS if getattr(options, name) is not None]:
+                raise UserError(f"--{wrong[0]} is for videos; {source} is none")
             predict_picture(source, output, boxes=options.box, **common)
             return 0
         if len(options.box) > 1:
@@ -135,6 +157,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             **common,
         )
     return 0
+
+
+def _predict_many(options: argparse.Namespace, folder: Path, common: dict[str, Any]) -> int:
+    """Predicts on several pictures and folders of pictures; returns the exit code."""
+    from ldeq_jax import hosts
+    from ldeq_jax.inference.picture_files import predict_pictures
+    from ldeq_jax.media.albums import find_pictures
+
+    if given := [name for name in ("box", *VIDEO_OPTIONS) if getattr(options, name)]:
+        raise UserError(f"--{given[0]} is for one file, not for several pictures")
+    if folder.suffix.lower() in (".png", ".jpg", ".jpeg", ".mp4"):
+        raise UserError(f"--output={folder} must be a folder for several pictures, not a file")
+    shots = find_pictures([Path(text) for text in options.source], without=folder)
+    with hosts.exit_on_sigterm():
+        failed = predict_pictures(
+            shots, folder, overlay=not options.no_overlay, json=options.json, **common
+        )
+    if failed:
+        print(f"ldeq predict: {len(failed)} of {len(shots)} picture(s) failed:", file=sys.stderr)
+        for source, reason in failed.items():
+            print(f"  {reason if source in reason else f'{source}: {reason}'}", file=sys.stderr)
+    return SOME_FAILED if failed else 0
 
 
 RECURRENCE_OPTIONS = (
@@ -166,14 +210,20 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("source", type=path, metavar="FILE", help="picture or video")
+    parser.add_argument(
+        "source",
+        type=path,
+        nargs="+",
+        metavar="FILE",
+        help="picture or video; or several pictures, or folders of pictures",
+    )
     parser.add_argument(
         "--output",
         type=path,
         required=True,
         metavar="FILE",
         help="drawing to write, .png or .jpg, of a video .mp4; the numbers go to the same name "
-        "with .json, of a video .npz",
+        "with .json, of a video .npz; of many pictures the folder to write to",
     )
     parser.add_argument(
         "--checkpoint",
@@ -195,6 +245,9 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="replace --output and the files beside it even if no earlier call wrote them",
     )
+    many = parser.add_argument_group("many pictures")
+    many.add_argument("--json", action="store_true", help="JSON lines too, faces.jsonl")
+    many.add_argument("--no_overlay", action="store_true", help="no drawings")
     videos = parser.add_argument_group("videos")
     videos.add_argument(
         "--boxes",

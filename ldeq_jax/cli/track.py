@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ldeq_jax import zoo
-from ldeq_jax.cli.options import count, not_negative, path
+from ldeq_jax.cli.options import add_face_options, count, not_negative, path
 from ldeq_jax.errors import exit_at_once_on_interrupt
 
 SOME_FAILED = 3  # exit code
-_PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}  # as JAX_PLATFORMS names them
+SMOOTHS = ("rwr", "none", "exponential", "moving_average", "one_euro", "kalman")
+PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}  # as JAXPLATFORMS names them
 
 _DESCRIPTION = """\
 Finds the landmarks of all faces in films, frame after frame, with an id for each face that stays.
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = make_parser().parse_args(argv)
     if options.device is not None:
-        os.environ["JAX_PLATFORMS"] = _PLATFORMS[options.device]
+        os.environ["JAXPLATFORMS"] = PLATFORMS[options.device]
 
     with exit_at_once_on_interrupt():
         from ldeq_jax import hosts
@@ -107,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stride=options.stride,
         max_frames=options.max_frames,
         overlay=not options.no_overlay,
+        side_by_side=options.side_by_side,
         json=options.json,
         codec=options.codec,
     )
@@ -147,12 +149,17 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"pretrained model ({', '.join(zoo.MODELS)}), a training run's --workdir, or a "
         "converted model's folder; faces-68 if not given",
     )
-    add("--device", choices=_PLATFORMS, help="where the model runs; where JAX chooses if not given")
+    add("--device", choices=PLATFORMS, help="where the model runs; where JAX chooses if not given")
     add("--resume", action="store_true", help="leave out films that are done")
     add("--overwrite", action="store_true", help="replace files that no earlier call wrote")
 
     written = parser.add_argument_group("what is written")
     written.add_argument("--no_overlay", action="store_true", help="no NAME.mp4")
+    written.add_argument(
+        "--side_by_side",
+        action="store_true",
+        help="in NAME.mp4, each frame alone on the left, and smoothed on the right",
+    )
     written.add_argument("--json", action="store_true", help="NAME.jsonl too")
     written.add_argument(
         "--codec",
@@ -182,48 +189,20 @@ def make_parser() -> argparse.ArgumentParser:
     smoothing = parser.add_argument_group("smoothing")
     smoothing.add_argument(
         "--smooth",
-        choices=("rwr", "none"),
+        choices=SMOOTHS,
         default="rwr",
         help="rwr (usual): recurrence keeps landmarks near those of the frame before; none: each "
-        "frame by itself",
+        "frame by itself; the others: a filter of such landmarks",
     )
     smoothing.add_argument(
         "--strength",
         choices=("light", "normal", "strong"),
         default="normal",
-        help="of rwr: half, once or twice the model's time constants; strong is steadier, but "
-        "damps fast expressions",
+        help="of rwr: half, once or twice the model's time constants; of a filter: three of its "
+        "settings. strong is steadier, but damps fast expressions",
     )
 
-    faces = parser.add_argument_group("faces")
-    faces.add_argument(
-        "--max_faces", type=count, default=16, metavar="N", help="followed at a time (16)"
-    )
-    faces.add_argument(
-        "--min_size",
-        type=not_negative,
-        default=12.0,
-        metavar="PIXELS",
-        help="of a new face, the root of its area (12)",
-    )
-    faces.add_argument(
-        "--min_score",
-        type=not_negative,
-        default=0.8,
-        metavar="SCORE",
-        help="of the detector for a new face, 0 to 1 (0.8); 0.6 finds more, and false ones",
-    )
-    faces.add_argument(
-        "--detect_every", type=count, default=5, metavar="N", help="frames between detections (5)"
-    )
-    faces.add_argument(
-        "--keep",
-        type=not_negative,
-        default=2.0,
-        metavar="SECONDS",
-        help="a lost face that comes back within that time keeps its id (2)",
-    )
-    faces.add_argument("--no_cuts", action="store_true", help="ids go on across cuts")
+    add_face_options(parser)
     return parser
 
 

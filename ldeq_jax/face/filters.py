@@ -192,8 +192,8 @@ def one_euro(
         raise ValueError(f"beta must be 0 or more, got {beta}")
     points = np.asarray(points, np.float64)
     steps = np.diff(points, axis=0, prepend=points[:1])
-    speed = exponential(steps * fps, fps, weight=_cutoff_weight(derivative_cutoff, fps))
-    weights = _cutoff_weight(min_cutoff + beta * np.abs(speed), fps)
+    speed = exponential(steps * fps, fps, weight=cutoff_weight(derivative_cutoff, fps))
+    weights = cutoff_weight(min_cutoff + beta * np.abs(speed), fps)
     smoothed = points.copy()
     for t in range(1, len(points)):
         smoothed[t] = smoothed[t - 1] + weights[t] * (points[t] - smoothed[t - 1])
@@ -223,7 +223,7 @@ def kalman(points: ArrayLike, fps: float, *, noise_ratio: float) -> NDArray[np.f
         ValueError: a parameter is out of its range.
     """
     _check_positive(fps=fps, noise_ratio=noise_ratio)
-    gain, velocity_gain = _kalman_gains(noise_ratio**2 / fps**3)
+    gain, velocity_gain = kalman_gains(noise_ratio**2 / fps**3)
     # The recursion of both states, solved for the position.
     return _recursive([gain, velocity_gain - gain], [1, gain + velocity_gain - 2, 1 - gain], points)
 
@@ -279,7 +279,7 @@ def gaussian(points: ArrayLike, fps: float, *, sigma: float) -> NDArray[np.float
 
 
 @functools.cache
-def _kalman_gains(variance):
+def kalman_gains(variance):
     """Steady gains of position and velocity, in units of frames.
 
     Args:
@@ -297,7 +297,7 @@ def _recursive(numerator, denominator, points):
     return points[:1] + lfilter(numerator, denominator, points - points[:1], axis=0)
 
 
-def _cutoff_weight(cutoff, fps):
+def cutoff_weight(cutoff, fps):
     """Weight of a new frame in a first-order low-pass with a cutoff in hertz."""
     return 1 / (1 + fps / (2 * np.pi * cutoff))
 

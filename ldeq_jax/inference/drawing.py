@@ -18,7 +18,7 @@ from ldeq_jax.media.video import Frame, VideoReader
 from ldeq_jax.media.writer import Pace, VideoWriter, open_writer
 from ldeq_jax.report import overlay
 
-Draw = Callable[[np.ndarray, Mapping[Any, np.ndarray], LandmarkSchema], np.ndarray]
+Draw = Callable[[np.ndarray, Mapping[Any, Any], LandmarkSchema], np.ndarray]
 
 _GREY = 128  # of what is shown before the first frame that can be decoded
 _FAULTS = OSError, cv2.error  # of a file that cannot be written
@@ -96,12 +96,13 @@ class Drawing:
     def __exit__(self, *error) -> None:
         self._abandon()
 
-    def add(self, frame: Frame | TrackedFrame, points: Mapping[Any, np.ndarray]) -> None:
+    def add(self, frame: Frame | TrackedFrame, points: Mapping[Any, Any]) -> None:
         """Draws the next frame.
 
         Args:
             frame: an image of None shows the frame before again.
-            points: by the method or face, landmarks (K, 2) in frame pixels, NaN without a face.
+            points: by the method or face, landmarks (K, 2) in frame pixels, NaN without a face; or
+                what else ``draw`` takes.
         """
         self._image = self._image if frame.image is None else frame.image
         if self._still is not None and self._count == self._still[1]:

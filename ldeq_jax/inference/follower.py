@@ -157,6 +157,15 @@ class Follower:
                     answers |= zip(looks, predictor.steps(frame, *columns), strict=True)
         return [results[number] for number in range(len(faces))]
 
+    def warm_up(self, faces: int) -> None:
+        """Compiles the programs of up to so many faces."""
+        image, box = np.zeros((64, 64, 3), np.uint8), np.array([16.0, 16, 48, 48])
+        for predictor in (self._predictor, self._alone):
+            for count in (1, 2, 4, 8)[: (min(faces, 8) - 1).bit_length() + 1]:
+                nothing = [None] * count
+                first = predictor.steps(image, [box] * count, nothing, nothing)
+                predictor.steps(image, [box] * count, [state for _, state in first], nothing)
+
     def _looks(
         self,
         frame: np.ndarray | None,

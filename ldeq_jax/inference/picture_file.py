@@ -1,5 +1,6 @@
 """A picture file: its landmarks are found, written as numbers and drawn: `predict_picture`."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from ldeq_jax.errors import UserError
 from ldeq_jax.face.landmarks import Landmarks
-from ldeq_jax.face.schema import get_schema
+from ldeq_jax.face.schema import LandmarkSchema, get_schema
 from ldeq_jax.inference.boxes import LISTING, find_boxes
 from ldeq_jax.inference.doubt import looks_agree, second_box, why_not_a_face
 from ldeq_jax.inference.pictures import Predictor
@@ -57,50 +58,27 @@ def predict_picture(
         )
     written = [numbers, output]
     files.check_outputs(written, overwrite)
-    picture = pictures.read_picture(path)
-    if (pages := pictures.count_pages(path)) > 1:
-        print(f"{path}: the first of {pages} pages is read")
-    if min(picture.shape[:2]) < _SMALLEST:
-        raise UserError(
-            f"{path} is {picture.shape[1]} x {picture.shape[0]} pixels: too small to show a face"
-        )
-    given, origin = find_boxes(path, boxes or [], picture.shape)
     config, variables, step = load_model(checkpoint)
-    predictor = Predictor(config, variables)
-    # A model trained on pictures that are crops already sees this one as it is, without boxes.
-    whole = given is None and config.data.crop == "none"
-    scores = None
-    if given is not None or whole:
-        faces = predictor.faces(picture, given)
-        origin = f"as large as the picture: boxes are given {origin}" if whole else origin
-    else:
-        faces, scores = predictor.detect(picture)
-        origin = "detected"
-        if not len(faces):
-            raise UserError(
-                f"{path}: no face is detected, and boxes are given neither by --box nor by "
-                f"{path.parent / LISTING}: give the box of each face, --box=x1,y1,x2,y2"
-            )
-    listed = "" if boxes or whole else f", {np.round(np.asarray(faces.box), 1).tolist()}"
-    size = f"{picture.shape[1]} x {picture.shape[0]} pixels"
-    print(f"{path}: {size}, {len(faces)} face(s) {origin}{listed}")
-    schema = get_schema(config.data.schema)
-    doubts = [""] * len(faces) if whole else find_doubts(predictor, picture, faces)
-    described = [
-        describe_face(faces[number]) | {"doubt": doubt} for number, doubt in enumerate(doubts)
-    ]
-    if scores is not None:
-        for face, score in zip(described, scores, strict=True):
-            face["detector_score"] = round(float(score), 3)
+    found = find_faces(path, Predictor(config, variables), boxes or [])
+    faces, schema = found.faces, get_schema(config.data.schema)
+    if not len(faces):
+        raise UserError(
+            f"{path}: no face is detected, and boxes are given neither by --box nor by "
+            f"{path.parent / LISTING}: give the box of each face, --box=x1,y1,x2,y2"
+        )
+    listed = "" if found.plain else f", {np.round(np.asarray(faces.box), 1).tolist()}"
+    height, width = found.picture.shape[:2]
+    size = f"{width} x {height} pixels"
+    print(f"{path}: {size}, {len(faces)} face(s) {found.origin}{listed}")
     record = {
         "picture": str(path),
         "checkpoint": str(checkpoint),
         "step": step,
         "schema": schema.name,
         files.RECORD: [file.name for file in written],
-        "faces": described,
+        "faces": found.described,
     }
-    for number, face in enumerate(described, start=1):
+    for number, face in enumerate(found.described, start=1):
         print(
             f"face {number}: mean spread {np.mean(face['spread']):.2f} pixels, residual "
             f"{face['residual']:.1e} after {face['num_steps']} steps"
@@ -110,11 +88,82 @@ def predict_picture(
     # The numbers are worth more than the drawing, which a full disk may prevent.
     files.write_whole(numbers, (records.to_json(record, indent=1) + "\n").encode())
     print(f"wrote {numbers}")
-    scale = max(1, -(-_WIDTH // max(picture.shape)))
-    drawing = draw_landmarks(picture, faces.points, schema, scale=scale)
-    pictures.write_picture(output, drawing)
+    pictures.write_picture(output, found.drawn(schema))
     print(f"wrote {output}")
     return faces
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Found:
+    """The faces of a picture file.
+
+    Attributes:
+        picture: (H, W, 3) uint8 RGB.
+        faces: landmarks (N,) in picture pixels.
+        described: what is written of each face, see `describe_face`.
+        origin: words on where the boxes come from.
+        plain: whether the boxes are known to the user: given by --box, or the whole picture.
+    """
+
+    picture: np.ndarray
+    faces: Landmarks
+    described: list[dict[str, Any]]
+    origin: str
+    plain: bool
+
+    def drawn(self, schema: LandmarkSchema) -> np.ndarray:
+        """The picture with its landmarks, enlarged if it is small."""
+        scale = max(1, -(-_WIDTH // max(self.picture.shape)))
+        return draw_landmarks(self.picture, self.faces.points, schema, scale=scale)
+
+
+def find_faces(path: Path, predictor: Predictor, boxes: list[str]) -> Found:
+    """Finds the landmarks of the faces of a picture file.
+
+    Args:
+        path: the picture.
+        predictor: the model.
+        boxes: of the faces, see `predict_picture`.
+
+    Returns:
+        The faces, none where none is detected.
+
+    Raises:
+        UserError: the picture or a box cannot be used.
+    """
+    picture = pictures.read_picture(path)
+    if (pages := pictures.count_pages(path)) > 1:
+        print(f"{path}: the first of {pages} pages is read")
+    if min(picture.shape[:2]) < _SMALLEST:
+        raise UserError(
+            f"{path} is {picture.shape[1]} x {picture.shape[0]} pixels: too small to show a face"
+        )
+    given, origin = find_boxes(path, boxes, picture.shape)
+    # A model trained on pictures that are crops already sees this one as it is, without boxes.
+    whole = given is None and predictor.config.data.crop == "none"
+    scores = None
+    if given is not None or whole:
+        faces = predictor.faces(picture, given)
+        origin = f"as large as the picture: boxes are given {origin}" if whole else origin
+    else:
+        faces, scores = predictor.detect(picture)
+        origin = "detected"
+    doubts = [""] * len(faces)
+    if len(faces) and not whole:
+        doubts = find_doubts(predictor, picture, faces)
+    described = [
+        describe_face(faces[number]) | {"doubt": doubt} for number, doubt in enumerate(doubts)
+    ]
+    if scores is not None:
+        for face, score in zip(described, scores, strict=True):
+            face["detector_score"] = round(float(score), 3)
+    return Found(
+        picture=picture,
+        faces=faces,
+        described=described,
+        origin=origin,
+        plain=bool(boxes) or whole,
+    )
 
 
 def find_doubts(predictor: Predictor, picture: np.ndarray, faces: Landmarks) -> list[str]:

@@ -7,27 +7,30 @@ import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from ldeq_jax.errors import UserError, UserWriteError, one_line
+from ldeq_jax.face.online import SETTINGS, Online
 from ldeq_jax.face.schema import get_schema
 from ldeq_jax.inference.drawing import Drawing
+from ldeq_jax.inference.pictures import on_device
+from ldeq_jax.inference.smoothing import Alone, Filtered
 from ldeq_jax.inference.track_tables import Tables, is_done
 from ldeq_jax.inference.tracker import FaceTracker, Limits, TrackedFrame
 from ldeq_jax.inference.video_file import print_if_cut_short
 from ldeq_jax.media import files
 from ldeq_jax.media.film_writer import open_film
 from ldeq_jax.media.films import Film
-from ldeq_jax.media.video import Frame, VideoReader
+from ldeq_jax.media.video import CameraStoppedError, Frame, VideoReader
 from ldeq_jax.model.rwr import RwRConfig
 from ldeq_jax.report.draw import draw_tracks
+from ldeq_jax.report.overlay import tracks_side_by_side
 from ldeq_jax.report.records import to_json
 from ldeq_jax.weights import load_model
 
-Smooth = Literal["rwr", "none"]
 STRENGTHS = {"light": 0.5, "normal": 1.0, "strong": 2.0}  # of the model's time constants
 
 
@@ -37,7 +40,8 @@ class Options:
 
     Attributes:
         checkpoint: name or folder of the model.
-        smooth: "rwr", recurrence, or "none", each frame alone.
+        smooth: "rwr", recurrence; "none", each frame alone; or a filter of those, by its name in
+            `face.online.SETTINGS`.
         strength: a key of `STRENGTHS`.
         limits: which faces are tracked, and for how long.
         start: seconds of a film before which frames are left out.
@@ -45,13 +49,14 @@ class Options:
         stride: every so many frames one is used.
         max_frames: number of frames to use at most; None for all.
         overlay: whether a drawing is made.
+        side_by_side: whether it shows each frame alone too, on its left.
         json: whether JSON lines are written.
         codec: of the drawing: "h264", with sound, by `media.film_writer`; others by
             `media.writer.open_writer`; None for h264 where PyAV is installed, else vp09.
     """
 
     checkpoint: str = "faces-68"
-    smooth: Smooth = "rwr"
+    smooth: str = "rwr"
     strength: str = "normal"
     limits: Limits = dataclasses.field(default_factory=Limits)
     start: float = 0.0
@@ -59,6 +64,7 @@ class Options:
     stride: int = 1
     max_frames: int | None = None
     overlay: bool = True
+    side_by_side: bool = False
     json: bool = False
     codec: str | None = None
 
@@ -78,7 +84,7 @@ class Options:
     def text(self) -> str:
         """The settings that the numbers depend on, as JSON."""
         settings = dataclasses.asdict(self)
-        for name in ("overlay", "json", "codec"):
+        for name in ("overlay", "side_by_side", "json", "codec"):
             del settings[name]
         return to_json(dict(sorted(settings.items())))
 
@@ -111,6 +117,9 @@ def track_films(
     """
     if options.overlay and options.codec == "h264":
         importlib.import_module("av")  # or it is said what to install
+    if options.side_by_side and (options.smooth == "none" or not options.overlay):
+        other = "--no_overlay" if not options.overlay else "--smooth=none"
+        raise UserError(f"--side_by_side and {other} exclude each other")
     if options.end is not None and options.end <= options.start:
         raise UserError(f"--end={options.end:g} must be later than --start={options.start:g}")
     waiting = []
@@ -134,13 +143,15 @@ def track_films(
         raise UserWriteError(f"cannot write to the folder {folder}")
     config, variables, step = load_model(options.checkpoint)
     recurrence = recurrence_of(config.rwr, options)
+    variables = on_device(variables)  # once for all
     tracker = FaceTracker(config, variables, recurrence, limits=options.limits)
+    method = _Method(tracker, options, Alone(config, variables) if options.side_by_side else None)
     schema = get_schema(config.data.schema)
     failed = {}
     for number, (film, outputs) in enumerate(waiting, start=1):
         title = f"{number}/{len(waiting)} {film.name.name}" if len(waiting) > 1 else film.name.name
         try:
-            _track_film(film, outputs, tracker, schema, options, step, title)
+            _track_film(film, outputs, method, schema, options, step, title)
         except Exception as error:
             reason = one_line(error)
             if reason is None:
@@ -151,7 +162,7 @@ def track_films(
 
 def recurrence_of(config: RwRConfig, options: Options) -> RwRConfig | None:
     """How frames depend on each other: as the model's config says, held more or less firmly."""
-    if options.smooth == "none":
+    if options.smooth != "rwr":
         return None
     factor = STRENGTHS[options.strength]
 
@@ -164,7 +175,44 @@ def recurrence_of(config: RwRConfig, options: Options) -> RwRConfig | None:
     return dataclasses.replace(config, **{name: times(getattr(config, name)) for name in names})
 
 
-def _track_film(film, outputs, tracker, schema, options, step, title):
+class _Method:
+    """A tracker, with a filter of what it finds, and each frame alone to compare with.
+
+    Args:
+        tracker: with recurrence or without.
+        options: `smooth`, `strength` and `side_by_side`.
+        alone: to compare recurrence with.
+    """
+
+    def __init__(self, tracker: FaceTracker, options: Options, alone: Alone | None):
+        self._tracker, self._alone, self._options = tracker, alone, options
+        self._filter: Filtered | None = None
+        if options.smooth in SETTINGS:
+            settings = SETTINGS[options.smooth][options.strength]
+            self._filter = Filtered(Online(options.smooth, settings))
+
+    def step(self, frame: Frame, memory: Any) -> tuple[TrackedFrame, dict[Any, Any], Any]:
+        """The faces of the next frame, what is drawn of them, and what the next step needs."""
+        state, runs, others = memory or (None, None, None)
+        found, state = self._tracker.step(frame.image, frame.time, state)
+        apart = _points(found)
+        if self._filter is not None:
+            found, runs = self._filter.step(found, runs)
+        elif self._alone is not None:
+            apart, others = self._alone.step(found, others)
+        shown: dict[Any, Any] = _points(found)
+        if self._options.side_by_side:
+            name = "RwR" if self._options.smooth == "rwr" else self._options.smooth
+            shown = {"each frame alone": apart, name: shown}
+        return found, shown, (state, runs, others)
+
+
+def _points(frame: TrackedFrame) -> dict[int, np.ndarray]:
+    """The landmarks of the faces that are found in a frame, by their ids."""
+    return {face.id: face.points for face in frame.faces if face.status != "lost"}
+
+
+def _track_film(film, outputs, method, schema, options, step, title):
     """Tracks one film and writes its files."""
     reader = film.open()
     about = {
@@ -188,22 +236,21 @@ def _track_film(film, outputs, tracker, schema, options, step, title):
                 reader,
                 schema,
                 codec=options.codec or "vp09",
-                draw=draw_tracks,
+                draw=tracks_side_by_side if options.side_by_side else draw_tracks,
                 leave_out=True,
                 rate=rate,
                 film=written,
             )
             stack.enter_context(drawing)
-        state = None
+        memory = None
         try:
             for index, frame in _chosen(reader, options, title):
-                found, state = tracker.step(frame.image, frame.time, state)
+                found, shown, memory = method.step(frame, memory)
                 tables.add(index, found)
                 tally.add(found)
                 if drawing is not None:
-                    there = {face.id: face.points for face in found.faces if face.status != "lost"}
-                    drawing.add(found, there)
-        except (KeyboardInterrupt, SystemExit) as error:
+                    drawing.add(found, shown)
+        except (KeyboardInterrupt, SystemExit, CameraStoppedError) as error:
             stopped = error
         if not tally.frames:
             raise stopped or UserError(

@@ -95,7 +95,7 @@ class Tables:
         if self._csv is not None:
             self._csv.writerows(map(_cells, rows))
         if self._lines is not None:
-            self._lines.write(records.to_json(_record(index, frame)) + "\n")
+            self._lines.write(records.to_json(frame_record(index, frame)) + "\n")
 
     def finish(self, *, complete: bool = True) -> None:
         """Completes the files.
@@ -146,8 +146,16 @@ def _cells(row):
     return [int(row["frame"]), f"{row['time']:.6f}", face, STATUSES[row["status"]], *written]
 
 
-def _record(index: int, frame: TrackedFrame) -> dict[str, Any]:
-    """A frame as JSON."""
+def frame_record(index: int, frame: TrackedFrame) -> dict[str, Any]:
+    """A frame as JSON.
+
+    Args:
+        index: number of the frame in the film.
+        frame: its faces.
+
+    Returns:
+        What `report.records.to_json` takes.
+    """
     record: dict[str, Any] = {"frame": index, "time": round(frame.time, 6)}
     record["faces"] = [_face(face) for face in frame.faces]
     if frame.ended:

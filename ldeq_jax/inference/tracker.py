@@ -243,6 +243,10 @@ class FaceTracker:
         config, variables, _ = load_model(name_or_folder)
         return cls(config, variables, recurrence, detector=detector, limits=limits)
 
+    def warm_up(self, faces: int) -> None:
+        """Compiles what up to so many faces of a frame need, so that no frame waits for it."""
+        self._follower.warm_up(faces)
+
     def track(self, source: VideoReader | str | Path | bytes | Decoder) -> Iterator[TrackedFrame]:
         """Tracks the faces of a film from its beginning, one frame at a time.
 

@@ -42,6 +42,10 @@ _LOOK_AHEAD = 32  # frames that tell the rate where something else decodes
 _MOST_STRETCHED = 8.0  # of pixels; a sample aspect beyond that is taken for an error
 
 
+class CameraStoppedError(UserError):
+    """A camera sends no more frames."""
+
+
 class Frame(NamedTuple):
     """One frame of a video.
 
@@ -133,6 +137,7 @@ class VideoReader:
 
         Raises:
             OSError: the file cannot be read any more.
+            CameraStoppedError: a camera sends no more frames.
             ValueError: it cannot be decoded any more, or it is a camera whose frames were read.
         """
         decoded: Iterable[tuple[Any, float]]
@@ -249,7 +254,7 @@ class VideoReader:
         )
 
     def _watched(self) -> _Decoding:
-        """Picture and time of each frame of a camera, until it sends none any more."""
+        """Picture and time of each frame of a camera; an error when it sends none any more."""
         with self._capture() as capture:
             start, previous, failed = None, -math.inf, 0
             while failed < _CAMERA_TRIES:
@@ -261,6 +266,10 @@ class VideoReader:
                 moment = max(now - start, math.nextafter(previous, math.inf))
                 previous = moment
                 yield _picture(capture), moment
+        if start is not None:
+            raise CameraStoppedError(
+                f"{self.name} sends no more frames: check that it is connected"
+            )
 
     def _decoded(self, *, pictures: bool) -> _Decoding:
         """Picture (True without pictures, None if it cannot be decoded) and time of each frame."""

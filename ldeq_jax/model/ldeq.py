@@ -5,6 +5,7 @@ The network on a batch of normalised crops. Recurrence over the frames of a vide
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -221,11 +222,17 @@ def variable_shapes(config: ModelConfig) -> dict[str, Any]:
 
     Floating numbers are of the model's precision, at least float32.
     """
-    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), config.dtype)
-    shapes = jax.eval_shape(LDEQ(config).init, jax.random.key(0), image)
+    shapes = _traced_shapes(config)
     dtype = jnp.promote_types(config.dtype, jnp.float32)
     shapes = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, dtype), shapes)
+
+
+@functools.cache
+def _traced_shapes(config: ModelConfig):
+    """The variables of a model as shapes; tracing takes half a second."""
+    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), config.dtype)
+    return jax.eval_shape(LDEQ(config).init, jax.random.key(0), image)
 
 
 def select_landmarks(

@@ -1,5 +1,6 @@
 """Landmarks drawn into pictures. Whole videos are drawn in `overlay`."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import cv2
@@ -58,7 +59,12 @@ def draw_landmarks(
 
 
 def draw_tracks(
-    image: np.ndarray, faces: Mapping[int, np.ndarray], schema: LandmarkSchema
+    image: np.ndarray,
+    faces: Mapping[int, np.ndarray],
+    schema: LandmarkSchema,
+    *,
+    lines: bool = True,
+    ids: bool = True,
 ) -> np.ndarray:
     """Draws the landmarks of several faces, each in the colour of its id and with its id above.
 
@@ -66,6 +72,8 @@ def draw_tracks(
         image: (H, W, 3) uint8 RGB.
         faces: id to landmarks (K, 2) in pixels of the image; those not finite are left out.
         schema: schema of the landmarks, for the contours.
+        lines: whether landmarks are joined along the contours.
+        ids: whether ids are written.
 
     Returns:
         (H', W', 3) uint8 RGB with even sides, as codecs need them: a white line is added to odd
@@ -78,8 +86,8 @@ def draw_tracks(
     canvas = np.pad(image, ((0, odd[0]), (0, odd[1]), (0, 0)), constant_values=255)
     for number, points in faces.items():
         colour = _ID_RGB[number % len(_ID_RGB)]
-        _draw_face(canvas, points, schema, colour, 1, None)
-        if np.isfinite(points).all():
+        _draw_face(canvas, points, schema, colour, 1, None, lines)
+        if ids and np.isfinite(points).all():
             _write_id(canvas, str(number), points, colour)
     return canvas
 
@@ -92,8 +100,32 @@ def _write_id(canvas: np.ndarray, text: str, points: np.ndarray, colour: tuple) 
     font = cv2.FONT_HERSHEY_SIMPLEX
     (_, height), _ = cv2.getTextSize(text, font, scale, thickness)
     corner = np.clip([left, top - 0.5 * height], [0, height], np.array(canvas.shape[1::-1]) - 1)
-    place = tuple(np.round(corner).astype(int).tolist())
-    cv2.putText(canvas, text, place, font, scale, (0, 0, 0), 3 * thickness, cv2.LINE_AA)
+    x, y = np.round(corner).astype(int).tolist()
+    write_text(canvas, text, (x, y), scale, colour)
+
+
+def write_text(
+    canvas: np.ndarray,
+    text: str,
+    place: tuple[int, int],
+    scale: float,
+    colour: tuple[int, int, int] = (255, 255, 255),
+) -> None:
+    """Writes a line of text with a black edge into a picture.
+
+    Args:
+        canvas: (H, W, 3) uint8 RGB, changed.
+        text: ASCII.
+        place: x and y of its lower left corner, pixels.
+        scale: of OpenCV's letters, which are 22 pixels high at 1.
+        colour: RGB.
+    """
+    thickness = max(1, round(1.5 * scale))
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    # Thicker letters would be wider too.
+    for x, y in itertools.product((-thickness, 0, thickness), repeat=2):
+        shifted = place[0] + x, place[1] + y
+        cv2.putText(canvas, text, shifted, font, scale, (0, 0, 0), thickness, cv2.LINE_AA)
     cv2.putText(canvas, text, place, font, scale, colour, thickness, cv2.LINE_AA)
 
 
@@ -104,6 +136,7 @@ def _draw_face(
     colour: tuple,
     scale: int,
     radius: float | None,
+    lines: bool = True,
 ) -> None:
     if points.shape != (schema.num_landmarks, 2):
         raise ValueError(
@@ -117,7 +150,7 @@ def _draw_face(
     extent = float((shown.max(axis=0) - shown.min(axis=0)).max()) if len(shown) else 0
     radius = max(1.0, 0.7 * scale, extent / 150) if radius is None else radius
     thickness = max(1, round(radius / 2))
-    for indices, closed in schema.contours:
+    for indices, closed in schema.contours if lines else ():
         ends = zip(indices, (*indices[1:], indices[0]) if closed else indices[1:], strict=False)
         for start, end in ends:
             if finite[start] and finite[end]:

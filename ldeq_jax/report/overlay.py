@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from ldeq_jax.face.schema import LandmarkSchema
 from ldeq_jax.media.pictures import write_picture
 from ldeq_jax.media.writer import constant_rate, write_video
-from ldeq_jax.report.draw import draw_landmarks
+from ldeq_jax.report.draw import draw_landmarks, draw_tracks
 from ldeq_jax.report.style import Path
 
 Window = tuple[int, int, int, int]
@@ -84,14 +84,38 @@ def side_by_side(
         draw_landmarks(shown, points - np.array([x1, y1]), schema, moved, scale, radius)
         for points in predictions.values()
     ]
-    captions = _captions(list(predictions), *faces[0].shape[:2])
-    gap = np.full((len(captions[0]) + len(faces[0]), _GAP, 3), 255, np.uint8)
+    return _beside(list(predictions), faces)
+
+
+def tracks_side_by_side(
+    frame: np.ndarray, methods: Mapping[str, Mapping[int, np.ndarray]], schema: LandmarkSchema
+) -> np.ndarray:
+    """Shows a frame once per method, with all faces as `draw.draw_tracks` draws them.
+
+    Args:
+        frame: (H, W, 3) uint8 RGB.
+        methods: by the name of each method, id to landmarks (K, 2) in pixels of the frame.
+        schema: schema of the landmarks.
+
+    Returns:
+        (H', W', 3) uint8 RGB picture with even sides, the names above.
+
+    Raises:
+        ValueError: the points are not those of the schema.
+    """
+    return _beside(list(methods), [draw_tracks(frame, faces, schema) for faces in methods.values()])
+
+
+def _beside(names: Sequence[str], pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures of one size beside each other, their names above, padded to even sides."""
+    captions = _captions(names, *pictures[0].shape[:2])
+    gap = np.full((len(captions[0]) + len(pictures[0]), _GAP, 3), 255, np.uint8)
     columns = []
-    for caption, face in zip(captions, faces, strict=True):
-        columns += [gap, np.vstack([caption, face])]
-    picture = np.hstack(columns[1:])
-    odd = np.mod(picture.shape[:2], 2)
-    return np.pad(picture, ((0, odd[0]), (0, odd[1]), (0, 0)), constant_values=255)
+    for caption, picture in zip(captions, pictures, strict=True):
+        columns += [gap, np.vstack([caption, picture])]
+    whole = np.hstack(columns[1:])
+    odd = np.mod(whole.shape[:2], 2)
+    return np.pad(whole, ((0, odd[0]), (0, odd[1]), (0, 0)), constant_values=255)
 
 
 def _captions(names: Sequence[str], height: int, width: int) -> list[np.ndarray]:
