@@ -317,7 +317,7 @@ def test_times_must_grow_and_reach_the_model():
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("count", "recurrence"), [(1, RwRConfig()), (3, RwRConfig()), (9, None)])
+@pytest.mark.parametrize(("count", "recurrence"), [(3, RwRConfig()), (9, None)])
 def test_faces_of_a_batch_are_as_if_each_were_alone(count, recurrence):
     config = dataclasses.replace(
         CONFIG, data=dataclasses.replace(CONFIG.data, crop="landmarks", crop_scale=1.3)

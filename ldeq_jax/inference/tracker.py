@@ -17,6 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ldeq_jax.config import Config
 from ldeq_jax.errors import UserError
+from ldeq_jax.face.boxes import box_fault
 from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.inference.detection import (
     LEAST_SCORE,
@@ -352,6 +353,9 @@ class _Step:
         """Detects faces and matches them to those that are known and not done with."""
         found = self._detector(self._image)
         found = Detections(boxes_for(found, self._crop), found.scores)
+        # A detector may see the last pixels of a face that leaves, of which no crop can be taken.
+        usable = [not box_fault(box, self._image.shape) for box in found.boxes]
+        found = found.where(np.array(usable, bool))
         followed = [person for person in self.known if not person.lost]
         expected = _rows([person.expected(self._time) for person in followed])
         same = overlaps(found.boxes, expected)
