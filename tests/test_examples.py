@@ -1,4 +1,4 @@
-"""The examples do what they say, with the equilibrium part of the package alone."""
+"""The examples do what they say; two of them with the equilibrium part of the package alone."""
 
 import ast
 import importlib.util
@@ -26,7 +26,7 @@ def usual_rank_promotion():
         yield
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", ["denoise", "moving_scene"])
 def test_an_example_imports_deq_alone(name):
     tree = ast.parse((EXAMPLES / f"{name}.py").read_text(encoding="utf-8"))
     modules = [n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]

@@ -27,12 +27,18 @@ from ldeq_jax.errors import UserError
 from ldeq_jax.face.schema import IBUG_68
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.mesh import make_mesh, to_devices
-from ldeq_jax.model.ldeq import ModelConfig
+from ldeq_jax.model.ldeq import (
+    ModelConfig,
+    hourglass_map,
+    select_landmarks,
+    variable_shapes,
+)
 from ldeq_jax.training import loop
 from ldeq_jax.training.checkpoints import Checkpoints
 from ldeq_jax.training.log import Log
 from ldeq_jax.training.optimizer import make_optimizer, make_schedule
 from ldeq_jax.training.preview import draw_contact_sheet
+from ldeq_jax.training.start import nearest_landmarks
 from ldeq_jax.training.state import create_state, with_weights
 from ldeq_jax.training.step import make_train_step
 from ldeq_jax.training.stop import StopRequest
@@ -302,7 +308,7 @@ def test_what_the_spread_exceeds_its_target_by_is_a_part_of_the_loss(two):
 def test_a_run_may_start_from_weights(two):
     given, _ = two(two.state, make_batch())
     variables = {"params": given.params, "batch_stats": given.batch_stats}
-    state = with_weights(two.state, variables)
+    state, new = with_weights(two.state, variables)
     for fresh, expected in (
         (state.params, given.params),
         (state.ema, given.params),
@@ -310,12 +316,69 @@ def test_a_run_may_start_from_weights(two):
         (state.opt_state, two.state.opt_state),
     ):
         jax.tree.map(np.testing.assert_array_equal, fresh, expected)
-    assert state.step == 0
-    with pytest.raises(ValueError, match="start_from: a model of other layers"):
-        with_weights(two.state, {"params": given.params["map"]})
-    wider = jax.tree.map(lambda a: np.zeros((*a.shape[:-1], a.shape[-1] + 1)), variables)
-    with pytest.raises(ValueError, match="start_from: a weight of shape"):
-        with_weights(two.state, wider)
+    assert state.step == 0 and new == []
+
+
+def random_variables(**changes):
+    """Variables of MODEL with some fields changed."""
+    rng, shapes = np.random.default_rng(0), variable_shapes(dataclasses.replace(MODEL, **changes))
+    return jax.tree.map(lambda s: rng.normal(size=s.shape), shapes)
+
+
+def test_layers_of_another_shape_stay_random_and_are_named(two):
+    variables = random_variables(base_width=10, width_increment=6)
+    state, new = with_weights(two.state, variables)
+    assert "map.head" in new and "map.entry.conv" in new
+    assert not any(name.startswith("stem") for name in new)
+    assert_close(state.params["stem"], variables["params"]["stem"], rtol=1e-6)
+    assert_close(state.params["map"]["head"]["kernel"], two.state.params["map"]["head"]["kernel"])
+    # The coarser level is as wide as before, so its convolution fits, though not what leads to it.
+    assert_close(state.params["map"]["bottom"], variables["params"]["map"]["bottom"], rtol=1e-6)
+    assert_close(state.ema, state.params, rtol=0)
+    for fresh, before in zip(*map(jax.tree.leaves, (state, two.state)), strict=True):
+        assert fresh.dtype == before.dtype and fresh.sharding == before.sharding
+
+
+def test_a_model_none_of_whose_layers_fits_is_refused(two):
+    named_otherwise = {"params": two.state.params["map"], "batch_stats": {}}
+    grown = jax.tree.map(lambda a: np.zeros((*a.shape[:-1], a.shape[-1] + 1)), two.state.params)
+    for given in (named_otherwise, {"params": grown}):
+        with pytest.raises(UserError, match="train.start_from: no layer of that model fits"):
+            with_weights(two.state, given)
+
+
+class Finds:
+    """In place of a model's Predictor."""
+
+    def __init__(self, landmarks, target):
+        self.batches = lambda batches: {"landmarks": landmarks, "target": target}
+
+
+def test_each_landmark_is_matched_with_the_nearest_over_all_faces():
+    rng, numbers = np.random.default_rng(0), [5, 0, 3, 5]
+    found = rng.uniform(0, 1, (30, 7, 2))
+    target = found[:, numbers] + rng.normal(0, 0.02, (30, 4, 2))
+    target[0] = found[0, [1, 2, 4, 6]]  # a face labelled wrongly changes nothing
+    assert nearest_landmarks(Finds(found, target), []) == numbers
+
+
+def test_selected_landmarks_are_those_of_the_whole_model():
+    variables, numbers = random_variables(), [8, 36, 45, 8]
+    some = dataclasses.replace(MODEL, num_landmarks=len(numbers))
+    chosen = select_landmarks(MODEL, variables, numbers)
+    assert jax.tree.map(np.shape, chosen) == jax.tree.map(np.shape, variable_shapes(some))
+    # The whole map gives the same where only the selected heatmaps are not 0.
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(1, 4, 4, MODEL.injection_width)).astype(np.float32)
+    z = rng.uniform(0, 1, (1, 4, 4, len(numbers))).astype(np.float32)
+    everything = np.zeros((1, 4, 4, 68), np.float32)
+    for k, number in enumerate(numbers):
+        everything[..., number] += z[..., k]
+    part, whole = (
+        hourglass_map(config).apply({"params": given["params"]["map"]}, heatmaps, x)
+        for config, given, heatmaps in ((some, chosen, z), (MODEL, variables, everything))
+    )
+    np.testing.assert_allclose(part, whole[..., numbers], atol=1e-4)
 
 
 # The command line ---------------------------------------------------------------------------------

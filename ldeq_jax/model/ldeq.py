@@ -6,12 +6,14 @@ The network on a batch of normalised crops. Recurrence over the frames of a vide
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, cast
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ldeq_jax.deq.diagnostics import jacobian_penalty
 from ldeq_jax.deq.equilibrium import Differentiation, Gradient, check_phantom, fixed_point
@@ -231,6 +233,29 @@ def _traced_shapes(config: ModelConfig):
     """The variables of a model as shapes; tracing takes half a second."""
     image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), config.dtype)
     return jax.eval_shape(LDEQ(config).init, jax.random.key(0), image)
+
+
+def select_landmarks(
+    config: ModelConfig, variables: dict[str, Any], numbers: Sequence[int]
+) -> dict[str, Any]:
+    """The variables of a model that finds some of the landmarks of another, in any order.
+
+    The map gets the selected heatmaps alone, so the equilibrium is another one; the first iteration
+    from heatmaps of 0 is the same.
+
+    Args:
+        config: of the model that is given.
+        variables: of the model that is given.
+        numbers: K' of its landmarks, some perhaps more than once.
+    """
+    entry, head = variables["params"]["map"]["entry"], variables["params"]["map"]["head"]
+    chosen = np.asarray(numbers)
+    kernel = np.asarray(entry["conv"]["kernel"])
+    kernel = np.concatenate([kernel[chosen], kernel[config.num_landmarks :]])
+    entry = entry | {"conv": entry["conv"] | {"kernel": kernel}}
+    head = {name: np.asarray(value)[..., chosen] for name, value in head.items()}
+    map_params = variables["params"]["map"] | {"entry": entry, "head": head}
+    return variables | {"params": variables["params"] | {"map": map_params}}
 
 
 def inject(config: ModelConfig, variables: dict[str, Any], image: jax.Array) -> Theta:

@@ -27,7 +27,8 @@ from ldeq_jax.mesh import make_mesh, to_devices
 from ldeq_jax.report.training_plots import training_curves
 from ldeq_jax.training.checkpoints import Checkpoints, only_run_in
 from ldeq_jax.training.log import Log
-from ldeq_jax.training.state import TrainState, create_state, with_weights
+from ldeq_jax.training.start import start_from
+from ldeq_jax.training.state import TrainState, create_state
 from ldeq_jax.training.step import make_train_step
 from ldeq_jax.training.stop import StopRequest
 from ldeq_jax.weights import load_model
@@ -94,9 +95,9 @@ def _train(config, schema, num_faces, workdir, stack):
     elif start:
         hosts.print_once(f"continuing after step {start}")
     elif settings.start_from:
-        _, variables, trained = given or load_model(settings.start_from)
-        state = with_weights(state, variables)
-        hosts.print_once(f"starting from {settings.start_from}, step {trained}")
+        trained, variables, last = given or load_model(settings.start_from)
+        state, told = start_from(state, config, schema, trained, variables)
+        hosts.print_once(f"starting from {settings.start_from}, step {last}{told}")
     batches = train_iterator(
         config.data, config.augment, size, clip=config.clip, first_batch=start, **shard
     )

@@ -102,26 +102,46 @@ def _initial_state(model_config, optimizer_config, train_config):
     )
 
 
-def with_weights(state: TrainState, variables: dict[str, Any]) -> TrainState:
-    """A fresh state that starts from the weights of a trained model.
+def with_weights(state: TrainState, variables: dict[str, Any]) -> tuple[TrainState, list[str]]:
+    """A fresh state that starts from the weights of a trained model, as far as they fit.
+
+    An array fits where the trained model has one of the same name and shape; the others keep their
+    random numbers.
 
     Args:
         state: of `create_state`.
-        variables: of `LDEQ.apply`.
+        variables: of the trained model, for `LDEQ.apply`.
+
+    Returns:
+        The state, and the layers of which not all arrays fit.
 
     Raises:
-        UserError: the weights are not those of a model of this config.
+        UserError: no layer fits.
     """
+    given = {_name(path): value for path, value in jax.tree.leaves_with_path(variables)}
+    found, new = [], []
 
-    def like(fresh, value):
-        if fresh.shape != value.shape:
-            raise UserError(f"start_from: a weight of shape {value.shape}, not {fresh.shape}")
+    def merge(path, fresh):
+        name = _name(path)
+        layer = name.split(".", 1)[1].rpartition(".")[0]
+        value = given.get(name)
+        if value is None or value.shape != fresh.shape:
+            new.append(layer)
+            return fresh
+        found.append(layer)
         return jax.device_put(np.asarray(value, fresh.dtype), fresh.sharding)
 
     trees = {"params": state.params, "batch_stats": state.batch_stats}
-    given = {name: variables.get(name, {}) for name in trees}
-    if jax.tree.structure(trees) != jax.tree.structure(given):  # type: ignore[operator]
-        raise UserError("start_from: a model of other layers than this config's")
-    trees = jax.tree.map(like, trees, given)
+    trees = jax.tree.map_with_path(merge, trees)
+    # Norms alone would be no start.
+    if not any(layer.endswith("conv") and layer not in new for layer in found):
+        raise UserError(
+            "train.start_from: no layer of that model fits this config's; start from the config "
+            "that it was trained with (config.json in its --workdir)"
+        )
     ema = jax.tree.map(jnp.copy, trees["params"]) if state.ema else state.ema
-    return dataclasses.replace(state, **trees, ema=ema)
+    return dataclasses.replace(state, **trees, ema=ema), list(dict.fromkeys(new))
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
