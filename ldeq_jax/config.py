@@ -13,6 +13,7 @@ from ldeq_jax.data.augment import AugmentConfig
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.data.moving import ClipConfig
 from ldeq_jax.errors import UserError
+from ldeq_jax.face.confidence import ConfidenceConfig
 from ldeq_jax.face.schema import KNOWN_SCHEMAS, LandmarkSchema
 from ldeq_jax.model.ldeq import ModelConfig
 from ldeq_jax.model.losses import LossName
@@ -92,6 +93,8 @@ class TrainConfig:
         spread_growth: how the wanted spread of a landmark grows with its error, see
             `losses.spread_loss`, so that the spread tells how certain a landmark is; 0 wants every
             heatmap sharp.
+        empty_weight: weight of the loss of crops without a face (`augment.empty_probability`), whose
+            heatmaps are to be broad, see `losses.empty_loss`.
         flicker_weight: with clips, weight of the change of the error from frame to frame, which is
             what NMF measures.
         flicker_loss: "mean" of that change, in normalised coordinates, or the mean of its "log",
@@ -125,6 +128,7 @@ class TrainConfig:
     spread_weight: float = 0.0
     spread_target: float = 0.03
     spread_growth: float = 0.0
+    empty_weight: float = 0.01
     flicker_weight: float = 0.0
     flicker_loss: FlickerLoss = "mean"
     penalties: tuple[float, ...] = (0.25, 4.0)
@@ -168,6 +172,7 @@ class TrainConfig:
             "spread_weight",
             "spread_target",
             "spread_growth",
+            "empty_weight",
             "flicker_weight",
         ):
             if getattr(self, field) < 0:
@@ -186,6 +191,7 @@ class Config:
         optimizer: optimiser and schedule.
         train: length, loss, intervals.
         rwr: how the trained model is used on video by default.
+        confidence: what the spread of the trained model's heatmaps says, from `ldeq calibrate`.
     """
 
     model: ModelConfig = ModelConfig(num_landmarks=0)
@@ -195,6 +201,7 @@ class Config:
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     rwr: RwRConfig = RwRConfig()
+    confidence: ConfidenceConfig = ConfidenceConfig()
 
     def for_schema(self, schema: LandmarkSchema) -> "Config":
         """This config with the number of landmarks and the schema filled in.

@@ -397,6 +397,19 @@ def test_batches_keep_points_on_pixels(data_dir, crop):
             )
 
 
+@pytest.mark.parametrize("crop", ["box", "none"])
+def test_rows_without_a_face_are_masked(data_dir, crop):
+    config = DataConfig(name="toy_faces", data_dir=data_dir, batch_size=11, crop=crop)
+    empty = AugmentConfig(**{**NOTHING, "empty_probability": 0.5})
+    batch, same = (next(train_iterator(config, empty, SIZE)) for _ in range(2))
+    assert 1 <= batch.mask.sum() <= 10
+    np.testing.assert_array_equal(batch.image, same.image)
+    plain = next(train_iterator(config, None, SIZE))
+    faces = {index: image for index, image in zip(plain.index, plain.image, strict=True)}
+    for index, image, mask in zip(batch.index, batch.image, batch.mask, strict=True):
+        assert (image == faces[index]).all() == mask
+
+
 def test_a_schema_of_ones_own_takes_the_place_of_the_data_sets(data_dir):
     own = LandmarkSchema(
         name="own", num_landmarks=68, flip_permutation=tuple(range(68)), eye_corners=(1, 1)

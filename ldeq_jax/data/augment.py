@@ -44,6 +44,8 @@ class AugmentConfig:
         occlude_probability: see above.
         jpeg_quality: lowest JPEG quality, uniform up to 95.
         jpeg_probability: of JPEG noise; off in HIH.
+        empty_probability: share of the rows that show no face, made from the face's picture (see
+            `data.empty`). They do not count as faces; their heatmaps are to be broad.
 
     Raises:
         UserError: a probability or size is outside its range.
@@ -69,6 +71,7 @@ class AugmentConfig:
     occlude_probability: float = 0.5
     jpeg_quality: int = 30
     jpeg_probability: float = 0.0
+    empty_probability: float = 0.0
 
     def __post_init__(self):
         # Sides, sizes and changes above 1 make no sense; these two have other units.

@@ -13,13 +13,14 @@ import numpy as np
 
 from ldeq_jax.data.augment import AugmentConfig, augment_face
 from ldeq_jax.data.config import DataConfig
+from ldeq_jax.data.empty import without_face
 from ldeq_jax.data.moving import ClipConfig, augment_clip
 from ldeq_jax.data.sources import FaceSource
 from ldeq_jax.data.takes import Takes
 from ldeq_jax.data.workers import in_workers
 from ldeq_jax.errors import UserError
 from ldeq_jax.face import geometry
-from ldeq_jax.face.crops import labelled_crop
+from ldeq_jax.face.crops import box_of_landmarks, labelled_crop
 from ldeq_jax.face.schema import get_schema, indices_of
 
 
@@ -30,8 +31,8 @@ class LandmarkBatch(NamedTuple):
         image: (B, H, W, 3) uint8 RGB crops.
         landmarks: (B, K, 2) float32, normalised crop coordinates ``x_crop / H``; some may lie
             outside [0, 1).
-        mask: (B,) bool, True for faces that count. The others repeat some face, so that everything
-            computed from them is finite.
+        mask: (B,) bool, True for faces that count. In an evaluation the others repeat some face, so
+            that everything computed from them is finite; in training they show no face.
         frame_from_crop: (B, 3, 3) float32, from crop pixels to pixels of the original picture.
         index: (B,) int32, number of the face in the split that it comes from, -1 where mask is
             False.
@@ -50,7 +51,8 @@ class ClipBatch(NamedTuple):
     Attributes:
         image: (B, T, H, W, 3) uint8 RGB crops.
         landmarks: (B, T, K, 2) float32, normalised crop coordinates.
-        mask: (B,) bool, True for clips that count: all of them.
+        mask: (B,) bool, True for clips of a face; the others show none, and their landmarks mean
+            nothing.
         frame_from_crop: (B, T, 3, 3) float32, from crop pixels to the clip's imaginary frames.
         index: (B,) int32, number of the face in the split that it comes from.
     """
@@ -179,12 +181,20 @@ class _FaceReader:
 
     def __call__(self, index, rng):
         face = self._in_schema(self.source[index])
-        image, landmarks, size = face["image"], face["landmarks"], self.image_size
+        shape, size = face["landmarks"].shape, self.image_size
         try:
-            if landmarks.shape != (self.schema.num_landmarks, 2):
-                raise UserError(f"landmarks {landmarks.shape} do not fit {self.schema.name}")
+            if shape != (self.schema.num_landmarks, 2):
+                raise UserError(f"landmarks {shape} do not fit {self.schema.name}")
+            share = self.augment.empty_probability if self.augment else 0
+            shown = not (share and rng.random() < share)
+            if not shown:
+                face["image"], face["landmarks"] = without_face(
+                    face["image"], face["landmarks"], rng, elsewhere=self.config.crop != "none"
+                )
+                face["box"] = box_of_landmarks(face["landmarks"], self.config.crop)
+            image, landmarks = face["image"], face["landmarks"]
             if self.clip is not None:
-                return self._clip(index, face, rng)
+                return self._clip(index, face, rng, shown)
             crop_from_frame = self._crop(image, face["box"], landmarks)
         except ValueError as error:
             raise UserError(
@@ -206,7 +216,7 @@ class _FaceReader:
         return LandmarkBatch(
             image=crop,
             landmarks=(points / size).astype(np.float32),
-            mask=np.True_,
+            mask=np.bool_(shown),
             frame_from_crop=geometry.inverse(crop_from_frame).astype(np.float32),
             index=np.int32(index),
         )
@@ -228,13 +238,13 @@ class _FaceReader:
             landmarks=landmarks,
         )
 
-    def _clip(self, index, face, rng):
-        """A row of ClipBatch, from the still or from its take."""
+    def _clip(self, index, face, rng, shown=True):
+        """A row of ClipBatch, from the still or from its take; `shown`: whether it has a face."""
         # grain sets the state of a generator that it uses again, but not what `spawn` makes
         # children of: those of `rng` itself would depend on how many were made before.
         rng = np.random.default_rng(rng.integers(2**63))
         number, name = self.clip.num_frames, face["name"]
-        acts = self.takes is not None and name in self.takes
+        acts = shown and self.takes is not None and name in self.takes
         if acts and rng.random() < self.clip.take_probability:
             frames, labels, boxes = self.takes.cut(name, rng)
         else:
@@ -254,7 +264,7 @@ class _FaceReader:
         return ClipBatch(
             image=crops,
             landmarks=(points / self.image_size).astype(np.float32),
-            mask=np.True_,
+            mask=np.bool_(shown),
             frame_from_crop=frame_from_crop.astype(np.float32),
             index=np.int32(index),
         )

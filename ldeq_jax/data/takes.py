@@ -5,6 +5,7 @@ training may be cut from a take instead of from the still, see `ClipConfig.takes
 cannot show a model how expressions change.
 """
 
+import itertools
 import re
 
 import numpy as np
@@ -69,7 +70,8 @@ class Takes:
         chosen = np.arange(first, first + reach + 1, speed)
         if rng.random() < 0.5:
             chosen = chosen[::-1]
-        frames = list(self.source.frames(number))
+        last = int(chosen.max())
+        frames = list(itertools.islice(self.source.frames(number), last + 1))
         found = [frame for at in chosen if (frame := frames[at]) is not None]
         if len(found) < len(chosen):
             raise UserError(

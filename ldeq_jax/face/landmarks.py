@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+_FIELDS = ("points", "spread", "ok", "box", "confidence", "probability", "deviation")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Landmarks:
@@ -23,9 +25,11 @@ class Landmarks:
         ok: (...) bool, True where a face was found.
         box: (..., 4) x1 y1 x2 y2, pixels, that the crop was taken around, NaN where there is no
             face; None where crops were not taken around boxes.
-        confidence: (...) probability that the points are those of a face. None: no model of this
-            package is calibrated to give it. Spread does not replace it, since it is much the same
-            with and without a face.
+        confidence: (...) probability that the points are those of a face; None where the model is
+            not calibrated (`face.confidence`), as are the next two.
+        probability: (..., K) probability that a point is within 5 % of the distance of the outer
+            eye corners of where it belongs.
+        deviation: (..., K) standard deviation of the error of each coordinate, pixels.
         info: what the solver did for each face, a NamedTuple of arrays (...); None where that is
             not recorded.
 
@@ -38,6 +42,8 @@ class Landmarks:
     ok: np.ndarray
     box: np.ndarray | None = None
     confidence: np.ndarray | None = None
+    probability: np.ndarray | None = None
+    deviation: np.ndarray | None = None
     info: Any = None
 
     def __post_init__(self):
@@ -45,6 +51,9 @@ class Landmarks:
         shapes |= {"ok": np.shape(self.ok)}
         shapes |= {} if self.box is None else {"box": np.shape(self.box)[:-1]}
         shapes |= {} if self.confidence is None else {"confidence": np.shape(self.confidence)}
+        for name in ("probability", "deviation"):
+            value = getattr(self, name)
+            shapes |= {} if value is None else {name: np.shape(value)[:-1]}
         if len(set(shapes.values())) > 1:
             raise ValueError(f"fields of Landmarks with different leading axes: {shapes}")
 
@@ -67,9 +76,13 @@ class Landmarks:
 
         def field(name):
             values = [getattr(face, name) for face in faces]
-            return None if values[0] is None else np.stack(values)
+            known = next((value for value in values if value is not None), None)
+            if known is None:
+                return None
+            unknown = np.full_like(known, np.nan)  # of a face that was not found
+            return np.stack([unknown if value is None else value for value in values])
 
-        fields = {name: field(name) for name in ("points", "spread", "ok", "box", "confidence")}
+        fields = {name: field(name) for name in _FIELDS}
         info = first.info
         if info is not None:
             arrays = zip(*(face.info for face in faces), strict=True)
@@ -87,5 +100,4 @@ class Landmarks:
             return None if value is None else function(np.asarray(value))
 
         info = self.info if self.info is None else type(self.info)(*map(apply, self.info))
-        fields = ("points", "spread", "ok", "box", "confidence")
-        return Landmarks(**{name: apply(getattr(self, name)) for name in fields}, info=info)
+        return Landmarks(**{name: apply(getattr(self, name)) for name in _FIELDS}, info=info)

@@ -20,8 +20,10 @@ from ldeq_jax.data.faces import LandmarkBatch
 from ldeq_jax.deq.solver import SolveInfo
 from ldeq_jax.face import geometry
 from ldeq_jax.face.boxes import check_boxes
+from ldeq_jax.face.confidence import with_confidence
 from ldeq_jax.face.crops import box_of_landmarks, crop_around
 from ldeq_jax.face.landmarks import Landmarks
+from ldeq_jax.face.schema import get_schema
 from ldeq_jax.inference.detection import SURE_SCORE, Detector, YuNet, boxes_for
 from ldeq_jax.inference.doubt import why_not_a_face
 from ldeq_jax.media.pictures import check_images, check_picture
@@ -134,13 +136,14 @@ class Predictor:
             infos.append(info)
         points = np.concatenate(landmarks)
         whole = [0.0, 0.0, width - 1.0, height - 1.0]
-        return Landmarks(
+        found = Landmarks(
             points=points,
             spread=np.concatenate(spread),
             ok=np.isfinite(points).all(axis=(1, 2)),
             box=np.array([whole if box is None else box for box in given]).reshape(-1, 4),
             info=jax.tree.map(lambda *parts: np.concatenate(parts), *infos),
         )
+        return calibrated(found, self.config)
 
     def detect(
         self, picture: np.ndarray, detector: Detector | None = None, budget: int | None = None
@@ -223,6 +226,13 @@ class Predictor:
 
     def _run(self, images, budgets):
         return self._predict(self._variables, *jax.device_put((images, budgets)))
+
+
+def calibrated(found: Landmarks, config: Config) -> Landmarks:
+    """Landmarks with the confidence that the model's calibration gives them, if it has one."""
+    if not config.confidence.errors:
+        return found
+    return with_confidence(found, config.confidence, get_schema(config.data.schema).eye_corners)
 
 
 def on_device(variables: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ldeq_jax.config import Config
 from ldeq_jax.face import geometry
 from ldeq_jax.face.crops import crop_around
 from ldeq_jax.face.landmarks import Landmarks
-from ldeq_jax.inference.pictures import on_device
+from ldeq_jax.inference.pictures import calibrated, on_device
 from ldeq_jax.media.pictures import check_picture
 from ldeq_jax.model import rwr
 from ldeq_jax.model.ldeq import ModelConfig, normalise_image
@@ -157,7 +157,7 @@ class VideoPredictor:
         given += [self._start] * (len(real) - len(given))
         prediction, after = self._steps(self._variables, self._settings, tuple(given), *arrays)
         prediction = jax.tree.map(lambda a: a[: len(boxes)], jax.device_get(prediction))
-        found = landmarks_in_frame(prediction, frame_from_crop, size)
+        found = calibrated(landmarks_in_frame(prediction, frame_from_crop, size), self.config)
         whole = (0, 0, frame.shape[1] - 1, frame.shape[0] - 1)
         used = [np.asarray(whole if box is None else box, np.float64)[:4] for box in boxes]
         faces = [dataclasses.replace(found[n], box=box) for n, box in enumerate(used)]

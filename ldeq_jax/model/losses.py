@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 LossName = Literal["l1", "l2"]
+EMPTY_SPREAD = 0.2  # of a heatmap without a face; one that is the same everywhere has 0.29
 
 
 def l1(predicted: jax.Array, target: jax.Array) -> jax.Array:
@@ -113,3 +114,17 @@ def spread_loss(
     assert error is not None
     wanted = jnp.square(target) + jnp.square(growth * jax.lax.stop_gradient(error))
     return jnp.mean(jnp.square(jnp.log(spread + 1e-6) - jnp.log(wanted) / 2), axis=1)
+
+
+def empty_loss(spread: jax.Array) -> jax.Array:
+    """Loss of heatmaps that are sharp although there is no face to be seen.
+
+    The mean over landmarks of ``log(spread / EMPTY_SPREAD)^2``.
+
+    Args:
+        spread: (B, K) standard deviation of each heatmap, normalised to the crop.
+
+    Returns:
+        (B,) loss, without unit.
+    """
+    return jnp.mean(jnp.square(jnp.log((spread + 1e-6) / EMPTY_SPREAD)), axis=1)

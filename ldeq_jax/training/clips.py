@@ -17,7 +17,7 @@ from ldeq_jax.data.faces import ClipBatch
 from ldeq_jax.errors import UserError
 from ldeq_jax.model import rwr
 from ldeq_jax.model.ldeq import ModelConfig, normalise_image
-from ldeq_jax.model.losses import landmark_loss, spread_loss
+from ldeq_jax.model.losses import empty_loss, landmark_loss, spread_loss
 
 
 def check_clips(
@@ -53,6 +53,8 @@ def clip_loss(
     key: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Mean loss of the frames of a batch of clips.
+
+    Clips without a face count to one part of it alone: their heatmaps are to be broad.
 
     Args:
         model_config: the model.
@@ -107,21 +109,31 @@ def clip_loss(
         frames.append(prediction)
     predictions = jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *frames)
 
+    def average(values):  # over the frames of faces; (B, ...)
+        mask = batch.mask.reshape(-1, *(1,) * (values.ndim - 1))
+        count = jnp.maximum(jnp.sum(batch.mask), 1) * values[0].size
+        return jnp.sum(jnp.where(mask, values, 0)) / count
+
     error = predictions.landmarks - labels
     change = jnp.diff(error, axis=1)
     # A root mean square as in NMF, smooth at zero.
     flicker = jnp.sqrt(1e-12 + jnp.mean(jnp.sum(jnp.square(change), axis=-1), axis=-1))
     price = flicker if train_config.flicker_loss == "mean" else jnp.log(flicker)
     distance = jnp.linalg.norm(error, axis=-1)
-    found, wanted, spread, far = (
-        a.reshape(-1, *a.shape[2:])
-        for a in (predictions.landmarks, labels, predictions.spread, distance)
-    )
-    loss = jnp.mean(landmark_loss(train_config.loss, found, wanted))
-    loss += train_config.spread_weight * jnp.mean(
-        spread_loss(spread, train_config.spread_target, far, train_config.spread_growth)
-    )
-    loss += train_config.flicker_weight * jnp.mean(price)
+
+    def of_frames(loss, *arrays):
+        """(B, T) losses of the frames, which are rows to the losses."""
+        rows = (a.reshape(-1, *a.shape[2:]) for a in arrays)
+        return loss(*rows).reshape(labels.shape[:2])
+
+    found, spread = predictions.landmarks, predictions.spread
+    loss = average(of_frames(lambda *a: landmark_loss(train_config.loss, *a), found, labels))
+    target, growth = train_config.spread_target, train_config.spread_growth
+    excess = of_frames(lambda *a: spread_loss(a[0], target, a[1], growth), spread, distance)
+    loss += train_config.spread_weight * average(excess)
+    empty = jnp.where(batch.mask[:, None], 0, of_frames(empty_loss, spread))
+    loss += train_config.empty_weight * jnp.mean(empty)
+    loss += train_config.flicker_weight * average(price)
 
     left, right = eye_corners
     eyes = jnp.linalg.norm(labels[..., left, :] - labels[..., right, :], axis=-1)
@@ -129,12 +141,12 @@ def clip_loss(
     size = jnp.sqrt(jnp.prod(extent, axis=-1))
     metrics = {
         "loss": loss,
-        "nme": 100 * jnp.mean(distance.mean(axis=-1) / eyes),
-        "flicker": 100 * 256 * jnp.mean(flicker / size[:, 1:]),
-        "spread": 100 * jnp.mean(spread),
-        "solver_steps": jnp.mean(predictions.num_steps),
-        "residual": jnp.mean(predictions.residual),
-        "converged": jnp.mean(predictions.residual < model_config.forward.tol),
-        "diverged": jnp.mean(~predictions.ok),
+        "nme": 100 * average(distance.mean(axis=-1) / eyes),
+        "flicker": 100 * 256 * average(flicker / size[:, 1:]),
+        "spread": 100 * average(spread),
+        "solver_steps": average(predictions.num_steps),
+        "residual": average(predictions.residual),
+        "converged": average(predictions.residual < model_config.forward.tol),
+        "diverged": average(~predictions.ok),
     }
     return loss, metrics

@@ -12,7 +12,7 @@ from ldeq_jax.data.faces import ClipBatch, LandmarkBatch
 from ldeq_jax.errors import UserError
 from ldeq_jax.mesh import batch_sharding, replicated
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig, normalise_image
-from ldeq_jax.model.losses import landmark_loss, spread_loss
+from ldeq_jax.model.losses import empty_loss, landmark_loss, spread_loss
 from ldeq_jax.model.rwr import RwRConfig
 from ldeq_jax.training.clips import check_clips, clip_loss
 from ldeq_jax.training.optimizer import make_optimizer, make_schedule
@@ -97,6 +97,8 @@ def make_train_step(
             train_config.spread_growth,
         )
         loss += train_config.spread_weight * average(excess)
+        empty = jnp.where(batch.mask, 0, empty_loss(prediction.spread))
+        loss += train_config.empty_weight * jnp.mean(empty)
         for penalty in jax.tree.leaves(updates.get("losses", {})):
             loss += train_config.jacobian_weight * jnp.mean(penalty)
 
