@@ -110,7 +110,9 @@ class TrainConfig:
             the devices, which takes less memory of each and more communication; if not, each device
             holds all of them. The results are the same but for rounding.
         start_from: a model whose weights the run starts from, by its name ("faces-68") or its
-            folder; "" starts from random ones.
+            folder; "" starts from random ones. A model of other landmarks will do: each landmark of
+            the run begins as the one that the model finds nearest to it in training faces. Layers
+            of another shape start from random weights.
         seed: of the initial weights and of all randomness of a step.
         log_every: steps between lines of the log.
         eval_every: steps between validations.
