@@ -57,7 +57,7 @@ demo: venv  ## make small data sets, train, evaluate and predict, on stills and 
 	  --config.data.data_dir=demo/data
 	$(BIN)/ldeq evaluate --checkpoint=demo/run --dataset=ibug_300w --split=test_common \
 	  --data_dir=demo/data --output=demo/eval
-	$(BIN)/ldeq predict --checkpoint=faces-68-stills \
+	$(BIN)/ldeq predict --checkpoint=faces-68-tiny \
 	  --output=demo/portrait.png examples/portrait_1.jpg
 	$(BIN)/ldeq build moving_faces/easy --manual_dir=demo/data/ibug_300w/1.0.0 \
 	  --data_dir=demo/data --max_examples_per_split=10

@@ -93,8 +93,8 @@ class TrainConfig:
         spread_growth: how the wanted spread of a landmark grows with its error, see
             `losses.spread_loss`, so that the spread tells how certain a landmark is; 0 wants every
             heatmap sharp.
-        empty_weight: weight of the loss of crops without a face (`augment.empty_probability`), whose
-            heatmaps are to be broad, see `losses.empty_loss`.
+        empty_weight: weight of the loss of crops without a face (`augment.empty_probability`),
+            whose heatmaps are to be broad, see `losses.empty_loss`.
         flicker_weight: with clips, weight of the change of the error from frame to frame, which is
             what NMF measures.
         flicker_loss: "mean" of that change, in normalised coordinates, or the mean of its "log",

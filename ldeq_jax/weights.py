@@ -67,17 +67,7 @@ def load_model(name_or_directory: str | Path) -> tuple[Config, dict[str, Any], i
             another layout than its config says, or in a directory whose name the storage layer
             misreads.
     """
-    root = checkpoint_folder(zoo.find(name_or_directory), to_write=False)
-    root = root / "best" if (root / "best").is_dir() else root
-    if not root.is_dir():
-        raise UserFileNotFoundError(f"there is no folder {name_or_directory} to read a model from")
-    step = best_step(root)
-    if step is None:
-        raise UserFileNotFoundError(
-            f"no model in {name_or_directory}: expected STEP/weights/ in it or in its folder "
-            "best/. Pass the --workdir of a training run that has validated at least once"
-        )
-    folder = root / str(step)
+    folder = model_folder(name_or_directory)
     about = read_about(folder)
     try:
         config = from_mapping(about["config"])
@@ -90,7 +80,27 @@ def load_model(name_or_directory: str | Path) -> tuple[Config, dict[str, Any], i
             f"the weights in {folder} are not all finite: the file is damaged, or was written by a "
             "run that diverged; copy or export the model again"
         )
-    return config, weights, step
+    return config, weights, int(folder.name)
+
+
+def model_folder(name_or_directory: str | Path) -> Path:
+    """The folder STEP of a model, named as for `load_model`.
+
+    Raises:
+        UserFileNotFoundError: there is no such directory, or no model in it.
+        UserError: there is no such name, or the storage layer misreads it.
+    """
+    root = checkpoint_folder(zoo.find(name_or_directory), to_write=False)
+    root = root / "best" if (root / "best").is_dir() else root
+    if not root.is_dir():
+        raise UserFileNotFoundError(f"there is no folder {name_or_directory} to read a model from")
+    step = best_step(root)
+    if step is None:
+        raise UserFileNotFoundError(
+            f"no model in {name_or_directory}: expected STEP/weights/ in it or in its folder "
+            "best/. Pass the --workdir of a training run that has validated at least once"
+        )
+    return root / str(step)
 
 
 def checkpoint_folder(directory: str | Path, *, to_write: bool) -> Path:

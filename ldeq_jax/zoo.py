@@ -40,15 +40,15 @@ _300W = (
 )
 MODELS = {
     "faces-68": Pretrained(
-        summary="faces in videos and pictures: sharp heatmaps, steady with recurrence",
+        summary="faces in videos and pictures, with the confidence of faces and landmarks",
         schema="ibug_68",
         num_landmarks=68,
         image_size=128,
-        megabytes=2.7,
+        megabytes=5.9,
         terms=_300W,
     ),
-    "faces-68-stills": Pretrained(
-        summary="faces in single pictures: where the training of faces-68 began",
+    "faces-68-tiny": Pretrained(
+        summary="the same with a third of the arithmetic and larger errors",
         schema="ibug_68",
         num_landmarks=68,
         image_size=128,

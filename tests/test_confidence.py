@@ -1,4 +1,4 @@
-"""Confidence: the calibration finds what made the data, and says what happens as often as it says."""
+"""Confidence: the calibration finds what made the data, and its probabilities are frequencies."""
 
 import dataclasses
 

@@ -177,7 +177,7 @@ def test_an_ill_conditioned_case_is_as_near_as_its_weights_in_single_precision(g
 
 
 @pytest.mark.parametrize(
-    "name", ["faces-68-stills", pytest.param("faces-68", marks=pytest.mark.slow)]
+    "name", ["faces-68-tiny", pytest.param("faces-68", marks=pytest.mark.slow)]
 )
 def test_trained_weights_in_pytorch_find_the_same_landmarks(name):
     """On real faces, in single precision, the layers as plain PyTorch modules agree."""

@@ -268,12 +268,12 @@ def test_every_command_reports_a_missing_library(path, without_gl, tmp_path):
     "arguments",
     [
         "train.py --config=tiny --workdir={tmp}/run --config.data.data_dir={tmp}/data",
-        "evaluate.py --checkpoint=faces-68-stills --output={tmp}/out --data_dir={tmp}",
+        "evaluate.py --checkpoint=faces-68-tiny --output={tmp}/out --data_dir={tmp}",
         "-m ldeq_jax predict --output={tmp}/out.png examples/portrait_1.jpg",
-        "-m ldeq_jax convert faces-68-stills --output={tmp}/out.pth.tar",
+        "-m ldeq_jax convert faces-68-tiny --output={tmp}/out.pth.tar",
         "-m benchmarks.convolution",
         "-m benchmarks.memory",
-        "-m benchmarks.video --checkpoint=faces-68-stills",
+        "-m benchmarks.video --checkpoint=faces-68-tiny",
     ],
 )
 def test_every_command_reports_a_missing_device(arguments, tmp_path):

@@ -34,7 +34,7 @@ def test_a_folder_is_itself_and_a_name_comes_first(tmp_path, monkeypatch):
 @pytest.mark.parametrize("find", [zoo.find, load_model])
 def test_an_unknown_name_lists_the_known(find, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="no folder faces .* faces-68, faces-68-stills"):
+    with pytest.raises(UserError, match="no folder faces .* faces-68, faces-68-tiny"):
         find("faces")
 
 

@@ -12,6 +12,7 @@ Faces whose labels or box have no size are left out and counted. The output dire
   metrics.json  all numbers, and how they were measured   faces.csv   one line per face
   table.md      the numbers, also printed                 faces.png   best, median and worst faces
   cumulative_error.png  share of faces below each error
+  reliability.png  of a calibrated model: how far its probabilities are true
   budgets.png   with --budgets: error and residual for each number of solver steps allowed
 
 in place of those of an earlier evaluation. Other files of these names are not replaced without

@@ -34,9 +34,10 @@ The window shows frames per second, and the time from the coming of a frame unti
 sent. Its keys: r recurrence (RwR) on and off, m mesh or points, i ids, q or Escape quit.
 
 With --udp and --stdout each frame is a line of JSON, as ldeq track --json writes it: frame, time in
-seconds, and faces, each with face (its id), status, box, landmarks, spread and score. UDP sends a
-line as one datagram, and does not care whether anybody listens. With --stdout, everything else goes
-to stderr. Without a display, --udp or --stdout is needed.
+seconds, and faces, each with face (its id), status, box, landmarks, spread, confidence,
+probability, deviation and score. UDP sends a line as one datagram, and does not care whether
+anybody listens. With --stdout, everything else goes to stderr. Without a display, --udp or --stdout
+is needed.
 
 exit codes: 0 it was ended by its keys, by the end of the film or of what reads stdout, 1 it could
 not begin, 2 the arguments cannot be understood, 3 the camera sends no more frames, 130 after

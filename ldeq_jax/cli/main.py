@@ -21,6 +21,7 @@ COMMANDS = {
     "live": "the same of a camera: in a window, and sent on as JSON",
     "train": "train a model",
     "evaluate": "measure a model on a data set of pictures or videos",
+    "calibrate": "find out how sure a trained model may be",
     "build": "prepare a data set from the files of its authors",
     "convert": "turn a released PyTorch checkpoint into a model of this package, or back",
     "doctor": "say what is installed, whether it works, and what is missing",

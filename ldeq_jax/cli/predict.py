@@ -41,8 +41,10 @@ pictures:
   Written: drawn.png, and drawn.json with, for each face, its landmarks (x, y) and their spread,
   both in pixels of the picture (pixel centres at whole numbers), its solver's residual, any doubt
   whether there is a face in the box, and the detector's score. The spread is the width of a
-  landmark's heatmap: within a face it is large where the model is uncertain, but it does not tell a
-  face from a wall. Small pictures are drawn enlarged.
+  landmark's heatmap, large where the model is uncertain. A calibrated model (ldeq calibrate;
+  faces-68 is) adds its confidence that there is a face, and for each landmark the probability that
+  it lies within 5 % of the eye distance of where it belongs, and its deviation: the standard
+  deviation of the error of each coordinate, in pixels. Small pictures are drawn enlarged.
 
 many pictures:
   ldeq predict --output=found --json photos/
@@ -51,7 +53,8 @@ many pictures:
   Several pictures, or a folder, in which and below which all are taken: --output is a folder then.
   Written: faces.csv, a row per picture and face, and one for a picture without a face: picture,
   face (from 0, the largest first), left, top, right and bottom of its landmarks' extent, score of
-  the detector, doubt, x and y of every landmark, spread of every landmark; faces.json, which says
+  the detector, the model's confidence, doubt, x and y of every landmark, spread of every landmark,
+  probability of every landmark; faces.json, which says
   by what it was made; NAME.jpg, the drawings; and with --json faces.jsonl, a line per picture, as
   the .json of a single one. A picture that cannot be read is reported at the end, and the others
   are done.
@@ -77,7 +80,8 @@ videos:
   Written: drawn.mp4, and drawn.npz with landmarks (T, K, 2) and spread (T, K) in frame pixels, the
   box (T, 4) of each crop, all NaN in frames without a face, ok (T,), time (T,) of each frame in
   seconds, fps by the video's header, and schema; with --compare also those of each frame alone, as
-  alone_landmarks and so on. The numbers are written even if the drawing cannot be.
+  alone_landmarks and so on; and of a calibrated model confidence (T,), probability and deviation
+  (T, K). The numbers are written even if the drawing cannot be.
 
   A frame that cannot be decoded counts as one without a face. Frames whose pixels are not square
   are enlarged first; boxes and landmarks are in pixels of the enlarged frames. The drawn video has

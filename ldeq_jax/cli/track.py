@@ -36,8 +36,8 @@ Written to DIR, for each film NAME (films below a folder keep their subfolders):
 
   NAME.csv    a row per frame and face, and one for a frame without a face: frame (from 0), time in
               seconds, face (its id), status, left, top, right and bottom of the landmarks' extent,
-              the detector's score, x and y of every landmark in frame pixels, spread of every
-              landmark
+              the detector's score, the model's confidence, x and y of every landmark in frame
+              pixels, spread of every landmark, probability of every landmark
   NAME.npz    the same as arrays with one entry per row; ended_face, ended_frame and ended_reason of
               ids that are given up; settings, schema, size, fps; complete, False if it was stopped
   NAME.jsonl  with --json: a line per frame with its faces
@@ -47,8 +47,11 @@ Written to DIR, for each film NAME (films below a folder keep their subfolders):
 
 A status is detected (the detector, YuNet, sees the face in this frame too), tracked (its landmarks
 are followed), lost (it is not found, and may come back) or none (no face in this frame). The spread
-is the width of a landmark's heatmap: large where the model is uncertain. A probability that it is a
-face is not written, as no model is calibrated to give it.
+is the width of a landmark's heatmap: large where the model is uncertain. The confidence is the
+probability that there is a face at all, the probability that a landmark lies within 5 % of the
+distance of the outer eye corners of where it belongs; NAME.npz also has its deviation, the standard
+deviation of each coordinate in pixels. A model without calibration (ldeq calibrate) leaves these
+empty.
 
 A face keeps its id while its landmarks are followed, and when it is detected again within
 --keep seconds near the place where it was lost. At a cut all ids end. docs/video.md has the rules.

@@ -10,6 +10,14 @@ import numpy as np
 
 from ldeq_jax.data.sources import FaceSource
 from ldeq_jax.face import geometry, metrics
+from ldeq_jax.face.confidence import (
+    WITHIN,
+    ConfidenceConfig,
+    calibration_error,
+    reliability,
+    with_confidence,
+)
+from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.face.schema import LandmarkSchema
 from ldeq_jax.report import face_plots
 from ldeq_jax.report.tables import markdown_table
@@ -31,6 +39,7 @@ class FaceResults:
         by_budget: the same at other budgets.
         schema: of the landmarks.
         image_size: side of the model's crops, pixels.
+        confidence: the model's calibration.
     """
 
     source: FaceSource
@@ -39,6 +48,7 @@ class FaceResults:
     by_budget: Mapping[int, Arrays]
     schema: LandmarkSchema
     image_size: int
+    confidence: ConfidenceConfig = ConfidenceConfig()
 
     @property
     def left_out(self) -> list[str]:
@@ -54,13 +64,34 @@ class FaceResults:
         parts = {name: mask for name, mask in members.items() if mask.any() and not mask.all()}
         return {"all": np.ones(len(labels), bool)} | parts
 
+    def certainty(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Of every landmark found, how probable it is that it is near, and whether it is: (M,).
+
+        None for a model that is not calibrated. Near is within 5 % of the eye distance.
+        """
+        found = Landmarks(
+            points=self.measured["landmarks"],
+            spread=self.measured["spread"],
+            ok=np.isfinite(self.measured["nme"]),
+        )
+        sure = with_confidence(found, self.confidence, self.schema.eye_corners)
+        if sure.probability is None:
+            return None
+        target = self.measured["target"]
+        left, right = (target[:, corner] for corner in self.schema.eye_corners)
+        near = WITHIN * np.linalg.norm(left - right, axis=-1)[:, None]
+        is_near = np.linalg.norm(found.points - target, axis=-1) < near
+        return sure.probability[found.ok].ravel(), is_near[found.ok].ravel()
+
     def record(self) -> dict[str, Any]:
         """All numbers."""
-        subsets = self.subsets()
+        subsets, certainty = self.subsets(), self.certainty()
+        calibration = None if certainty is None else calibration_error(*certainty)
         return {
             "schema": self.schema.name,
             "num_faces": len(self.measured["index"]),
             "left_out": self.left_out,
+            "calibration_error": calibration,
             "subsets": {name: summary(self.measured, mask) for name, mask in subsets.items()},
             "budgets": {
                 budget: {name: summary(measured, mask) for name, mask in subsets.items()}
@@ -87,6 +118,12 @@ class FaceResults:
     def notes(self) -> list[str]:
         """Sentences on the faces that were left out or got no landmarks."""
         notes = []
+        if (certainty := self.certainty()) is not None:
+            notes.append(
+                f"Landmarks within {WITHIN:.0%} of the eye distance: probability "
+                f"{np.mean(certainty[0]):.3f} in the mean, in fact {np.mean(certainty[1]):.3f}; "
+                f"expected calibration error {calibration_error(*certainty):.3f}"
+            )
         if left_out := self.left_out:
             some = ", ".join(left_out[:5]) + ", ..." * (len(left_out) > 5)
             notes.append(f"{len(left_out)} faces left out whose labels or box have no size: {some}")
@@ -119,7 +156,7 @@ class FaceResults:
 
     def draw(self, folder: Path) -> None:
         """Draws the share of faces below each error, the budgets, and faces from best to worst."""
-        for sometimes in ("budgets.png", "faces.png"):
+        for sometimes in ("budgets.png", "faces.png", "reliability.png"):
             (folder / sometimes).unlink(missing_ok=True)  # an earlier evaluation's
         measured, subsets = self.measured, self.subsets()
         if self.by_budget:
@@ -129,6 +166,8 @@ class FaceResults:
                 for key in ("nme", "residual")
             )
             face_plots.budget_plot(list(self.by_budget), nme, residual, folder / "budgets.png")
+        if (certainty := self.certainty()) is not None:
+            face_plots.reliability_plot(reliability(*certainty), folder / "reliability.png")
         curves = {name: measured["nme"][mask] for name, mask in subsets.items()}
         face_plots.cumulative_error_plot(curves, folder / "cumulative_error.png")
         if np.isfinite(measured["nme"]).any():

@@ -55,6 +55,7 @@ class FaceEvaluator:
         "faces.csv",
         "cumulative_error.png",
         "faces.png",
+        "reliability.png",
         "budgets.png",
     )
 
@@ -83,6 +84,7 @@ class FaceEvaluator:
             by_budget={budget: measured[budget] for budget in budgets},
             schema=self.schema,
             image_size=self.config.model.image_size,
+            confidence=self.config.confidence,
         )
 
 

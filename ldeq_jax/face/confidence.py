@@ -161,7 +161,7 @@ def _face(config, spread):
 
 
 def _separation(faces, empty):
-    """Middle and scale of the logistic curve that separates two samples, each of the same weight."""
+    """Middle and scale of the logistic curve between two samples, of the same weight each."""
     values = np.r_[faces, empty]
     wanted = np.r_[np.full(len(faces), 1 - _SMOOTHING), np.full(len(empty), _SMOOTHING)]
     weight = np.r_[np.full(len(faces), 1 / len(faces)), np.full(len(empty), 1 / len(empty))]

@@ -17,7 +17,13 @@ from ldeq_jax.config import Config
 from ldeq_jax.face.boxes import box_fault, check_boxes
 from ldeq_jax.face.crops import box_of_landmarks
 from ldeq_jax.face.landmarks import Landmarks
-from ldeq_jax.inference.doubt import looks_agree, same_face, second_box, why_not_a_face
+from ldeq_jax.inference.doubt import (
+    looks_agree,
+    same_face,
+    second_box,
+    why_not_a_face,
+    why_unlikely,
+)
 from ldeq_jax.inference.pictures import on_device
 from ldeq_jax.inference.videos import VideoPredictor
 from ldeq_jax.model.rwr import USUAL_INTERVAL, RwRConfig, RwRState
@@ -70,8 +76,9 @@ class Follower:
     """Finds the landmarks of faces in frame after frame, each by itself.
 
     The face is lost when its landmarks are not finite, have shrunk within a frame to less than half
-    their box or to a few pixels, or lie by more than half outside the frame; and, checked in every
-    tenth frame without a box, when a second look through another crop disagrees.
+    their box or to a few pixels, or lie by more than half outside the frame; when a calibrated
+    model sees no face there; and, checked in every tenth frame without a box, when a second look
+    through another crop disagrees.
 
     A frame that cannot be decoded is a frame without a face, but the face is not lost by it: in the
     next frame that can be decoded it is searched where it was, with a second look, as long as no
@@ -196,11 +203,13 @@ class Follower:
         since = interval if state is None else interval + state.waited
         face, now = yield Look(where, memory, since)
         trouble = why_not_a_face(face.points, where, frame.shape, crop)
+        trouble = trouble or why_unlikely(face.confidence)
         if state is None and not trouble and not self._crop_at_boxes:
             # A box from elsewhere is not quite what crops are taken around: look again.
             where = box_of_landmarks(face.points, crop)
             face, now = yield Look(where)
             trouble = why_not_a_face(face.points, where, frame.shape, crop)
+            trouble = trouble or why_unlikely(face.confidence)
         frames = 0 if state is None else state.frames + 1
         doubtful = frames % _CHECK_EVERY == 0 or (state is not None and state.waited > 0)
         if not trouble and given is None and doubtful:
@@ -229,6 +238,8 @@ class Follower:
         if fault := box_fault(box, frame.shape):
             return f"the box of a second look {fault}"
         other, _ = yield Look(box, alone=True)
+        if trouble := why_unlikely(other.confidence):
+            return trouble
         return "" if looks_agree(face.points, other.points) else "another crop shows it elsewhere"
 
 

@@ -10,7 +10,7 @@ from ldeq_jax.errors import UserError
 from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.face.schema import LandmarkSchema, get_schema
 from ldeq_jax.inference.boxes import LISTING, find_boxes
-from ldeq_jax.inference.doubt import looks_agree, second_box, why_not_a_face
+from ldeq_jax.inference.doubt import looks_agree, second_box, why_not_a_face, why_unlikely
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.media import files, pictures
 from ldeq_jax.report import records
@@ -175,8 +175,9 @@ def find_doubts(predictor: Predictor, picture: np.ndarray, faces: Landmarks) -> 
     boxes = np.asarray(faces.box)
     seconds = predictor.faces(picture, np.array([second_box(box) for box in boxes]))
     doubts = []
-    for points, second, box in zip(faces.points, seconds.points, boxes, strict=True):
-        doubt = why_not_a_face(points, box, picture.shape, kind)
+    for number, (second, box) in enumerate(zip(seconds.points, boxes, strict=True)):
+        points, confidence = faces.points[number], faces[number].confidence
+        doubt = why_not_a_face(points, box, picture.shape, kind) or why_unlikely(confidence)
         if not doubt and not looks_agree(points, second):
             doubt = "seen through a shifted crop, the landmarks are elsewhere"
         doubts.append(doubt)
@@ -185,10 +186,16 @@ def find_doubts(predictor: Predictor, picture: np.ndarray, faces: Landmarks) -> 
 
 def describe_face(face: Landmarks) -> dict[str, Any]:
     """What the JSON file says of a face: a single one, its `info` a SolveInfo."""
+    calibrated = {
+        name: np.round(value, 3).tolist()
+        for name in ("confidence", "probability", "deviation")
+        if (value := getattr(face, name)) is not None
+    }
     return {
         "box": np.asarray(face.box).tolist(),
         "landmarks": np.round(face.points, 3).tolist(),
         "spread": np.round(face.spread, 3).tolist(),
+        **calibrated,
         "num_steps": int(face.info.num_steps),
         "residual": float(face.info.residual),
         "converged": bool(face.info.converged),

@@ -115,7 +115,9 @@ def _header(num_landmarks: int) -> list[str]:
     points = [f"{axis}{k}" for k in range(num_landmarks) for axis in "xy"]
     spreads = [f"spread{k}" for k in range(num_landmarks)]
     box = ["left", "top", "right", "bottom"]
-    return ["picture", "face", *box, "score", "doubt", *points, *spreads]
+    probabilities = [f"probability{k}" for k in range(num_landmarks)]
+    scores = ["score", "confidence", "doubt"]
+    return ["picture", "face", *box, *scores, *points, *spreads, *probabilities]
 
 
 def _rows(path: Path, found: Found) -> list[list[Any]]:
@@ -126,7 +128,8 @@ def _rows(path: Path, found: Found) -> list[list[Any]]:
         points = np.asarray(face["landmarks"])
         box = [*points.min(axis=0), *points.max(axis=0)]
         numbers = [f"{value:.3f}" for value in (*points.ravel(), *face["spread"])]
-        score = face.get("detector_score", "")
+        numbers += face.get("probability", [""] * count)
+        scores = face.get("detector_score", ""), face.get("confidence", ""), face["doubt"]
         extent = [f"{value:.3f}" for value in box]
-        rows.append([path, number, *extent, score, face["doubt"], *numbers])
-    return rows or [[path, *[""] * (7 + 3 * count)]]
+        rows.append([path, number, *extent, *scores, *numbers])
+    return rows or [[path, *[""] * (8 + 4 * count)]]

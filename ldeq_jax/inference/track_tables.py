@@ -20,6 +20,7 @@ from ldeq_jax.media import files
 from ldeq_jax.report import records
 
 STATUSES = ("none", "lost", "tracked", "detected")
+_CONFIDENCE = ("confidence", "probability", "deviation")  # of models that are calibrated
 
 
 class Tables:
@@ -43,8 +44,11 @@ class Tables:
                 ("status", np.int8),
                 ("box", np.float32, (4,)),
                 ("score", np.float32),
+                ("confidence", np.float32),
                 ("landmarks", np.float32, (num_landmarks, 2)),
                 ("spread", np.float32, (num_landmarks,)),
+                ("probability", np.float32, (num_landmarks,)),
+                ("deviation", np.float32, (num_landmarks,)),
             ]
         )
         self._open = contextlib.ExitStack()
@@ -84,12 +88,15 @@ class Tables:
         rows["frame"], rows["time"] = index, frame.time
         if not frame.faces:
             rows["face"] = -1
-            for name in ("box", "score", "landmarks", "spread"):
+            for name in ("box", "score", "landmarks", "spread", *_CONFIDENCE):
                 rows[name] = np.nan
         for row, face in zip(rows, frame.faces, strict=False):
             row["face"], row["status"] = face.id, STATUSES.index(face.status)
             row["box"], row["score"] = face.box, face.score
             row["landmarks"], row["spread"] = face.points, face.landmarks.spread
+            for name in _CONFIDENCE:
+                value = getattr(face.landmarks, name)
+                row[name] = np.nan if value is None else value
         self._rows.write(rows.tobytes())
         self._ended += [(number, index, reason) for number, reason in frame.ended]
         if self._csv is not None:
@@ -135,12 +142,15 @@ def is_done(numbers: Path, settings: str) -> bool:
 def _header(num_landmarks):
     points = [f"{axis}{k}" for k in range(num_landmarks) for axis in "xy"]
     spreads = [f"spread{k}" for k in range(num_landmarks)]
+    probabilities = [f"probability{k}" for k in range(num_landmarks)]
     box = ["left", "top", "right", "bottom"]
-    return ["frame", "time", "face", "status", *box, "score", *points, *spreads]
+    scores = ["score", "confidence"]
+    return ["frame", "time", "face", "status", *box, *scores, *points, *spreads, *probabilities]
 
 
 def _cells(row):
-    numbers = [*row["box"], row["score"], *row["landmarks"].ravel(), *row["spread"]]
+    numbers = [*row["box"], row["score"], row["confidence"], *row["landmarks"].ravel()]
+    numbers += [*row["spread"], *row["probability"]]
     written = ["" if math.isnan(number) else f"{number:.3f}" for number in numbers]
     face = "" if row["face"] < 0 else int(row["face"])
     return [int(row["frame"]), f"{row['time']:.6f}", face, STATUSES[row["status"]], *written]
@@ -168,5 +178,7 @@ def _face(face: Face) -> dict[str, Any]:
     if face.status == "lost":
         return record | {"trouble": face.trouble}
     arrays = {"box": face.box, "landmarks": face.points, "spread": face.landmarks.spread}
+    if face.landmarks.confidence is not None:
+        arrays |= {name: getattr(face.landmarks, name) for name in _CONFIDENCE}
     record |= {name: np.round(array, 3) for name, array in arrays.items()}
     return records.without_nan(record | {"score": round(face.score, 3)})

@@ -293,6 +293,9 @@ def write_numbers(
             prefix + "box": track.landmarks.box,
             prefix + "ok": track.landmarks.ok,
         }
+        for field in ("confidence", "probability", "deviation"):
+            if (value := getattr(track.landmarks, field)) is not None:
+                arrays[prefix + field] = value
     with files.replacing(numbers) as partial:
         np.savez_compressed(partial, **arrays)
 

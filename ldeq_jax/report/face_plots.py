@@ -102,6 +102,32 @@ def cumulative_error_plot(
     figure.savefig(path, dpi=150)
 
 
+def reliability_plot(bins: np.ndarray, path: Path) -> None:
+    """Plots how often landmarks are near against how probable the model says it is.
+
+    Args:
+        bins: (B, 3) mean probability, frequency and share of the landmarks, of bins of equal width,
+            as `face.confidence.reliability` makes them.
+        path: picture to write; its folder must exist.
+    """
+    figure, [[axes], [shares]] = subplots(2, 1, (3.6, 2.2))
+    for part in (axes, shares):
+        clean_axes(part)
+    filled = bins[bins[:, 2] > 0]
+    axes.plot([0, 100], [0, 100], color="0.7", linewidth=1, label="exact")
+    [colour] = palette(1)
+    axes.plot(100 * filled[:, 0], 100 * filled[:, 1], marker="o", color=colour, label="model")
+    axes.set(xlim=(0, 100), ylim=(0, 100))
+    axes.set_ylabel("Are within 5 % of\neye distance (%)")
+    axes.legend(frameon=False, fontsize=8)
+    middles = 100 * (np.arange(len(bins)) + 0.5) / len(bins)
+    shares.bar(middles, 100 * bins[:, 2], width=80 / len(bins), color=colour)
+    shares.set(xlim=(0, 100))
+    shares.set_ylabel("Landmarks (%)")
+    shares.set_xlabel("Probability that the model gives (%)")
+    figure.savefig(path, dpi=150)
+
+
 def budget_plot(
     budgets: Sequence[int],
     nme: Mapping[str, Sequence[float]],
