@@ -27,6 +27,7 @@ COMMANDS = [
     "ldeq_jax/cli/live.py",
     "ldeq_jax/cli/doctor.py",
     "ldeq_jax/cli/convert.py",
+    "ldeq_jax/cli/calibrate.py",
 ]
 COMMANDS += ["datasets/build.py", "datasets/sample_faces.py"]
 COMMANDS += [f"benchmarks/{path.name}" for path in sorted((ROOT / "benchmarks").glob("*.py"))]
