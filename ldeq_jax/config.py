@@ -94,7 +94,7 @@ class TrainConfig:
             `losses.spread_loss`, so that the spread tells how certain a landmark is; 0 wants every
             heatmap sharp.
         empty_weight: weight of the loss of crops without a face (`augment.empty_probability`),
-            whose heatmaps are to be broad, see `losses.empty_loss`.
+            whose heatmaps are to be broad, see `losses.empty_loss`; with 0 they do not count.
         flicker_weight: with clips, weight of the change of the error from frame to frame, which is
             what NMF measures.
         flicker_loss: "mean" of that change, in normalised coordinates, or the mean of its "log",
@@ -130,7 +130,7 @@ class TrainConfig:
     spread_weight: float = 0.0
     spread_target: float = 0.03
     spread_growth: float = 0.0
-    empty_weight: float = 0.01
+    empty_weight: float = 0.0
     flicker_weight: float = 0.0
     flicker_loss: FlickerLoss = "mean"
     penalties: tuple[float, ...] = (0.25, 4.0)

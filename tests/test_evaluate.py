@@ -26,6 +26,7 @@ from test_inference import CONFIG, MODEL, random_state
 from test_video_evaluation import FEW, SCHEMA, ToyClips
 
 from ldeq_jax import errors, weights
+from ldeq_jax.cli import calibrate
 from ldeq_jax.cli import evaluate as cli
 from ldeq_jax.data.config import DataConfig
 from ldeq_jax.data.faces import _FaceReader
@@ -633,3 +634,47 @@ def test_results_of_an_earlier_evaluation_may_be_replaced(request, fixture):
     results = sorted(folder.iterdir(), key=lambda path: path.name != "metrics.json")
     assert len(results) > 5
     files.check_outputs(results, overwrite=False)
+
+
+# Calibration ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def calibrated(model, tmp_path_factory):
+    """Directory of the same model, calibrated on the test split."""
+    output = tmp_path_factory.mktemp("calibrated") / "model"
+    assert not calibrate.main([f"--checkpoint={model}", f"--output={output}", "--crops=64"])
+    return output
+
+
+def test_a_calibrated_model_is_the_same_model_that_knows_how_sure_it_is(model, calibrated):
+    (config, variables, step), (same, others, same_step) = map(
+        weights.load_model, (model, calibrated)
+    )
+    jax.tree.map(np.testing.assert_array_equal, variables, others)
+    assert step == same_step and len(same.confidence.errors) == 68
+    assert dataclasses.replace(same, confidence=config.confidence) == config
+
+
+def test_an_evaluation_of_a_calibrated_model_measures_its_calibration(calibrated, tmp_path, capsys):
+    call("evaluate", f"--checkpoint={calibrated}", f"--output={tmp_path / 'out'}")
+    assert 0 <= numbers(tmp_path / "out")["calibration_error"] <= 1
+    assert (tmp_path / "out" / "reliability.png").stat().st_size > 5000
+    assert "expected calibration error" in capsys.readouterr().out
+
+
+def test_a_model_without_calibration_has_no_calibration_error(evaluated):
+    assert numbers(evaluated)["calibration_error"] is None
+    assert not (evaluated / "reliability.png").exists()
+
+
+def test_a_calibration_never_overwrites_nor_uses_what_was_trained_on(model, calibrated, tmp_path):
+    before = sorted(calibrated.rglob("*"))
+    with pytest.raises(UserError, match="exists already"):
+        calibrate.main([f"--checkpoint={model}", f"--output={calibrated}"])
+    assert sorted(calibrated.rglob("*")) == before
+    with pytest.raises(UserError, match="train is what the model was trained on"):
+        calibrate.main([f"--checkpoint={model}", f"--output={tmp_path / 'x'}", "--split=train"])
+    with pytest.raises(UserError, match="10 faces"):
+        calibrate.main([f"--checkpoint={model}", f"--output={tmp_path / 'x'}", "--crops=4"])
+    assert not (tmp_path / "x").exists()

@@ -133,7 +133,8 @@ class Tracker:
     def step(self, image, time, state):
         self.asked.append((self.name, state))
         face = type("Face", (), {"id": 0, "status": "tracked", "points": POINTS})
-        face.box, face.score, face.landmarks = np.zeros(4), 0.5, type("L", (), {"spread": [1.0]})
+        face.box, face.score = np.zeros(4), 0.5
+        face.landmarks = type("L", (), {"spread": [1.0], "confidence": None})
         return type("Frame", (), {"time": time, "faces": [face], "ended": ()}), len(self.asked)
 
 

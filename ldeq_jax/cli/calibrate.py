@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, variables, step = load_model(options.checkpoint)
     data = config.data
     data = dataclasses.replace(
-        data, name=options.dataset or data.name, data_dir=options.data_dir or ""
+        data, name=options.dataset or data.name, data_dir=options.data_dir or data.data_dir
     )
     found = calibration_of(
         dataclasses.replace(config, data=data),
@@ -100,7 +100,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--split", help="faces that the model has not seen; the training's eval_split if not given"
     )
-    parser.add_argument("--data_dir", help="folder of the data sets (TFDS_DATA_DIR)")
+    parser.add_argument("--data_dir", help="folder of the data sets; the training's if not given")
     parser.add_argument(
         "--crops", type=int, default=1600, metavar="N", help="crops to measure on (1600)"
     )

@@ -40,6 +40,7 @@ def get_config() -> Config:
             "augment.empty_probability": 0.06,
             "train.spread_weight": 0.01,
             "train.spread_growth": 1.5,
+            "train.empty_weight": 0.01,
             "train.num_steps": 4000,
             "optimizer.learning_rate": 3e-3,
             "optimizer.warmup_steps": 300,

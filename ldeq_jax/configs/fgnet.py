@@ -11,10 +11,10 @@ people (datasets/faces/README.md); six people each are kept for validation and t
 these stills and the Talking Face video by one scheme, so the video's error counts all 68 points as
 they are.
 
-The run starts from faces-68-tiny, which has seen labels of another scheme, 300-W's, and no video either.
-Each landmark begins as the nearest of those. (The figure is of a run that took them in their order,
-from an error of 35 %, which was 5.2 % on the validation faces after 250 steps.) Training is that of
-ibug_300w_moving: clips of 4 crops made from each still, with the carried state.
+The run starts from faces-68-tiny, which has seen labels of another scheme, 300-W's, and no video
+either. Each landmark begins as the nearest of those. (The figure is of a run that took them in
+their order, from an error of 35 %, which was 5.2 % on the validation faces after 250 steps.)
+Training is that of ibug_300w_moving: clips of 4 crops made from each still, with the carried state.
 
 Cost: that of ibug_300w_moving for 2,000 steps. Figure: NME 2.49 % on the 79 test faces, cropped
 around their landmarks, and 3.85 % on the Talking Face with each frame alone (docs/results.md).

@@ -38,6 +38,8 @@ def calibration_of(
         raise UserError(
             f"{split} is what the model was trained on; calibrate it on faces it has not seen"
         )
+    if number < 1:
+        raise UserError(f"crops must be 1 or more, not {number}")
     data = dataclasses.replace(
         config.data, train_split=split, also=(), batch_size=_BATCH, num_workers=0
     )

@@ -131,8 +131,9 @@ def clip_loss(
     target, growth = train_config.spread_target, train_config.spread_growth
     excess = of_frames(lambda *a: spread_loss(a[0], target, a[1], growth), spread, distance)
     loss += train_config.spread_weight * average(excess)
-    empty = jnp.where(batch.mask[:, None], 0, of_frames(empty_loss, spread))
-    loss += train_config.empty_weight * jnp.mean(empty)
+    if train_config.empty_weight:
+        empty = jnp.where(batch.mask[:, None], 0, of_frames(empty_loss, spread))
+        loss += train_config.empty_weight * jnp.mean(empty)
     loss += train_config.flicker_weight * average(price)
 
     left, right = eye_corners

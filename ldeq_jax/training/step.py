@@ -97,8 +97,9 @@ def make_train_step(
             train_config.spread_growth,
         )
         loss += train_config.spread_weight * average(excess)
-        empty = jnp.where(batch.mask, 0, empty_loss(prediction.spread))
-        loss += train_config.empty_weight * jnp.mean(empty)
+        if train_config.empty_weight:
+            empty = jnp.where(batch.mask, 0, empty_loss(prediction.spread))
+            loss += train_config.empty_weight * jnp.mean(empty)
         for penalty in jax.tree.leaves(updates.get("losses", {})):
             loss += train_config.jacobian_weight * jnp.mean(penalty)
 
