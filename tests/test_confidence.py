@@ -15,6 +15,7 @@ from ldeq_jax.face.confidence import (
     with_confidence,
 )
 from ldeq_jax.face.landmarks import Landmarks
+from ldeq_jax.inference.doubt import UNLIKELY, why_unlikely
 
 ERRORS, POWER, SCATTER = (0.2, 0.5, 1.0, 0.3), 1.4, 0.4
 MADE = ConfidenceConfig(
@@ -111,3 +112,8 @@ def test_too_little_data_and_numbers_that_cannot_be_are_refused():
         ConfidenceConfig(scatter=0.0)
     with pytest.raises(UserError, match="errors must be positive"):
         ConfidenceConfig(errors=(0.1, -1.0))
+
+
+def test_only_what_a_calibrated_model_believes_in_is_a_face():
+    assert why_unlikely(None) == "" == why_unlikely(np.array(UNLIKELY))
+    assert "confidence 0.03" in why_unlikely(np.array(0.03))

@@ -107,10 +107,9 @@ def test_a_cut_to_a_scene_without_a_face_is_found_out(trackers, frames, box, mis
     scene = np.random.default_rng(0).integers(0, 256, frames[0].shape, np.uint8)
     some = [*frames[:5], *[None] * missed, *[scene] * 6]
     found = follow(trackers, some, [box, *[None] * (len(some) - 1)])
-    # At the check of every tenth frame, or of the first after frames that were missed.
-    assert found["RwR"].losses.tolist() == [6 if missed else 10]
-    if missed:  # solved alone, this noise looks like a face at the other check
-        assert found["alone"].losses.tolist() == [6]
+    for track in found.values():  # in the first frame of the scene, by the model's confidence
+        assert track.losses.tolist() == [5 + missed]
+        assert "does not look like a face" in track.trouble[5 + missed]
 
 
 def test_three_people_keep_their_ids_and_are_found_in_every_frame():
