@@ -187,10 +187,10 @@ class VideoSource(ExampleSource):
         """All of video ``index`` but the video itself. The first call loads the video's record.
 
         Returns:
-            name: text; landmarks: (T, K, 2) float32, NaN in frames without labels, and boxes:
-            (T, 4) float32, x1 y1 x2 y2, NaN where the face is lost, both in frame pixels; mask:
-            (T,) bool, True for frames whose labels count; fps: float; attributes: (A,) bool. It is
-            shared by all callers: do not change it.
+            A dict. "name": text; "landmarks": (T, K, 2) float32, NaN in frames without labels, and
+            "boxes": (T, 4) float32, x1 y1 x2 y2, NaN where the face is lost, both in frame pixels;
+            "mask": (T,) bool, True for frames whose labels count; "fps": float; "attributes": (A,)
+            bool. It is shared by all callers: do not change it.
 
         Raises:
             IndexError: there is no such video.
