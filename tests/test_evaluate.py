@@ -675,6 +675,9 @@ def test_a_calibration_never_overwrites_nor_uses_what_was_trained_on(model, cali
     assert sorted(calibrated.rglob("*")) == before
     with pytest.raises(UserError, match="train is what the model was trained on"):
         calibrate.main([f"--checkpoint={model}", f"--output={tmp_path / 'x'}", "--split=train"])
+    elsewhere = ["--dataset=other", "--split=train"]  # of the same name, but not trained on
+    with pytest.raises(UserError, match="no data set 'other'"):
+        calibrate.main([f"--checkpoint={model}", f"--output={tmp_path / 'x'}", *elsewhere])
     with pytest.raises(UserError, match="10 faces"):
         calibrate.main([f"--checkpoint={model}", f"--output={tmp_path / 'x'}", "--crops=4"])
     assert not (tmp_path / "x").exists()

@@ -54,14 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, variables, step = load_model(options.checkpoint)
     data = config.data
     data = dataclasses.replace(
-        data, name=options.dataset or data.name, data_dir=options.data_dir or data.data_dir
+        data,
+        name=options.dataset or data.name,
+        data_dir=options.data_dir or data.data_dir,
+        eval_split=options.split or data.eval_split,
     )
-    found = calibration_of(
-        dataclasses.replace(config, data=data),
-        variables,
-        options.split or data.eval_split,
-        options.crops,
-    )
+    found = calibration_of(config, variables, data, options.crops)
     export_model(
         output,
         step,

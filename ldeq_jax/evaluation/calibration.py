@@ -7,6 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ldeq_jax.config import Config
+from ldeq_jax.data.config import DataConfig
 from ldeq_jax.data.faces import train_iterator
 from ldeq_jax.errors import UserError
 from ldeq_jax.face.confidence import ConfidenceConfig, calibrate, face_size
@@ -17,32 +18,31 @@ _BATCH = 16
 
 
 def calibration_of(
-    config: Config, variables: dict[str, Any], split: str, number: int
+    config: Config, variables: dict[str, Any], data: DataConfig, number: int
 ) -> ConfidenceConfig:
-    """Calibrates a model on crops of a split, varied as in its training.
+    """Calibrates a model on crops of `data.eval_split`, varied as in its training.
 
     They are turned, displaced, blurred and covered, so that there are errors of all sizes; three of
     ten show no face.
 
     Args:
-        config: the model's; its data set is used.
+        config: the model's.
         variables: of the model.
-        split: of the data set, which the model was not trained on.
+        data: faces that the model was not trained on.
         number: of crops.
 
     Raises:
         UserFileNotFoundError: the data set has not been built.
-        UserError: the model is trained on the split, or there are too few crops.
+        UserError: the model was trained on that very split, or there are too few crops.
     """
-    if split == config.data.train_split:
+    split = data.eval_split
+    if (data.name, split) == (config.data.name, config.data.train_split):
         raise UserError(
             f"{split} is what the model was trained on; calibrate it on faces it has not seen"
         )
     if number < 1:
         raise UserError(f"crops must be 1 or more, not {number}")
-    data = dataclasses.replace(
-        config.data, train_split=split, also=(), batch_size=_BATCH, num_workers=0
-    )
+    data = dataclasses.replace(data, train_split=split, also=(), batch_size=_BATCH, num_workers=0)
     augment = dataclasses.replace(config.augment, empty_probability=_EMPTY)
     predictor, rows = Predictor(config, variables), []
     batches = train_iterator(data, augment, config.model.image_size)
