@@ -17,7 +17,7 @@ from ldeq_jax.inference.detection import Detections
 from ldeq_jax.inference.tracker import FaceTracker, Limits, _assigned
 from ldeq_jax.inference.videos import VideoPredictor
 from ldeq_jax.media.cuts import is_cut
-from ldeq_jax.media.video import VideoReader
+from ldeq_jax.media.video import Frame, VideoReader
 from ldeq_jax.model.rwr import RwRConfig
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -220,7 +220,7 @@ def test_ids_end_at_a_cut():
         image[:] = np.where(image > 128, 255, 90)
     found = run(frames, tracker(cuts=True, detect_every=4))
     assert [frame.cut for frame in found] == [t == 6 for t in range(12)]
-    assert statuses(found, 0) == "dtttdt------" and statuses(found, 1) == "------dtttdt"
+    assert statuses(found, 0) == "dtttdt------" and statuses(found, 1) == "------dtdttt"
     assert found[6].ended == ((0, "the scene is cut"),)
     assert statuses(run(frames, detect_every=4), 0) == "dtttdtttdttt"
 
@@ -286,6 +286,41 @@ def test_a_face_goes_on_after_frames_that_cannot_be_decoded():
     assert found[6].faces[0].trouble == "frame cannot be decoded"
     assert found[6].image is None and not any(frame.ended for frame in found)
     assert not run([None, *film([(40, 40)])])[0].faces
+
+
+def test_looking_ahead_changes_nothing():
+    one = [None if 12 < t < 16 else (10 + 3 * t, 10) for t in range(30)]
+    corners = [[c for c in (a, (100, 80)) if c] for a in one]
+    frames = film(*corners)
+    frames[7] = frames[20] = None
+    for image in frames[24:]:
+        image[:] = np.where(image > 128, 255, 90)
+    alone = run(frames, tracker(Detect(blind={3, 4, 5, 10}), cuts=True, detect_every=5))
+    detector = Detect(blind={3, 4, 5, 10})
+    them, state, ahead = tracker(detector, cuts=True, detect_every=5), None, []
+    moments = [Frame(image, t / FPS) for t, image in enumerate(frames)]
+    for (image, time), seen in them.look_ahead(iter(moments)):
+        frame, state = them.step(image, time, state, seen)
+        ahead.append(frame)
+    assert len(ahead) == len(alone) == 30 and any(frame.cut for frame in alone)
+    assert "l" in statuses(alone, 0) + statuses(alone, 1)
+    for frame, other in zip(ahead, alone, strict=True):
+        assert (frame.index, frame.time, frame.cut) == (other.index, other.time, other.cut)
+        assert frame.ended == other.ended
+        for face, same in zip(frame.faces, other.faces, strict=True):
+            assert (face.id, face.status, face.trouble) == (same.id, same.status, same.trouble)
+            np.testing.assert_array_equal(face.points, same.points)
+            np.testing.assert_array_equal(face.score, same.score)
+
+
+def test_frames_ahead_are_looked_at_where_a_face_is_searched():
+    """So the search costs `step` nothing."""
+    detector = Detect()
+    them = tracker(detector, detect_every=100)
+    them._searching = True
+    moments = [Frame(image, t / FPS) for t, image in enumerate(film(*[[(40, 40)]] * 6))]
+    seen = [seen.detections for _, seen in them.look_ahead(moments)]
+    assert detector.calls == 6 and all(len(found.boxes) == 1 for found in seen)
 
 
 def test_a_state_can_be_kept_and_gone_on_from():

@@ -271,10 +271,10 @@ def test_what_is_found_until_an_interrupt_is_kept_and_starts_over(
 ):
     step = tracker.FaceTracker.step
 
-    def broken_off(self, image, time, state=None):
+    def broken_off(self, image, time, state=None, seen=None):
         if state is not None and state.index == 7:
             raise error(143)
-        return step(self, image, time, state)
+        return step(self, image, time, state, seen)
 
     out = clip.parent / "out"
     with monkeypatch.context() as patched:

@@ -1,14 +1,16 @@
 """Films, tracked one after another: tables and drawings of all faces with ids: `track_films`."""
 
+import collections
 import contextlib
 import dataclasses
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -19,11 +21,12 @@ from ldeq_jax.inference.drawing import Drawing
 from ldeq_jax.inference.pictures import on_device
 from ldeq_jax.inference.smoothing import Alone, Filtered
 from ldeq_jax.inference.track_tables import Tables, is_done
-from ldeq_jax.inference.tracker import FaceTracker, Limits, TrackedFrame
+from ldeq_jax.inference.tracker import FaceTracker, Limits, Seen, TrackedFrame
 from ldeq_jax.inference.video_file import print_if_cut_short
 from ldeq_jax.media import files
 from ldeq_jax.media.film_writer import open_film
 from ldeq_jax.media.films import Film
+from ldeq_jax.media.pipeline import Behind
 from ldeq_jax.media.video import CameraStoppedError, Frame, VideoReader
 from ldeq_jax.model.rwr import RwRConfig
 from ldeq_jax.report.draw import draw_tracks
@@ -151,7 +154,8 @@ def track_films(
     for number, (film, outputs) in enumerate(waiting, start=1):
         title = f"{number}/{len(waiting)} {film.name.name}" if len(waiting) > 1 else film.name.name
         try:
-            _track_film(film, outputs, method, schema, options, step, title)
+            with _opencv_in_one_thread():
+                _track_film(film, outputs, method, schema, options, step, title)
         except Exception as error:
             reason = one_line(error)
             if reason is None:
@@ -191,10 +195,16 @@ class _Method:
             settings = SETTINGS[options.smooth][options.strength]
             self._filter = Filtered(Online(options.smooth, settings))
 
-    def step(self, frame: Frame, memory: Any) -> tuple[TrackedFrame, dict[Any, Any], Any]:
+    def look_ahead(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Seen], None, None]:
+        """See `FaceTracker.look_ahead`."""
+        return self._tracker.look_ahead(frames)
+
+    def step(
+        self, frame: Frame, seen: Seen, memory: Any
+    ) -> tuple[TrackedFrame, dict[Any, Any], Any]:
         """The faces of the next frame, what is drawn of them, and what the next step needs."""
         state, runs, others = memory or (None, None, None)
-        found, state = self._tracker.step(frame.image, frame.time, state)
+        found, state = self._tracker.step(frame.image, frame.time, state, seen)
         apart = _points(found)
         if self._filter is not None:
             found, runs = self._filter.step(found, runs)
@@ -210,6 +220,17 @@ class _Method:
 def _points(frame: TrackedFrame) -> dict[int, np.ndarray]:
     """The landmarks of the faces that are found in a frame, by their ids."""
     return {face.id: face.points for face in frame.faces if face.status != "lost"}
+
+
+@contextlib.contextmanager
+def _opencv_in_one_thread() -> Iterator[None]:
+    """Leaves the other cores to the model: reading and detection have a thread of their own."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _track_film(film, outputs, method, schema, options, step, title):
@@ -242,16 +263,23 @@ def _track_film(film, outputs, method, schema, options, step, title):
                 film=written,
             )
             stack.enter_context(drawing)
-        memory = None
+        behind = stack.enter_context(Behind())
+        chosen, memory = _Chosen(reader, options), None
         try:
-            for index, frame in _chosen(reader, options, title):
-                found, shown, memory = method.step(frame, memory)
-                tables.add(index, found)
+            frames = stack.enter_context(contextlib.closing(method.look_ahead(chosen)))
+            for frame, seen in tqdm(
+                frames, total=chosen.total, unit="frame", desc=title, leave=False
+            ):
+                found, shown, memory = method.step(frame, seen, memory)
+                behind.do(tables.add, chosen.numbers.popleft(), found)
                 tally.add(found)
                 if drawing is not None:
-                    drawing.add(found, shown)
+                    behind.do(drawing.add, found, shown)
+            if chosen.to_the_end:
+                print_if_cut_short(reader, chosen.read)
         except (KeyboardInterrupt, SystemExit, CameraStoppedError) as error:
             stopped = error
+        behind.wait()
         if not tally.frames:
             raise stopped or UserError(
                 f"{film.source} has no frame from --start on and before --end"
@@ -274,18 +302,33 @@ def _track_film(film, outputs, method, schema, options, step, title):
         raise UserWriteError("; ".join(drawing.failed) + "; the tables are there")
 
 
-def _chosen(reader: VideoReader, options: Options, title: str) -> Iterator[tuple[int, Frame]]:
-    """Numbers and frames of a film that are to be used, under a progress bar."""
-    total = reader.header_frames or None
-    if total is not None:
-        end = total if options.end is None else min(total, round(options.end * reader.fps))
-        total = max(0, end - round(options.start * reader.fps)) // options.stride
-    if options.max_frames is not None:
-        total = min(options.max_frames, total or options.max_frames)
-    used = 0
-    with tqdm(total=total, unit="frame", desc=title, leave=False) as bar:
-        first = None
-        for index, frame in enumerate(reader.frames()):
+class _Chosen:
+    """The frames of a film that are to be used, read once.
+
+    Attributes:
+        total: how many there will be, by the header; None where it says nothing.
+        numbers: of the frames that were handed out, in the film; to be taken away.
+        read: number of frames that were read.
+        to_the_end: whether the film was read to its end.
+    """
+
+    def __init__(self, reader: VideoReader, options: Options):
+        self._reader, self._options = reader, options
+        self.numbers: collections.deque[int] = collections.deque()
+        self.read, self.to_the_end = 0, False
+        self.total = reader.header_frames or None
+        if self.total is not None:
+            end = self.total
+            if options.end is not None:
+                end = min(end, round(options.end * reader.fps))
+            self.total = max(0, end - round(options.start * reader.fps)) // options.stride
+        if options.max_frames is not None:
+            self.total = min(options.max_frames, self.total or options.max_frames)
+
+    def __iter__(self) -> Iterator[Frame]:
+        options, first, used = self._options, None, 0
+        for index, frame in enumerate(self._reader.frames()):
+            self.read = index + 1
             if frame.time < options.start:
                 continue
             if options.end is not None and frame.time >= options.end:
@@ -293,12 +336,12 @@ def _chosen(reader: VideoReader, options: Options, title: str) -> Iterator[tuple
             first = index if first is None else first
             if (index - first) % options.stride:
                 continue
-            yield index, frame
+            self.numbers.append(index)
+            yield frame
             used += 1
-            bar.update()
             if used == options.max_frames:
                 return
-    print_if_cut_short(reader, index + 1)
+        self.to_the_end = True
 
 
 class _Tally:

@@ -20,6 +20,8 @@ from ldeq_jax.media import files
 from ldeq_jax.report import records
 
 STATUSES = ("none", "lost", "tracked", "detected")
+# of the .csv file, in its order
+_NUMBERS = ("box", "score", "confidence", "landmarks", "spread", "probability")
 _CONFIDENCE = ("confidence", "probability", "deviation")  # of models that are calibrated
 
 
@@ -149,8 +151,8 @@ def _header(num_landmarks):
 
 
 def _cells(row):
-    numbers = [*row["box"], row["score"], row["confidence"], *row["landmarks"].ravel()]
-    numbers += [*row["spread"], *row["probability"]]
+    parts = [row[name].ravel() for name in _NUMBERS]
+    numbers = np.concatenate(parts).tolist()  # far faster to write than NumPy's own
     written = ["" if math.isnan(number) else f"{number:.3f}" for number in numbers]
     face = "" if row["face"] < 0 else int(row["face"])
     return [int(row["frame"]), f"{row['time']:.6f}", face, STATUSES[row["status"]], *written]

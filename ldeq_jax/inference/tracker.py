@@ -6,11 +6,13 @@ that are followed by the overlap of their boxes, to those that are lost by their
 a new face.
 """
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -32,7 +34,8 @@ from ldeq_jax.inference.doubt import same_face
 from ldeq_jax.inference.follower import UNDECODED, Follower, FollowerState
 from ldeq_jax.inference.videos import Recurrence
 from ldeq_jax.media.cuts import Scene, is_cut
-from ldeq_jax.media.video import Decoder, VideoReader
+from ldeq_jax.media.pipeline import ahead
+from ldeq_jax.media.video import Decoder, Frame, VideoReader
 from ldeq_jax.weights import load_model
 
 Status = Literal["detected", "tracked", "lost"]
@@ -186,7 +189,6 @@ class TrackerState:
         next_id: of the next new face.
         index: number of frames so far.
         time: of the last frame.
-        since: frames since the last detection.
         scene: for the detection of cuts.
     """
 
@@ -194,8 +196,21 @@ class TrackerState:
     next_id: int = 0
     index: int = 0
     time: float = _NEVER
-    since: int = 0
     scene: Scene | None = None
+
+
+class Seen(NamedTuple):
+    """What is seen in a frame without knowing its faces, so that it can be found out ahead.
+
+    Attributes:
+        cut: whether a new scene begins.
+        scene: for the detection of the next cut.
+        detections: None where nobody has looked.
+    """
+
+    cut: bool
+    scene: Scene | None
+    detections: Detections | None
 
 
 class FaceTracker:
@@ -230,6 +245,8 @@ class FaceTracker:
         self.config, self.limits = config, limits or Limits()
         self._follower = Follower(config, variables, recurrence)
         self._detector = detector or YuNet(min(LEAST_SCORE, self.limits.min_score))
+        self._detecting = threading.Lock()  # a network cannot be run by two threads
+        self._searching = False  # whether a face is lost, so that every frame is looked at
 
     @classmethod
     def load(
@@ -263,12 +280,41 @@ class FaceTracker:
         """
         reader = source if isinstance(source, VideoReader) else VideoReader(source)
         state = None
-        for image, time in reader.frames():
-            frame, state = self.step(image, time, state)
-            yield frame
+        with contextlib.closing(self.look_ahead(reader.frames())) as frames:
+            for (image, time), seen in frames:
+                frame, state = self.step(image, time, state, seen)
+                yield frame
+
+    def look_ahead(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Seen], None, None]:
+        """Reads frames, and detects faces and cuts in them, in a thread ahead of `step`.
+
+        Nothing else changes: `step` finds the same without it.
+
+        Args:
+            frames: of a film from its beginning, read in the thread.
+
+        Yields:
+            Each frame, and what `step` takes with it.
+        """
+
+        def looks() -> Iterator[tuple[Frame, Seen]]:
+            scene = None
+            for index, frame in enumerate(frames):
+                cut, scene, found = False, scene, None
+                if frame.image is not None:
+                    cut, scene = self._is_cut(frame.image, scene)
+                    if self._due(index) or cut or self._searching:
+                        found = self._detect(frame.image)
+                yield frame, Seen(cut, scene, found)
+
+        return ahead(looks())
 
     def step(
-        self, image: np.ndarray | None, time: float, state: TrackerState | None = None
+        self,
+        image: np.ndarray | None,
+        time: float,
+        state: TrackerState | None = None,
+        seen: Seen | None = None,
     ) -> tuple[TrackedFrame, TrackerState]:
         """Finds the faces of the next frame.
 
@@ -277,6 +323,7 @@ class FaceTracker:
                 not be decoded.
             time: seconds, later than that of the frame before.
             state: what the step on the frame before returned; None for a first frame.
+            seen: what `look_ahead` says of this frame; None to find it out here.
 
         Returns:
             The frame with its faces, and the state for the next.
@@ -289,44 +336,57 @@ class FaceTracker:
         interval = 0.0 if state.time == _NEVER else time - state.time
         if state.time != _NEVER and not interval > 0:
             raise ValueError(f"the frame of {time:g} s must be later than that of {state.time:g} s")
-        cut, scene = False, state.scene
-        if image is not None and self.limits.cuts:
-            cut, scene = is_cut(image, scene)
+        if seen is None:
+            cut, scene = False, state.scene
+            if image is not None:
+                cut, scene = self._is_cut(image, scene)
+            seen = Seen(cut, scene, None)
         step = _Step(self, image, time, interval, state.next_id)
-        step.begin(state.people, cut)
-        every = self.limits.detect_every
-        due = state.index == 0 or state.since + 1 >= every or cut or any(p.lost for p in step.known)
-        due = image is not None and due
-        if due:
-            step.detect()
-        step.follow()
-        if image is not None and not due and any(p.lost for p in step.known):
-            due = True
-            step.detect()
+        step.begin(state.people, seen.cut)
+        if image is not None:
+            lost = any(person.lost for person in step.known)
+            due = self._due(state.index) or seen.cut or lost
+            if due:
+                step.detect(seen.detections)
             step.follow()
+            if not due and any(person.lost for person in step.known):
+                step.detect(seen.detections)
+                step.follow()
+        else:
+            step.follow()
+        self._searching = any(person.lost for person in step.known)
         frame = TrackedFrame(
             index=state.index,
             time=time,
             image=image,
             faces=step.faces(),
             ended=tuple(step.ended),
-            cut=cut,
+            cut=seen.cut,
         )
         return frame, TrackerState(
             people=tuple(step.known),
             next_id=step.next_id,
             index=state.index + 1,
             time=time,
-            since=0 if due else state.since + 1,
-            scene=scene,
+            scene=seen.scene,
         )
+
+    def _due(self, index: int) -> bool:
+        return index % self.limits.detect_every == 0
+
+    def _is_cut(self, image: np.ndarray, scene: Scene | None) -> tuple[bool, Scene | None]:
+        return is_cut(image, scene) if self.limits.cuts else (False, scene)
+
+    def _detect(self, image: np.ndarray) -> Detections:
+        with self._detecting:
+            return self._detector(image)
 
 
 class _Step:
     """One frame of a tracker, from the faces of the frame before to those of this one."""
 
     def __init__(self, tracker, image, time, interval, next_id):
-        self._limits, self._detector = tracker.limits, tracker._detector
+        self._limits, self._detect = tracker.limits, tracker._detect
         self._follower, self._crop = tracker._follower, tracker.config.data.crop
         self._image, self._time, self._interval = image, time, interval
         self.next_id = next_id
@@ -349,9 +409,13 @@ class _Step:
             else:
                 self.known.append(person)
 
-    def detect(self):
-        """Detects faces and matches them to those that are known and not done with."""
-        found = self._detector(self._image)
+    def detect(self, found):
+        """Matches detected faces to those that are known and not done with.
+
+        Args:
+            found: Detections; None to detect them here.
+        """
+        found = self._detect(self._image) if found is None else found
         found = Detections(boxes_for(found, self._crop), found.scores)
         # A detector may see the last pixels of a face that leaves, of which no crop can be taken.
         usable = [not box_fault(box, self._image.shape) for box in found.boxes]
@@ -463,6 +527,8 @@ class _Step:
     def _part(self):
         """Of two that have come to be one face, the one is lost that was expected elsewhere."""
         found = self._found()
+        if len(found) < 2:
+            return
         boxes = _rows([p.box for p in found])
         for i, j in np.argwhere(np.triu(overlaps(boxes, boxes) > _SAME, 1)):
             pair = [found[i], found[j]]

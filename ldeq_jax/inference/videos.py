@@ -4,7 +4,6 @@ The caller says where the face is in each frame. `inference.follower` finds out 
 `evaluation.runner` runs many videos at once with the programs that are compiled here.
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -139,7 +138,7 @@ class VideoPredictor:
 
     def _batch(self, frame, boxes, states, intervals):
         size, data = self.config.model.image_size, self.config.data
-        crops = np.array(
+        crops = np.stack(
             [
                 crop_around(data.crop, data.crop_scale, size, shape=frame.shape, box=box)
                 for box in boxes
@@ -148,20 +147,23 @@ class VideoPredictor:
         frame_from_crop = geometry.inverse(crops)
         images = np.stack([geometry.warp(frame, crop, size) for crop in crops])
         seconds = np.array([rwr.USUAL_INTERVAL if s is None else s for s in intervals], np.float32)
-        real = np.arange(1 << (len(boxes) - 1).bit_length()) < len(boxes)
-        rows = np.where(real, np.arange(len(real)), 0)
         arrays = images, frame_from_crop.astype(np.float32), seconds
-        arrays = jax.device_put((*(array[rows] for array in arrays), real))
+        missing = (1 << (len(boxes) - 1).bit_length()) - len(boxes)
+        if missing:
+            arrays = tuple(np.concatenate([a, a[:1].repeat(missing, axis=0)]) for a in arrays)
+        real = np.arange(len(arrays[0])) < len(boxes)
         recurrent = self.recurrence is not None
         given = [state if recurrent and state is not None else self._start for state in states]
-        given += [self._start] * (len(real) - len(given))
-        prediction, after = self._steps(self._variables, self._settings, tuple(given), *arrays)
+        given += [self._start] * missing
+        prediction, after = self._steps(
+            self._variables, self._settings, tuple(given), *arrays, real
+        )
         prediction = jax.tree.map(lambda a: a[: len(boxes)], jax.device_get(prediction))
-        found = calibrated(landmarks_in_frame(prediction, frame_from_crop, size), self.config)
         whole = (0, 0, frame.shape[1] - 1, frame.shape[0] - 1)
         used = [np.asarray(whole if box is None else box, np.float64)[:4] for box in boxes]
-        faces = [dataclasses.replace(found[n], box=box) for n, box in enumerate(used)]
-        return list(zip(faces, after, strict=False))
+        found = landmarks_in_frame(prediction, frame_from_crop, size, box=np.stack(used))
+        found = calibrated(found, self.config)
+        return [(found[n], after[n]) for n in range(len(boxes))]
 
 
 @functools.cache
@@ -212,7 +214,10 @@ def alone_config(model: ModelConfig, first_budget: int | None = None) -> RwRConf
 
 
 def landmarks_in_frame(
-    prediction: FramePrediction, frame_from_crop: np.ndarray, size: int
+    prediction: FramePrediction,
+    frame_from_crop: np.ndarray,
+    size: int,
+    box: np.ndarray | None = None,
 ) -> Landmarks:
     """A prediction in frame pixels.
 
@@ -220,9 +225,10 @@ def landmarks_in_frame(
         prediction: arrays with leading axes (...), in normalised crop coordinates.
         frame_from_crop: (..., 3, 3).
         size: side of the crops, pixels.
+        box: (..., 4) that the crops were taken around.
 
     Returns:
-        Landmarks (...) without boxes; `info` is a FrameInfo.
+        Landmarks (...); `info` is a FrameInfo.
     """
     frame_from_crop = np.asarray(frame_from_crop, np.float64)
     zoom = np.sqrt(np.abs(np.linalg.det(frame_from_crop)))[..., None]
@@ -231,6 +237,7 @@ def landmarks_in_frame(
         points=geometry.transform_points(frame_from_crop, points),
         spread=size * zoom * np.asarray(prediction.spread, np.float64),
         ok=np.asarray(prediction.ok),
+        box=box,
         info=FrameInfo(
             num_evaluations=np.asarray(prediction.num_evaluations),
             residual=np.asarray(prediction.residual),

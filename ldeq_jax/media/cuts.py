@@ -15,6 +15,7 @@ import numpy as np
 
 _SIZE = (64, 36)  # pixels, width first
 _LEAST, _TIMES = 15.0, 3.0  # a cut's change, in levels of 255, and against the usual change
+_SAMPLES = 4  # pixels of the frame each way that a pixel of the picture is the mean of, at least
 _WEIGHT = 0.2  # of a new frame in the usual change
 
 
@@ -41,7 +42,9 @@ def is_cut(image: np.ndarray, scene: Scene | None) -> tuple[bool, Scene]:
     Returns:
         Whether it does, and the scene for the next frame.
     """
-    small = cv2.resize(image, _SIZE, interpolation=cv2.INTER_AREA)
+    # Means over some of the pixels are as good and much faster.
+    thin = max(1, min(image.shape[1] // _SIZE[0], image.shape[0] // _SIZE[1]) // _SAMPLES)
+    small = cv2.resize(image[::thin, ::thin], _SIZE, interpolation=cv2.INTER_AREA)
     if small.dtype != np.uint8:
         small = np.round(255 * small).astype(np.uint8)
     picture = cv2.cvtColor(small, cv2.COLOR_RGB2HSV).astype(np.float32)
