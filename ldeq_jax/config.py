@@ -113,6 +113,10 @@ class TrainConfig:
             folder; "" starts from random ones. A model of other landmarks will do: each landmark of
             the run begins as the one that the model finds nearest to it in training faces. Layers
             of another shape start from random weights.
+        teacher: a trained model, by its name or folder, whose landmarks the run learns in addition
+            to the labels (distillation); "" for none. It sees the same varied crops, so it needs
+            the same landmarks and size of crops, and it costs its own time in each step.
+        teacher_weight: weight of the loss against the teacher's landmarks; that of the labels is 1.
         seed: of the initial weights and of all randomness of a step.
         log_every: steps between lines of the log.
         eval_every: steps between validations.
@@ -140,6 +144,8 @@ class TrainConfig:
     carry_gradient: bool = True
     shard_params: bool = False
     start_from: str = ""
+    teacher: str = ""
+    teacher_weight: float = 1.0
     seed: int = 0
     log_every: int = 20
     eval_every: int = 500
@@ -176,6 +182,7 @@ class TrainConfig:
             "spread_growth",
             "empty_weight",
             "flicker_weight",
+            "teacher_weight",
         ):
             if getattr(self, field) < 0:
                 raise UserError(f"{field} must be 0 or more, not {getattr(self, field)}")

@@ -36,6 +36,8 @@ class LandmarkBatch(NamedTuple):
         frame_from_crop: (B, 3, 3) float32, from crop pixels to pixels of the original picture.
         index: (B,) int32, number of the face in the split that it comes from, -1 where mask is
             False.
+        taught: (B, K, 2) float32, landmarks that a teacher finds in these crops, normalised; None
+            without a teacher.
     """
 
     image: np.ndarray
@@ -43,6 +45,7 @@ class LandmarkBatch(NamedTuple):
     mask: np.ndarray
     frame_from_crop: np.ndarray
     index: np.ndarray  # type: ignore[assignment]  # a tuple's own method is not used
+    taught: np.ndarray | None = None
 
 
 class ClipBatch(NamedTuple):
@@ -55,6 +58,7 @@ class ClipBatch(NamedTuple):
             nothing.
         frame_from_crop: (B, T, 3, 3) float32, from crop pixels to the clip's imaginary frames.
         index: (B,) int32, number of the face in the split that it comes from.
+        taught: (B, T, K, 2) float32, as in `LandmarkBatch`.
     """
 
     image: np.ndarray
@@ -62,6 +66,7 @@ class ClipBatch(NamedTuple):
     mask: np.ndarray
     frame_from_crop: np.ndarray
     index: np.ndarray  # type: ignore[assignment]  # a tuple's own method is not used
+    taught: np.ndarray | None = None
 
 
 def train_iterator(

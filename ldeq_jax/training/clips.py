@@ -127,7 +127,13 @@ def clip_loss(
         return loss(*rows).reshape(labels.shape[:2])
 
     found, spread = predictions.landmarks, predictions.spread
-    loss = average(of_frames(lambda *a: landmark_loss(train_config.loss, *a), found, labels))
+
+    def of_landmarks(target):
+        return average(of_frames(lambda *a: landmark_loss(train_config.loss, *a), found, target))
+
+    loss = of_landmarks(labels)
+    if batch.taught is not None:
+        loss += train_config.teacher_weight * of_landmarks(batch.taught)
     target, growth = train_config.spread_target, train_config.spread_growth
     excess = of_frames(lambda *a: spread_loss(a[0], target, a[1], growth), spread, distance)
     loss += train_config.spread_weight * average(excess)

@@ -31,6 +31,7 @@ from ldeq_jax.training.start import start_from
 from ldeq_jax.training.state import TrainState, create_state
 from ldeq_jax.training.step import make_train_step
 from ldeq_jax.training.stop import StopRequest
+from ldeq_jax.training.teacher import load_teacher
 from ldeq_jax.weights import load_model
 
 # After that many skipped steps in a row a run cannot recover: its weights no longer change.
@@ -86,6 +87,7 @@ def _train(config, schema, num_faces, workdir, stack):
     given = None
     if settings.start_from and not (workdir / "checkpoints").exists():
         given = load_model(settings.start_from)  # or fails before anything is opened
+    teacher = load_teacher(config, schema, mesh) if settings.teacher else None
 
     saved = stack.enter_context(Checkpoints(workdir, config))
     state = saved.restore(state)
@@ -109,7 +111,10 @@ def _train(config, schema, num_faces, workdir, stack):
 
     step, previous = start, None
     for step in range(start + 1, total + 1):
-        state, measured = step_fn(state, to_devices(mesh, next(batches)))
+        batch = to_devices(mesh, next(batches))
+        if teacher is not None:
+            batch = batch._replace(taught=teacher(batch.image))
+        state, measured = step_fn(state, batch)
         # Step n is dispatched before the metrics of step n - 1 are read.
         if previous is not None:
             read_metrics(*previous)

@@ -83,6 +83,10 @@ def make_train_step(
         per_face = landmark_loss(
             train_config.loss, prediction.landmarks, batch.landmarks, batch.mask
         )
+        if batch.taught is not None:
+            per_face += train_config.teacher_weight * landmark_loss(
+                train_config.loss, prediction.landmarks, batch.taught, batch.mask
+            )
         count = jnp.maximum(jnp.sum(batch.mask), 1)
 
         def average(values):
