@@ -76,13 +76,7 @@ def test_a_drawn_face_is_tracked_too(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "front",
-    [
-        "male",
-        pytest.param("three", marks=pytest.mark.xfail(reason="ids go by place, and are exchanged")),
-    ],
-)
+@pytest.mark.parametrize("front", ["male", "three"])
 def test_people_of_two_films_who_cross_keep_their_ids(monkeypatch, front):
     """The head of one film passes in front of that of another, which is hidden for a while."""
     monkeypatch.undo()

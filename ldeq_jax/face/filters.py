@@ -18,10 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are imported when they are used; signal takes a second
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import solve_discrete_are
-from scipy.ndimage import gaussian_filter1d
-from scipy.signal import lfilter, savgol_filter
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def moving_average(points: ArrayLike, fps: float, *, width: int) -> NDArray[np.f
     _check_width(width)
     points = np.asarray(points, np.float64)
     frames = np.minimum(np.arange(1, len(points) + 1), width)
-    sums = lfilter(np.ones(width), [1.0], points - points[:1], axis=0)
+    sums = scipy.signal.lfilter(np.ones(width), [1.0], points - points[:1], axis=0)
     return points[:1] + sums / frames.reshape(-1, *[1] * (points.ndim - 1))
 
 
@@ -255,7 +253,7 @@ def savitzky_golay(
         raise ValueError(f"order must be at least 0 and below the width {width}, got {order}")
     points = np.asarray(points, np.float64)
     width = min(width, len(points))
-    return savgol_filter(points, width, min(order, width - 1), axis=0, mode="interp")
+    return scipy.signal.savgol_filter(points, width, min(order, width - 1), axis=0, mode="interp")
 
 
 def gaussian(points: ArrayLike, fps: float, *, sigma: float) -> NDArray[np.float64]:
@@ -275,7 +273,7 @@ def gaussian(points: ArrayLike, fps: float, *, sigma: float) -> NDArray[np.float
         ValueError: sigma is out of its range.
     """
     _check_positive(sigma=sigma)
-    return gaussian_filter1d(np.asarray(points, np.float64), sigma, axis=0)
+    return scipy.ndimage.gaussian_filter1d(np.asarray(points, np.float64), sigma, axis=0)
 
 
 @functools.cache
@@ -287,14 +285,16 @@ def kalman_gains(variance):
     """
     motion = np.array([[1.0, 1.0], [0.0, 1.0]])
     process = variance * np.array([[1 / 3, 1 / 2], [1 / 2, 1.0]])
-    covariance = solve_discrete_are(motion.T, np.array([[1.0], [0.0]]), process, np.eye(1))
+    covariance = scipy.linalg.solve_discrete_are(
+        motion.T, np.array([[1.0], [0.0]]), process, np.eye(1)
+    )
     return covariance[:, 0] / (covariance[0, 0] + 1)
 
 
 def _recursive(numerator, denominator, points):
     """A linear filter of unit gain; before the track, the point is taken to rest at its start."""
     points = np.asarray(points, np.float64)
-    return points[:1] + lfilter(numerator, denominator, points - points[:1], axis=0)
+    return points[:1] + scipy.signal.lfilter(numerator, denominator, points - points[:1], axis=0)
 
 
 def cutoff_weight(cutoff, fps):

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -16,7 +16,6 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from ldeq_jax.config import Config
-from ldeq_jax.data.faces import LandmarkBatch
 from ldeq_jax.deq.solver import SolveInfo
 from ldeq_jax.face import geometry
 from ldeq_jax.face.boxes import check_boxes
@@ -30,6 +29,9 @@ from ldeq_jax.media.pictures import check_images, check_picture
 from ldeq_jax.mesh import make_mesh, replicated, to_devices
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig, Prediction, normalise_image
 from ldeq_jax.weights import load_model
+
+if TYPE_CHECKING:  # it brings grain along, which takes long and only training needs
+    from ldeq_jax.data.faces import LandmarkBatch
 
 _FACES_AT_ONCE = 8  # bounds memory
 
@@ -178,7 +180,10 @@ class Predictor:
         return self.faces(picture, closer, budget), found.scores
 
     def batches(
-        self, batches: Iterable[LandmarkBatch], total: int | None = None, budget: int | None = None
+        self,
+        batches: "Iterable[LandmarkBatch]",
+        total: int | None = None,
+        budget: int | None = None,
     ) -> dict[str, np.ndarray]:
         """Runs over a split, sharded over all devices.
 

@@ -230,9 +230,25 @@ def variable_shapes(config: ModelConfig) -> dict[str, Any]:
 
 @functools.cache
 def _traced_shapes(config: ModelConfig):
-    """The variables of a model as shapes; tracing takes half a second."""
+    """The variables of a model as shapes.
+
+    Those that `LDEQ.init` makes, without its solver, as tracing takes most of the time of a start.
+    """
+    shape = (1, config.heatmap_size, config.heatmap_size, config.num_landmarks)
+
+    def init(rng, image, z0):
+        x, stem = _stem(config, parent=None).init_with_output(rng, image)
+        stem["params"] = {
+            "stem": stem["params"],
+            "map": hourglass_map(config).init(rng, z0, x)["params"],
+        }
+        if "batch_stats" in stem:
+            stem["batch_stats"] = {"stem": stem["batch_stats"]}
+        return stem
+
     image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), config.dtype)
-    return jax.eval_shape(LDEQ(config).init, jax.random.key(0), image)
+    z0 = jax.ShapeDtypeStruct(shape, jnp.promote_types(config.dtype, jnp.float32))
+    return jax.eval_shape(init, jax.random.key(0), image, z0)
 
 
 def select_landmarks(
@@ -277,10 +293,13 @@ def inject(config: ModelConfig, variables: dict[str, Any], image: jax.Array) -> 
     return params, cast(jax.Array, injected)
 
 
+@functools.cache
 def equation(config: ModelConfig) -> Map:
     """The map as `deq.fixed_point` takes it: `f(theta, z)`, with theta from `inject`."""
     map_module = hourglass_map(config)
 
+    # A solver calls it at several places of a program: so it is traced once for all.
+    @functools.partial(jax.jit, inline=True)
     def f(theta, z):
         return map_module.apply({"params": theta[0]}, z, theta[1], method="refine")
 
