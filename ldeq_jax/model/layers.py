@@ -64,17 +64,18 @@ class GroupNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        by_group = (-1, self.groups, channels // self.groups)
 
         def of_groups(values):
-            per_channel = jnp.mean(values, axis=(1, 2)).reshape(len(x), self.groups, -1)
-            return jnp.broadcast_to(
-                jnp.mean(per_channel, axis=2, keepdims=True), per_channel.shape
-            ).reshape(len(x), 1, 1, channels)
+            per_channel = jnp.mean(values, axis=(1, 2)).reshape(by_group)
+            return jnp.mean(per_channel, axis=2, keepdims=True)
 
         mean = of_groups(x)
         variance = jnp.maximum(of_groups(jnp.square(x)) - jnp.square(mean), 0)
-        factor = scale.reshape(1, 1, 1, -1) * jax.lax.rsqrt(variance + self.epsilon)
-        return (x * factor + (bias.reshape(1, 1, 1, -1) - mean * factor)).astype(dtype)
+        factor = scale.reshape(by_group) * jax.lax.rsqrt(variance + self.epsilon)
+        shift = bias.reshape(by_group) - mean * factor
+        factor, shift = (values.reshape(-1, 1, 1, channels) for values in (factor, shift))
+        return (x * factor + shift).astype(dtype)
 
 
 class InjectedConv(nn.Module):
