@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv torch test test-slow coverage lint docs demo clean
+.PHONY: help venv torch onnx test test-slow coverage lint docs demo clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ $(INSTALLED): setup.cfg
 
 torch: venv  ## add PyTorch, for the tests of its files; without it they are skipped
 	$(BIN)/python -m pip install '$(TORCH)'
+
+onnx: venv  ## add onnx and onnxruntime, for the tests of exports; without them they are skipped
+	$(BIN)/python -m pip install -e '.[onnx]' onnxruntime
 
 test: venv  ## run the quick tests
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal

@@ -20,7 +20,14 @@ from types import TracebackType
 INTERRUPTED = 130  # the exit code of a command that Ctrl-C ends, as shells have it
 
 # Libraries of the extras in setup.cfg.
-_EXTRAS = {"albumentations": "bench", "av": "video", "jaxopt": "bench", "torch": "convert"}
+_EXTRAS = {
+    "albumentations": "bench",
+    "av": "video",
+    "flatbuffers": "stablehlo",
+    "jaxopt": "bench",
+    "onnx": "onnx",
+    "torch": "convert",
+}
 
 
 class UserError(ValueError):

@@ -12,7 +12,7 @@ import pytest
 
 from ldeq_jax.mesh import batch_sharding, make_mesh, replicated
 from ldeq_jax.model import winograd
-from ldeq_jax.model.convolution import convolve
+from ldeq_jax.model.convolution import convolve, plain
 from ldeq_jax.model.layers import Conv
 
 
@@ -196,6 +196,18 @@ def test_shards_share_the_gradient_of_a_kernel(x64):
     )
     ours, whole = (jax.jit(jax.grad(f, argnums=(0, 1)))(x, kernel) for f in (divided_loss, loss))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-8), ours, whole)
+
+
+def test_plain_convolutions_are_one_operation_of_the_library():
+    def names(stride):
+        function = functools.partial(convolve, stride=stride)
+        jaxpr = jax.make_jaxpr(function)(normal(0, 1, 16, 16, 4), normal(1, 3, 3, 4, 8))
+        return [equation.primitive.name for equation in jaxpr.eqns]
+
+    for stride in (1, 2):
+        with plain():
+            assert names(stride) == ["conv_general_dilated"]
+        assert names(stride) != ["conv_general_dilated"]
 
 
 def test_values_outside_jit(x64):

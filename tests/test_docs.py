@@ -28,6 +28,7 @@ COMMANDS = [
     "ldeq_jax/cli/doctor.py",
     "ldeq_jax/cli/convert.py",
     "ldeq_jax/cli/calibrate.py",
+    "ldeq_jax/cli/export.py",
 ]
 COMMANDS += ["datasets/build.py", "datasets/sample_faces.py"]
 COMMANDS += [f"benchmarks/{path.name}" for path in sorted((ROOT / "benchmarks").glob("*.py"))]
@@ -56,7 +57,8 @@ BEFORE = {
     ("docs/weights.md", 0): "# needs a released file; tests/test_convert.py makes such files",
 }
 SLOW = dict.fromkeys(
-    [("README.md", 1), ("docs/video.md", 0), ("docs/video.md", 1)], pytest.mark.slow
+    [("README.md", 1), ("docs/export.md", 0), ("docs/video.md", 0), ("docs/video.md", 1)],
+    pytest.mark.slow,
 )
 
 

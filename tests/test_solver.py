@@ -1,6 +1,7 @@
 """Laws of the fixed-point solver: closed forms, row independence, gradients."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from ldeq_jax.deq.diagnostics import jacobian_penalty, spectral_radius
 from ldeq_jax.deq.equilibrium import fixed_point
 from ldeq_jax.deq.methods import _solve_systems
-from ldeq_jax.deq.solver import SolverConfig
+from ldeq_jax.deq.solver import SolverConfig, solve
 
 METHODS = ("picard", "anderson", "broyden")
 pytestmark = pytest.mark.usefixtures("x64")
@@ -719,3 +720,20 @@ def test_rows_divided_over_an_explicit_mesh(method, rng):
     solve = jax.jit(lambda theta, z: fixed_point(tanh_map, theta, z, forward=forward)[0])
     z = solve(theta, jax.device_put(jnp.zeros((2, 4)), rows))
     np.testing.assert_allclose(z, solve(theta, jnp.zeros((2, 4))), rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_solve_laid_out_is_that_of_the_loop(method, rng):
+    matrix, vector = contraction(rng, 12, 0.8)
+    settings = config(method, max_steps=9, tol=1e-2)
+    z0, budget = jnp.asarray(rng.standard_normal((3, 12))), jnp.array([9, 4, 0])
+
+    def run(loop):
+        f = functools.partial(tanh_map, (matrix, vector))
+        return jax.jit(lambda z: solve(f, z, settings, budget, loop=loop))
+
+    assert not {"while", "scan"} & set(str(jax.make_jaxpr(run(False))(z0)).split())
+    for looped, laid_out in zip(
+        jax.tree.leaves(run(True)(z0)), jax.tree.leaves(run(False)(z0)), strict=True
+    ):
+        np.testing.assert_allclose(laid_out, looped, rtol=1e-9)

@@ -34,6 +34,8 @@ EXTRAS = {
     "tpu": ("libtpu", "the model on TPUs"),
     "video": ("av", "drawn films in H.264, with sound and exact times (PyAV, with x264: GPL)"),
     "convert": ("torch", "conversion of released PyTorch files, by ldeq convert"),
+    "onnx": ("onnx", "models as ONNX, by ldeq export --format=onnx"),
+    "stablehlo": ("flatbuffers", "models as StableHLO, by ldeq export --format=stablehlo"),
     "bench": ("albumentations", "the comparisons in benchmarks/"),
 }
 """For each extra for users, a module of it, and what it is good for."""

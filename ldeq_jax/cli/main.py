@@ -24,6 +24,7 @@ COMMANDS = {
     "calibrate": "find out how sure a trained model may be",
     "build": "prepare a data set from the files of its authors",
     "convert": "turn a released PyTorch checkpoint into a model of this package, or back",
+    "export": "write a model as StableHLO or ONNX, to run it without this package",
     "doctor": "say what is installed, whether it works, and what is missing",
 }
 

@@ -257,7 +257,7 @@ def _solve_systems(matrices, vectors):
     for k in range(matrices.shape[1]):
         pivot = systems[:, k] / systems[:, k, k : k + 1]
         systems = systems - systems[:, :, k : k + 1] * pivot[:, None]
-        systems = systems.at[:, k].set(pivot)
+        systems = jax.lax.dynamic_update_index_in_dim(systems, pivot, k, axis=1)
     return systems[..., -1]
 
 

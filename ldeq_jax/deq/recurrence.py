@@ -168,7 +168,7 @@ def step(
 
     previous, memory = aligned(z)
     weights = _where(follows, _weights(penalty, previous))
-    z = jax.tree.map(_weighted_mean if fuse is None else fuse, z, previous, weights)
+    z = jax.tree.map(weighted_mean if fuse is None else fuse, z, previous, weights)
     size = rows_norm(z)
     ok = mask & jnp.isfinite(residual) & jnp.isfinite(size)
     distance = rows_norm(_subtract(z, previous)) / (1e-5 + size)
@@ -182,7 +182,8 @@ def step(
     return frame, RecurrentState(_where(ok, z), _where(ok, memory), ok)
 
 
-def _weighted_mean(z, z_prev, penalty):
+def weighted_mean(z: jax.Array, z_prev: jax.Array, penalty: jax.Array) -> jax.Array:
+    """`(z + penalty * z_prev) / (1 + penalty)`, how `step` fuses by default."""
     return (z + penalty * z_prev) / (1 + penalty)
 
 

@@ -131,7 +131,7 @@ class SolveInfo(NamedTuple):
 class _Progress(NamedTuple):
     """The loop's carry; all but `evaluations` and `memory` is frozen in rows that are done."""
 
-    evaluations: jax.Array
+    evaluations: jax.Array | int
     memory: Any
     z: jax.Array
     residual: jax.Array
@@ -152,6 +152,7 @@ def solve(
     budget: jax.Array,
     trace: bool = False,
     diverged: jax.Array | None = None,
+    loop: bool = True,
 ) -> tuple[jax.Array, SolveInfo]:
     """Runs the loop on rows; returns the state before any final evaluation, and the info.
 
@@ -163,6 +164,8 @@ def solve(
         trace: keep residuals.
         diverged: (B,) bool, rows whose budget ends where they would diverge; None if that is to be
             found out. With it the loop has a static length and can be differentiated backwards.
+        loop: False lays out all iterations that `config.max_steps` allows, one after another, for
+            programs that must have no loop. The result is the same.
     """
     rows, method = z0.shape[0], config.iteration
     # Growth among residuals that are no more than rounding is no divergence.
@@ -191,6 +194,7 @@ def solve(
         stops_by = jnp.mean(residual, where=keep) if config.batch_mean_stop else residual
         num_steps = progress.num_steps + counted
         goes_on = keep & (stops_by >= config.tol) & (num_steps < budget)
+        active = (goes_on & (count >= 0)) | (progress.active & (count < 0))
         record = progress.trace
         if record is not None:
             column = jnp.where(counted, residual, jnp.nan)
@@ -209,14 +213,14 @@ def solve(
             ),
             scale=scale,
             num_steps=num_steps,
-            active=jnp.where(count >= 0, goes_on, progress.active),
+            active=active,
             diverged=progress.diverged | (counted & ~good),
             trace=record,
         )
 
     infinity = jnp.full(rows, jnp.inf, z0.dtype)
     progress = _Progress(
-        evaluations=jnp.int32(0),
+        evaluations=jnp.int32(0) if loop else 0,
         memory=method.start(z0, config.max_steps),
         z=z0,
         residual=infinity,
@@ -230,11 +234,15 @@ def solve(
         trace=jnp.full((rows, config.max_steps), jnp.nan, z0.dtype) if trace else None,
     )
     progress = varying(progress, mesh_axes(z0))
-    if diverged is None:
+    length = method.start_evaluations + config.max_steps
+    if not loop:
+        for _ in range(length):
+            progress = body(progress)
+        diverged = progress.diverged
+    elif diverged is None:
         progress = jax.lax.while_loop(lambda p: jnp.any(p.active), body, progress)
         diverged = progress.diverged
     else:
-        length = method.start_evaluations + config.max_steps
         progress, _ = jax.lax.scan(lambda p, _: (body(p), None), progress, length=length)
 
     use_best = diverged | config.best_iterate

@@ -10,10 +10,10 @@ spread, and its logarithm scatters about that by a logistic distribution.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit
 
 from ldeq_jax.errors import UserError
 from ldeq_jax.face.landmarks import Landmarks
@@ -68,21 +68,39 @@ def with_confidence(
     """
     if not config.errors:
         return found
-    points, size = found.points, face_size(found.points)
-    median = size[..., None] * _medians(config, found.spread / size[..., None])
+    return dataclasses.replace(found, **assess(found.points, found.spread, config, eye_corners))
+
+
+def assess(
+    points: Any, spread: Any, config: ConfidenceConfig, eye_corners: tuple[int, int], xp: Any = np
+) -> dict[str, Any]:
+    """What the calibration says, as arrays: `confidence`, `probability` and `deviation`.
+
+    Args:
+        points: (..., K, 2) landmarks, in pixels of anything that shows the face upright.
+        spread: (..., K) in the same unit.
+        config: the model's calibration, with errors.
+        eye_corners: indices of the outer eye corners.
+        xp: numpy, or a module like it, whose arrays these are.
+    """
+    size = face_size(points, xp)[..., None]
+    relative = spread / size + _TINY
+    errors = xp.asarray(config.errors, spread.dtype).reshape((1,) * (spread.ndim - 1) + (-1,))
+    median = size * errors * relative**config.power
     left, right = (points[..., corner, :] for corner in eye_corners)
-    near = WITHIN * np.linalg.norm(left - right, axis=-1)[..., None]
-    return dataclasses.replace(
-        found,
-        confidence=_face(config, found.spread / size[..., None]),
-        probability=expit(np.log((near + _TINY) / (median + _TINY)) / config.scatter),
-        deviation=median / _HALF,
-    )
+    near = WITHIN * xp.sqrt(xp.sum(xp.square(left - right), axis=-1))[..., None]
+    level = np.log(config.face_spread) - xp.mean(xp.log(relative), axis=-1)
+    return {
+        "confidence": _expit(level / config.face_scatter, xp),
+        "probability": _expit(xp.log((near + _TINY) / (median + _TINY)) / config.scatter, xp),
+        "deviation": median / _HALF,
+    }
 
 
-def face_size(points: np.ndarray) -> np.ndarray:
+def face_size(points: Any, xp: Any = np) -> Any:
     """(...) root of the area of the extent of landmarks (..., K, 2); above 0."""
-    return np.sqrt(np.prod(np.ptp(points, axis=-2), axis=-1)) + _TINY
+    sides = xp.max(points, axis=-2) - xp.min(points, axis=-2)
+    return xp.sqrt(sides[..., 0] * sides[..., 1]) + _TINY
 
 
 def calibrate(spread: np.ndarray, error: np.ndarray, empty_spread: np.ndarray) -> ConfidenceConfig:
@@ -147,17 +165,13 @@ def reliability(probability: np.ndarray, happened: np.ndarray, bins: int = 10) -
     return np.stack([*columns, count / max(len(which), 1)], axis=1)
 
 
-def _medians(config, spread):
-    return np.asarray(config.errors) * (spread + _TINY) ** config.power
+def _expit(x, xp):
+    return 0.5 * (1 + xp.tanh(x / 2))
 
 
 def _mean(spread):
     """The logarithm of the geometric mean over landmarks."""
     return np.mean(np.log(spread + _TINY), axis=-1)
-
-
-def _face(config, spread):
-    return expit((np.log(config.face_spread) - _mean(spread)) / config.face_scatter)
 
 
 def _separation(faces, empty):

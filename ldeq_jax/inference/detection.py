@@ -18,11 +18,11 @@ FILE = Path(__file__).parents[1] / "pretrained" / "yunet" / "face_detection_yune
 DETECTOR_SIDE = 640  # pixels of the longer side of what the detector sees
 LEAST_SCORE, SURE_SCORE = 0.6, 0.8
 
-_OVERLAP = 0.3  # of two boxes that are one face
+MOST_OVERLAP = 0.3  # of two boxes that are one face
 _MOST = 5000  # boxes before those of one face are put together
 # From YuNet's box to the extent of 68 landmarks, fitted on 110 faces of WFLW; what remains is 4 to
 # 5 % of the size in place and 7 % in size.
-_SMALLER, _LOWER = np.exp(-0.1), 0.134
+BOX_SCALE, BOX_DOWN = np.exp(-0.1), 0.134
 # Boxes of faces that fill what YuNet sees are off, and right again in half of its size.
 _LARGE = 0.45
 
@@ -78,7 +78,7 @@ class YuNet:
         level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         try:
             self._network: Any = cv2.FaceDetectorYN.create(
-                "onnx", model, none, (side, side), least_score, _OVERLAP, _MOST
+                "onnx", model, none, (side, side), least_score, MOST_OVERLAP, _MOST
             )
         finally:
             cv2.utils.logging.setLogLevel(level)
@@ -100,7 +100,7 @@ class YuNet:
             again = again[again[:, 2:4].max(axis=1) > 0.8 * large]
             others = rows[rows[:, 2:4].max(axis=1) <= large]
             if len(again):
-                apart = overlaps(_corners(others), _corners(again)).max(axis=1) < _OVERLAP
+                apart = overlaps(_corners(others), _corners(again)).max(axis=1) < MOST_OVERLAP
                 rows = np.concatenate([again, others[apart]])
         boxes = _extents(rows)
         found = Detections(boxes, rows[:, -1].astype(np.float64))
@@ -142,6 +142,6 @@ def _extents(rows):
     """(N, 4) extents of the landmarks, from YuNet's rows."""
     corner, sides = rows[:, :2].astype(np.float64), rows[:, 2:4].astype(np.float64)
     centre = corner + sides / 2
-    centre[:, 1] += _LOWER * np.sqrt(np.prod(sides, axis=1))
-    half = _SMALLER * sides / 2
+    centre[:, 1] += BOX_DOWN * np.sqrt(np.prod(sides, axis=1))
+    half = BOX_SCALE * sides / 2
     return np.concatenate([centre - half, centre + half], axis=1)

@@ -6,8 +6,10 @@ its two gradients; the three are primitives of JAX whose derivatives are each ot
 and reverse mode, to any order, take the fast ways too.
 """
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,22 @@ from jax.interpreters import ad, batching, mlir
 
 from ldeq_jax.deq.rows import mesh_axes, varying
 from ldeq_jax.model import winograd
+
+_PLAIN = contextvars.ContextVar("plain", default=False)
+
+
+@contextlib.contextmanager
+def plain() -> Iterator[None]:
+    """Traces convolutions as `lax.conv_general_dilated` alone, for converters of programs.
+
+    A function that was jitted and traced before keeps its convolutions, and one that is jitted and
+    traced here keeps these.
+    """
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -29,6 +47,8 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     Returns:
         (B, ceil(H / stride), ceil(W / stride), features).
     """
+    if _PLAIN.get():
+        return _direct(x, kernel, stride)
     if stride == 1:
         return _same_size(x, kernel, size=len(kernel))
     direct = functools.partial(_direct, stride=stride)

@@ -105,7 +105,7 @@ def move(heatmap: jax.Array, to_from: jax.Array) -> jax.Array:
 
     def at(y, x):
         index = jnp.minimum(y, h - 1) * w + jnp.minimum(x, w - 1)
-        return jnp.take_along_axis(flat, index[..., None], axis=1)
+        return jnp.take_along_axis(flat, index[..., None], axis=1, mode="promise_in_bounds")
 
     fx, fy = fx[..., None], fy[..., None]
     upper = (1 - fx) * at(y, x) + fx * at(y, x + 1)

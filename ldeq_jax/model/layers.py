@@ -63,18 +63,27 @@ class GroupNorm(nn.Module):
         dtype, channels = self.dtype or x.dtype, x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
+        by_group = (1, self.groups, channels // self.groups)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        y = group_norm(x, scale.reshape(by_group), bias.reshape(by_group), self.epsilon)
+        return y.astype(dtype)
 
-        def of_groups(values):
-            per_channel = jnp.mean(values, axis=(1, 2)).reshape(len(x), self.groups, -1)
-            return jnp.broadcast_to(
-                jnp.mean(per_channel, axis=2, keepdims=True), per_channel.shape
-            ).reshape(len(x), 1, 1, channels)
 
-        mean = of_groups(x)
-        variance = jnp.maximum(of_groups(jnp.square(x)) - jnp.square(mean), 0)
-        factor = scale.reshape(1, 1, 1, -1) * jax.lax.rsqrt(variance + self.epsilon)
-        return (x * factor + (bias.reshape(1, 1, 1, -1) - mean * factor)).astype(dtype)
+@jax.jit  # under its name in a traced program, for converters
+def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
+    """`GroupNorm` of (B, H, W, C), with scale and bias (1, groups, C / groups)."""
+    shape = (-1, *scale.shape[1:])
+
+    def of_groups(values):
+        per_channel = jnp.mean(values, axis=(1, 2)).reshape(shape)
+        return jnp.mean(per_channel, axis=2, keepdims=True)
+
+    mean = of_groups(x)
+    variance = jnp.maximum(of_groups(jnp.square(x)) - jnp.square(mean), 0)
+    factor = scale * jax.lax.rsqrt(variance + epsilon)
+    shift = bias - mean * factor
+    factor, shift = (values.reshape(-1, 1, 1, x.shape[-1]) for values in (factor, shift))
+    return x * factor + shift
 
 
 class InjectedConv(nn.Module):

@@ -143,7 +143,7 @@ def _similarity(motion, points, weight):
     a, b = scale * jnp.cos(angle), scale * jnp.sin(angle)
     turn = jnp.stack([jnp.stack([a, -b], -1), jnp.stack([b, a], -1)], axis=-2)
     shift = centre - _product(turn, centre) + motion[:, 2:, None]
-    last = jnp.broadcast_to(jnp.array([0, 0, 1], shift.dtype), (len(motion), 1, 3))
+    last = jnp.broadcast_to(jnp.array([0, 0, 1], shift.dtype), (motion.shape[0], 1, 3))
     return jnp.concatenate([jnp.concatenate([turn, shift], axis=2), last], axis=1)
 
 

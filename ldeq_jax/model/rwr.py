@@ -120,18 +120,6 @@ def step(
     reset = late if reset is None else reset | late
     interval = jnp.maximum(interval, 1e-4).astype(dtype)
 
-    def align(heatmaps, motion, now):
-        rest = crop_motion(state.frame_from_crop, frame_from_crop, model_config.readout_offset)
-        if config.align == "crop":
-            return heatmap.move(heatmaps, rest), motion
-        expected, motion = predict_motion(heatmaps, motion, rest, interval)
-        if now is None:
-            return heatmap.move(heatmaps, expected), motion
-        # The evaluation has shown where the face is now.
-        gain = motion_gain(config, interval)
-        found, motion = update_motion(heatmaps, now, expected, motion, gain, interval)
-        return heatmap.move(heatmaps, found), motion
-
     info, after = recurrence.step(
         equation(model_config),
         inject(model_config, variables, image),
@@ -140,7 +128,7 @@ def step(
         budget=config.budget,
         first_budget=config.first_budget,
         penalty=functools.partial(penalties, config, interval),
-        align=None if config.align == "none" else align,
+        align=alignment(model_config, config, state.frame_from_crop, frame_from_crop, interval),
         fuse=heatmap.fuse if config.fusion == "geometric" else None,
         warm_start=config.warm_start,
         final_evaluation=config.final_evaluation,
@@ -155,6 +143,40 @@ def step(
         **info._asdict(),
     )
     return prediction, RwRState(after.z, frame_from_crop, after.memory, after.valid)
+
+
+def alignment(
+    model_config: ModelConfig,
+    config: RwRConfig,
+    frame_from_before: jax.Array,
+    frame_from_now: jax.Array,
+    interval: jax.Array,
+) -> recurrence.Align | None:
+    """How the state moves from one frame to the next, for `recurrence.step`; None if it does not.
+
+    Args:
+        model_config: the model.
+        config: how frames depend on each other.
+        frame_from_before: (B, 3, 3) from pixels of the last crop to frame pixels.
+        frame_from_now: (B, 3, 3) the same of this crop.
+        interval: (B,) seconds from frame to frame, above 0.
+    """
+    if config.align == "none":
+        return None
+
+    def align(heatmaps, motion, now):
+        rest = crop_motion(frame_from_before, frame_from_now, model_config.readout_offset)
+        if config.align == "crop":
+            return heatmap.move(heatmaps, rest), motion
+        expected, motion = predict_motion(heatmaps, motion, rest, interval)
+        if now is None:
+            return heatmap.move(heatmaps, expected), motion
+        # The evaluation has shown where the face is now.
+        gain = motion_gain(config, interval)
+        found, motion = update_motion(heatmaps, now, expected, motion, gain, interval)
+        return heatmap.move(heatmaps, found), motion
+
+    return align
 
 
 def scan(
