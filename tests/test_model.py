@@ -11,7 +11,7 @@ import pytest
 
 from ldeq_jax.deq.solver import SolverConfig
 from ldeq_jax.model import heatmap
-from ldeq_jax.model.hourglass import HourglassMap, _blocks
+from ldeq_jax.model.hourglass import HourglassMap
 from ldeq_jax.model.layers import ConvUnit, GroupNorm
 from ldeq_jax.model.ldeq import LDEQ, ModelConfig, equation, inject, normalise_image
 
@@ -126,20 +126,6 @@ def test_our_group_norm_is_the_library_one(groups, x64):
         strict=True,
     ):
         np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-11)
-
-
-def test_the_highest_of_blocks_are_those_of_a_pooling_window(x64):
-    x = jnp.asarray(np.random.default_rng(1).standard_normal((2, 4, 6, 3)))
-
-    def loss(pool, x):
-        return jnp.sum(jnp.sin(pool(x)))
-
-    ours = jax.value_and_grad(functools.partial(loss, lambda x: _blocks(x).max(axis=(2, 4))))(x)
-    theirs = jax.value_and_grad(functools.partial(loss, lambda x: nn.max_pool(x, (2, 2), (2, 2))))(
-        x
-    )
-    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-12)
-    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-12)
 
 
 def test_what_the_injection_says_is_computed_once(x64):

@@ -62,7 +62,6 @@ _REDUCTIONS = {
     "reduce_min": "ReduceMin",
     "mean": "ReduceMean",
 }
-_POOLS = {"mean": "AveragePool", "reduce_max": "MaxPool"}
 
 
 def to_onnx(
@@ -320,11 +319,9 @@ class _Graph:
         shape = [1 if axis in axes else side for axis, side in enumerate(x.shape)]
         if not keep:
             shape = [side for axis, side in enumerate(x.shape) if axis not in axes]
-        if x.name in self._blocks and axes == (2, 4) and operation in _POOLS and not keep:
+        if x.name in self._blocks and axes == (2, 4) and operation == "mean" and not keep:
             window = {"kernel_shape": [2, 2], "strides": [2, 2]}
-            return self._channels_first(
-                _POOLS[operation], self._blocks[x.name], [], shape, **window
-            )
+            return self._channels_first("AveragePool", self._blocks[x.name], [], shape, **window)
         inputs = [self._full(x), _integers(axes)]
         operator = _REDUCTIONS[operation]
         result = self._node(operator, inputs, shape, x.dtype, keepdims=int(keep))
@@ -379,6 +376,15 @@ class _Graph:
         }
         weights = kernel.array.transpose(numbers.rhs_spec)
         return self._convolution(x, weights, attributes, out.shape)
+
+    def _do_reduce_window_max(self, x, *, out, window_dimensions, window_strides, padding, **_):
+        (low_y, high_y), (low_x, high_x) = padding[1:3]
+        window = {
+            "kernel_shape": list(window_dimensions[1:3]),
+            "strides": list(window_strides[1:3]),
+            "pads": [low_y, low_x, high_y, high_x],
+        }
+        return self._channels_first("MaxPool", x, [], out.shape, **window)
 
     def _do_dot_general(self, a, b, *, out, dimension_numbers, **_):
         (in_a, in_b), (batch_a, batch_b) = dimension_numbers

@@ -39,7 +39,9 @@ class Stem(nn.Module):
 
         x = unit(self.width // 4, 7, 2, "half")(image, train)
         x = unit(self.width // 2, 3, 1, "widen")(x, train)
-        x = _blocks(x).max(axis=(2, 4))
+        # Not as the maximum of a reshape: its gradient looks for the pixel that equals the maximum,
+        # finds none where a compiler computes both in different ways, and is NaN.
+        x = nn.max_pool(x, (2, 2), (2, 2))
         return unit(self.width, 3, 1, "quarter")(x, train)
 
 
@@ -151,14 +153,9 @@ class HourglassMap(nn.Module):
 
 
 def _halve(x: jax.Array) -> jax.Array:
-    """2x2 average-pool."""
-    return _blocks(x).mean(axis=(2, 4))
-
-
-def _blocks(x: jax.Array) -> jax.Array:
-    """2x2 blocks, (B, h / 2, 2, w / 2, 2, C), much faster on a CPU than a pooling window."""
+    """2x2 average-pool. As a reshape it is much faster on a CPU than as a pooling window."""
     b, h, w, c = x.shape
-    return x.reshape(b, h // 2, 2, w // 2, 2, c)
+    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
 
 
 def _double(x: jax.Array) -> jax.Array:
