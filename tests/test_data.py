@@ -9,6 +9,7 @@ import shutil
 
 import cv2
 import grain
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -363,7 +364,8 @@ def test_augmentation_out_of_range_is_refused(wrong):
 def test_a_batch_is_what_it_promises(config):
     batch = next(train_iterator(config, AugmentConfig(), SIZE))
     assert isinstance(batch, LandmarkBatch)
-    shapes = [(array.dtype.name, array.shape) for array in batch]
+    assert batch.taught is None  # no teacher
+    shapes = [(array.dtype.name, array.shape) for array in batch[:-1]]
     assert shapes == [
         ("uint8", (4, SIZE, SIZE, 3)),
         ("float32", (4, 68, 2)),
@@ -487,10 +489,11 @@ def test_shards_partition_the_batches(config, evaluate):
         return take(train_iterator(config, AugmentConfig(), SIZE, **shard), 5)
 
     whole, parts = load(), [load(shard_index=s, shard_count=2) for s in range(2)]
-    woven = [
-        LandmarkBatch(*(np.stack(pair, axis=1).reshape(4, *pair[0].shape[1:]) for pair in rows))
-        for rows in (zip(one, other, strict=True) for one, other in zip(*parts, strict=True))
-    ]
+
+    def weave(one, other):
+        return np.stack([one, other], axis=1).reshape(4, *one.shape[1:])
+
+    woven = [jax.tree.map(weave, one, other) for one, other in zip(*parts, strict=True)]
     assert_same(woven, whole)
 
 

@@ -152,12 +152,11 @@ class VideoPredictor:
         if missing:
             arrays = tuple(np.concatenate([a, a[:1].repeat(missing, axis=0)]) for a in arrays)
         real = np.arange(len(arrays[0])) < len(boxes)
+        arrays = jax.device_put((*arrays, real))
         recurrent = self.recurrence is not None
         given = [state if recurrent and state is not None else self._start for state in states]
         given += [self._start] * missing
-        prediction, after = self._steps(
-            self._variables, self._settings, tuple(given), *arrays, real
-        )
+        prediction, after = self._steps(self._variables, self._settings, tuple(given), *arrays)
         prediction = jax.tree.map(lambda a: a[: len(boxes)], jax.device_get(prediction))
         whole = (0, 0, frame.shape[1] - 1, frame.shape[0] - 1)
         used = [np.asarray(whole if box is None else box, np.float64)[:4] for box in boxes]
