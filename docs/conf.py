@@ -37,6 +37,7 @@ apidoc_modules = [
     }
 ]
 autodoc_member_order = "bysource"
+autodoc_mock_imports = ["onnx"]  # of an extra
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "ignore-module-all": True}
 default_role = "code"  # docstrings mark code as Markdown does, by single backticks
