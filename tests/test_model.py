@@ -13,7 +13,14 @@ from ldeq_jax.deq.solver import SolverConfig
 from ldeq_jax.model import heatmap
 from ldeq_jax.model.hourglass import HourglassMap
 from ldeq_jax.model.layers import ConvUnit, GroupNorm
-from ldeq_jax.model.ldeq import LDEQ, ModelConfig, equation, inject, normalise_image
+from ldeq_jax.model.ldeq import (
+    LDEQ,
+    ModelConfig,
+    equation,
+    inject,
+    normalise_image,
+    variable_shapes,
+)
 
 SMALL = ModelConfig(
     num_landmarks=5,
@@ -126,6 +133,40 @@ def test_our_group_norm_is_the_library_one(groups, x64):
         strict=True,
     ):
         np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("changes", [{}, {"stem_norm": "batch", "learn_temperature": True}])
+def test_the_shapes_of_variables_are_those_of_a_new_model(changes):
+    config = dataclasses.replace(SMALL, **changes)
+    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
+    made = jax.eval_shape(LDEQ(config).init, jax.random.key(0), image)
+    assert variable_shapes(config) == {"batch_stats": {}} | dict(made)
+
+
+def test_the_map_is_traced_once_for_all_places_of_a_program(monkeypatch):
+    """Tracing takes most of the time of a start."""
+    refine, calls = HourglassMap.refine, []
+
+    def counted(self, z, injected):
+        calls.append(z)
+        return refine(self, z, injected)
+
+    monkeypatch.setattr(HourglassMap, "refine", counted)
+    config = dataclasses.replace(SMALL, temperature=0.0625)  # no other test has traced it
+    f = equation(config)
+    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
+    variables = variable_shapes(config)
+    calls.clear()
+
+    def program(variables, image, z):
+        theta = inject(config, variables, image)
+        z = jax.lax.fori_loop(0, 3, lambda _, z: f(theta, z), z)
+        return f(theta, f(theta, z))
+
+    side = config.heatmap_size
+    z = jax.ShapeDtypeStruct((1, side, side, config.num_landmarks), jnp.float32)
+    jax.jit(program).lower(variables, image, z)
+    assert len(calls) == 1
 
 
 def test_what_the_injection_says_is_computed_once(x64):
