@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ldeq_jax.cli.options import path
+from ldeq_jax.cli.options import parser_of, path
 
 _DESCRIPTION = """\
 Calibrates a model: measures on faces that it has not seen what the spread of its heatmaps says, and
@@ -77,13 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        prog="ldeq calibrate",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = parser_of("ldeq calibrate", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "--checkpoint",
         type=path,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ldeq_jax import zoo
-from ldeq_jax.cli.options import path
+from ldeq_jax.cli.options import parser_of, path
 
 _DESCRIPTION = """\
 Turns a released PyTorch checkpoint (a file) into a model of this package (a folder), or a model of
@@ -68,13 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the arguments; options are None or empty if not given."""
-    parser = argparse.ArgumentParser(
-        prog="ldeq convert",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = parser_of("ldeq convert", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "source",
         type=path,

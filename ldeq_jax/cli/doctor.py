@@ -1,6 +1,5 @@
 """`ldeq doctor`: what is installed, whether it works, and what is missing."""
 
-import argparse
 import importlib.metadata
 import importlib.util
 import platform
@@ -9,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ldeq_jax import __version__
+from ldeq_jax.cli.options import parser_of
 from ldeq_jax.errors import one_line
 
 _DESCRIPTION = """\
@@ -52,13 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 1 if something that is needed does not work.
     """
-    parser = argparse.ArgumentParser(
-        prog="ldeq doctor",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = parser_of("ldeq doctor", _DESCRIPTION, _EPILOG)
     parser.parse_args(argv)
     parts: dict[str, Callable[[], Iterator[Line]]] = {
         "versions": _versions,

@@ -55,6 +55,7 @@ from ldeq_jax.cli.options import (
     names,
     not_negative,
     numbers,
+    parser_of,
     path,
 )
 
@@ -172,12 +173,7 @@ VIDEO_OPTIONS = (
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ldeq evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = parser_of("ldeq evaluate", __doc__)
     add = parser.add_argument
     add(
         "--checkpoint",

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ldeq_jax.cli.options import path
+from ldeq_jax.cli.options import parser_of, path
 
 _DESCRIPTION = """\
 Writes a model as programs with explicit state, and a manifest that describes their inputs and
@@ -57,13 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        prog="ldeq export",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = parser_of("ldeq export", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "model",
         type=path,

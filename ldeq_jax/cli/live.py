@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from ldeq_jax import zoo
-from ldeq_jax.cli.options import add_face_options, path
+from ldeq_jax.cli.options import add_face_options, parser_of, path
 from ldeq_jax.cli.track import PLATFORMS
 from ldeq_jax.errors import UserError, exit_at_once_on_interrupt
 
@@ -134,13 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        prog="ldeq live",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = parser_of("ldeq live", _DESCRIPTION, _EPILOG)
     add = parser.add_argument
     add(
         "input",

@@ -9,6 +9,25 @@ import argparse
 from ldeq_jax.media.files import expand
 
 
+def parser_of(
+    command: str, description: str | None, epilog: str | None = None
+) -> argparse.ArgumentParser:
+    """A parser whose help keeps its lines, and that takes no shortened names of options.
+
+    Args:
+        command: as it is typed, such as "ldeq track".
+        description: above the options.
+        epilog: below them.
+    """
+    return argparse.ArgumentParser(
+        prog=command,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
 def add_host_options(parser: argparse.ArgumentParser) -> None:
     """Adds --distributed and --host_timeout, for `hosts.join`."""
     group = parser.add_argument_group("several hosts")

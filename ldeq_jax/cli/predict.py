@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ldeq_jax import zoo
-from ldeq_jax.cli.options import natural, not_negative, path
+from ldeq_jax.cli.options import natural, not_negative, parser_of, path
 from ldeq_jax.errors import UserError, exit_at_once_on_interrupt
 
 SOME_FAILED = 3  # exit code
@@ -207,13 +207,7 @@ VIDEO_OPTIONS = (
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the arguments; options of videos are None if not given."""
-    parser = argparse.ArgumentParser(
-        prog="ldeq predict",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = parser_of("ldeq predict", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "source",
         type=path,

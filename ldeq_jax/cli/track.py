@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ldeq_jax import zoo
-from ldeq_jax.cli.options import add_face_options, count, not_negative, path
+from ldeq_jax.cli.options import add_face_options, count, not_negative, parser_of, path
 from ldeq_jax.errors import exit_at_once_on_interrupt
 
 SOME_FAILED = 3  # exit code
@@ -135,13 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        prog="ldeq track",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = parser_of("ldeq track", _DESCRIPTION, _EPILOG)
     add = parser.add_argument
     add("input", type=path, nargs="+", metavar="INPUT", help="film, folder, pictures or camera:N")
     add("--output", type=path, required=True, metavar="DIR", help="folder to write to")

@@ -43,7 +43,7 @@ from ldeq_jax.errors import exit_at_once_on_interrupt, show_in_one_line
 if __name__ == "__main__":
     show_in_one_line()
 
-from ldeq_jax.cli.options import add_host_options, path
+from ldeq_jax.cli.options import add_host_options, parser_of, path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,12 +92,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def _parser() -> argparse.ArgumentParser:
     from ldeq_jax.configs import names
 
-    parser = argparse.ArgumentParser(
-        prog="ldeq train",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = parser_of("ldeq train", __doc__)
     parser.add_argument(
         "--config",
         required=True,
