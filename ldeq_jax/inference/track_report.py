@@ -117,8 +117,8 @@ def _faces(summary: FilmSummary) -> list[Part]:
     if not rows:
         return []
     caption = (
-        "Every face with an id. Lost: for how long it was not found while it had its id. Motion: how "
-        "far landmarks move within the face from one frame to the next, see below."
+        "Every face with an id. Lost: for how long it was not found while it had its id. Motion: "
+        "how far landmarks move within the face from one frame to the next, see below."
     )
     parts: list[Part] = [Table(caption=caption, rows=rows)]
     if more := len(summary.stories) + summary.forgotten - len(rows):

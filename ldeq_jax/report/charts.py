@@ -8,6 +8,7 @@ import dataclasses
 import io
 import math
 import textwrap
+import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ldeq_jax.face.schema import LandmarkSchema
-from ldeq_jax.report.style import clean_axes, palette, subplots
+from ldeq_jax.report.style import clean_axes, label, palette, subplots
 
 _MARKS = (("circle", "o"), ("triangle", "^"), ("rect", "s"), ("rectRot", "D"))
 _INCHES = {"plot": (5.4, 3.4), "face": (3.4, 3.4)}
@@ -224,7 +225,11 @@ def draw(chart: Chart) -> bytes:
     for series in chart.series:
         points, (_, mark) = series.array, series.mark
         colour = "0.6" if series.colour is None else palette(series.colour + 1)[-1]
-        style: dict[str, Any] = {"color": colour, "label": series.name or None, "linewidth": 1.1}
+        style: dict[str, Any] = {
+            "color": colour,
+            "label": label(series.name) or None,
+            "linewidth": 1.1,
+        }
         style["linestyle"] = ("--" if series.dashed else "-") if series.line else "none"
         if series.colours:
             sizes = np.array(series.radii or [_SMALLEST] * len(points)) ** 2
@@ -246,13 +251,15 @@ def draw(chart: Chart) -> bytes:
             axes.set_yscale("log")
         axes.set_xlim(*chart.x_range)
         axes.set_ylim(*chart.y_range)
-        axes.set_xlabel(chart.x_label)
-        axes.set_ylabel(textwrap.fill(chart.y_label, 36))
+        axes.set_xlabel(label(chart.x_label))
+        axes.set_ylabel(textwrap.fill(label(chart.y_label), 36))
         names = [series.name for series in chart.series if series.name]
         if len(names) > 1:
             figure.legend(frameon=False, fontsize=8, ncols=3, loc="outside upper left")
     file = io.BytesIO()
-    figure.savefig(file, dpi=110)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a name in another script
+        figure.savefig(file, dpi=110)
     return file.getvalue()
 
 

@@ -22,12 +22,11 @@ from ldeq_jax import __version__
 from ldeq_jax.media.files import write_whole
 from ldeq_jax.report import charts, records
 from ldeq_jax.report.charts import Chart
+from ldeq_jax.report.style import printable
 from ldeq_jax.report.tables import cell_text
 
 _HERE = Path(__file__).parent
 _GENERATOR = f'<meta name="generator" content="ldeq_jax {__version__}">'
-# What no file of text should hold, and what turns the direction of the text around it.
-_ODD = re.compile("[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 _NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?( [%s])?( \[.*\])?|[-–]")
 
@@ -270,11 +269,6 @@ def data_address(data: bytes, kind: str) -> str:
 def file_address(path: Path) -> str:
     """The address of a file from a page in the folder that the path begins in."""
     return urllib.parse.quote(os.fsencode(path.as_posix()))
-
-
-def printable(text: str) -> str:
-    """A text without characters that HTML or UTF-8 cannot hold, as names of files may."""
-    return _ODD.sub("\ufffd", text)
 
 
 def _in_rows(parts: Sequence[Part]) -> list[list[Part]]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ldeq_jax.report.style import Path, clean_axes, palette, subplots
+from ldeq_jax.report.style import Path, clean_axes, label, palette, subplots
 
 _PASTELS = ("#E5B550", "#7CC0E8", "#66BC9E", "#DCA0C0", "#A6A6A6", "#C2BC5C")
 _MARKERS = "sv^D<>PXhpd"
@@ -183,7 +183,7 @@ def flicker_plot(series: Mapping[str, ArrayLike], path: Path, fps: float, title:
     axes.margins(x=0.01)
     axes.set_xlabel("Time (s)")
     axes.set_ylabel(f"Flicker\n({UNIT})")
-    axes.set_title(title, fontsize=9, loc="right")
+    axes.set_title(label(title), fontsize=9, loc="right")
     if series:
         axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     figure.savefig(path, dpi=150)
