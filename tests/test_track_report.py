@@ -238,8 +238,8 @@ def test_time_lost_and_reasons_are_counted():
     for t, status in enumerate(states):
         points = np.full((68, 2), math.nan) if status == "lost" else SHAPE
         shown = (face(3, points, status, 0.9 - 0.1 * t),)
-        summary.add(TrackedFrame(index=t, time=2 * t, image=None, faces=shown, cut=t == 4))
-    summary.add(TrackedFrame(index=6, time=12, image=None, faces=(), ended=((3, "it left"),)))
+        summary.add(TrackedFrame(index=t, time=2.0 * t, image=None, faces=shown, cut=t == 4))
+    summary.add(TrackedFrame(index=6, time=12.0, image=None, faces=(), ended=((3, "it left"),)))
     story = summary.stories[3]
     assert (story.found, story.detected, story.lost_seconds) == (4, 1, 4)
     assert story.ended == ("it left", 12) and summary.cuts == [8] and summary.num_cuts == 1
@@ -247,7 +247,7 @@ def test_time_lost_and_reasons_are_counted():
     assert story.total.steps == 2, "from frames that follow each other"
     page = Page(to_html(film_page(summary, IBUG_68, ABOUT, None))).check()
     assert page.rows()[0]["its id ended"] == "it left (at 12.0 s)"
-    assert page.rows()[0]["lowest (%)"] == "40.0 at 10.0 s"
+    assert (page.rows()[0]["lowest (%)"], page.rows()[0]["at (s)"]) == ("40.00", "10.00")
     states = [of["class"] for tag, of in page.elements if tag == "rect"]
     assert states == ["state0", "state2", "state0", "mark"]
     assert {of["title"] for of in page.charts} >= {"Confidence", "Confidence of each landmark"}

@@ -272,11 +272,13 @@ def file_address(path: Path) -> str:
 
 
 def _in_rows(parts: Sequence[Part]) -> list[list[Part]]:
-    """The parts, charts of one shape that follow each other together, to be beside each other."""
+    """The parts; charts of one shape, or facts, that follow each other are beside each other."""
 
-    def group(numbered: tuple[int, Part]) -> tuple[int, bool]:
+    def group(numbered: tuple[int, Part]) -> tuple[int, str]:
         number, part = numbered
-        return (-1, part.face) if isinstance(part, Chart) else (number, False)
+        if isinstance(part, Chart):
+            return -1, "face" if part.face else "plot"
+        return (-1 if isinstance(part, Facts) else number), part.kind
 
     rows = itertools.groupby(enumerate(parts), group)
     return [[part for _, part in members] for _, members in rows]
