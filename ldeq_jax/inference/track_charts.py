@@ -67,11 +67,11 @@ def curves(summary: FilmSummary) -> list[Chart]:
 
     def series_of(value: Callable[[Bin], float]) -> list[Series]:
         series: list[Series] = []
-        if some:
-            series.append(Series(name="mean of all faces", points=_curve(everyone, value)))
         for story in shown:
             name, points = f"face {story.id}", _curve(story.bins, value)
             series.append(Series(name=name, points=points, colour=colours[story.id]))
+        if some:  # the last is drawn below the others
+            series.append(Series(name="mean of all faces", points=_curve(everyone, value)))
         return series
 
     parts: list[Chart] = []

@@ -222,7 +222,7 @@ def upright(points: np.ndarray, eye_corners: tuple[int, int]) -> np.ndarray:
 def draw(chart: Chart) -> bytes:
     """A chart as a PNG file."""
     figure, [[axes]] = subplots(1, 1, _INCHES["face" if chart.face else "plot"])
-    for series in chart.series:
+    for number, series in enumerate(chart.series):
         points, (_, mark) = series.array, series.mark
         colour = "0.6" if series.colour is None else palette(series.colour + 1)[-1]
         style: dict[str, Any] = {
@@ -241,7 +241,8 @@ def draw(chart: Chart) -> bytes:
             axes.plot(*stands_out.T, mark, **style, markersize=8, zorder=4)
             continue
         style["markerfacecolor"] = "white" if series.hollow else colour
-        axes.plot(*points.T, **style, marker=mark if series.dots else None, markersize=4)
+        style |= {"marker": mark if series.dots else None, "markersize": 4}
+        axes.plot(*points.T, **style, zorder=2 - 0.01 * number)  # the first on top, as in the page
     if chart.face:
         axes.set_aspect("equal")
         axes.invert_yaxis()
