@@ -78,6 +78,7 @@ export function areaAxis(size, length) {
 export function resample(picture, across, down) {
   const { data, width } = picture;
   const [columns, rows] = [across.start.length, down.start.length];
+  const line = 3 * columns;
   let first = picture.height;
   let last = 0;
   for (let i = 0; i < rows; i++) {
@@ -85,33 +86,41 @@ export function resample(picture, across, down) {
     first = Math.min(first, down.start[i]);
     last = Math.max(last, down.start[i] + down.count[i]);
   }
-  const line = 3 * columns;
   const narrow = new Float32Array(Math.max(0, last - first) * line);
-  for (let y = first, to = 0; y < last; y++) {
-    for (let i = 0; i < columns; i++, to += 3) {
-      let [red, green, blue] = [0, 0, 0];
-      let from = 4 * (y * width + across.start[i]);
-      const end = i * across.most + across.count[i];
-      for (let w = i * across.most; w < end; w++, from += 4) {
-        const weight = across.weights[w];
-        red += weight * data[from];
-        green += weight * data[from + 1];
-        blue += weight * data[from + 2];
-      }
-      narrow[to] = red;
-      narrow[to + 1] = green;
-      narrow[to + 2] = blue;
-    }
-  }
+  for (let y = first, to = 0; y < last; y++, to += line) row(data, 4 * y * width, across, narrow, to);
   const result = new Float32Array(rows * line);
   for (let i = 0; i < rows; i++) {
     for (let w = 0; w < down.count[i]; w++) {
-      const weight = down.weights[i * down.most + w];
-      let from = (down.start[i] + w - first) * line;
-      for (let to = i * line; to < (i + 1) * line; to++, from++) result[to] += weight * narrow[from];
+      const from = (down.start[i] + w - first) * line;
+      add(narrow, from, down.weights[i * down.most + w], result, i * line, line);
     }
   }
   return result;
+}
+
+/** One row of a picture, on other columns. */
+function row(data, from, { start, count, weights, most }, result, to) {
+  for (let i = 0; i < start.length; i++, to += 3) {
+    let red = 0;
+    let green = 0;
+    let blue = 0;
+    let pixel = from + 4 * start[i];
+    const end = i * most + count[i];
+    for (let w = i * most; w < end; w++, pixel += 4) {
+      const weight = weights[w];
+      red += weight * data[pixel];
+      green += weight * data[pixel + 1];
+      blue += weight * data[pixel + 2];
+    }
+    result[to] = red;
+    result[to + 1] = green;
+    result[to + 2] = blue;
+  }
+}
+
+/** Adds a row, times a weight, to another. */
+function add(rows, from, weight, result, to, length) {
+  for (let k = 0; k < length; k++) result[to + k] += weight * rows[from + k];
 }
 
 /**
@@ -139,12 +148,21 @@ export function cutOut(picture, crop, size) {
     const coarse = at(halvings + 1);
     for (let i = 0; i < result.length; i++) result[i] += passing * (coarse[i] - result[i]);
   }
-  return Uint8Array.from(result, (value) => Math.min(255, Math.round(value)));
+  const bytes = new Uint8Array(result.length);
+  for (let i = 0; i < result.length; i++) bytes[i] = result[i] + 0.5; // whole part, at most 255
+  return bytes;
 }
 
 /** A picture reduced to a size, by the means of the pixels that are covered; RGB, whole numbers. */
 export function reduced(picture, width, height) {
-  const result = resample(picture, areaAxis(width, picture.width), areaAxis(height, picture.height));
+  const result = new Float32Array(3 * width * height);
+  if (width === picture.width && height === picture.height) {
+    for (let to = 0, from = 0; to < result.length; from++) {
+      for (let c = 0; c < 3; c++) result[to++] = picture.data[from++];
+    }
+    return result;
+  }
+  result.set(resample(picture, areaAxis(width, picture.width), areaAxis(height, picture.height)));
   for (let i = 0; i < result.length; i++) result[i] = Math.round(result[i]);
   return result;
 }
