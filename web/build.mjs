@@ -38,7 +38,9 @@ async function bundled(name, { standalone }) {
     bundle: true,
     minify: true,
     write: false,
-    format: "esm",
+    // A page that is opened from a disk can start no modules as threads.
+    format: standalone && name === "worker.js" ? "iife" : "esm",
+    define: standalone ? { "import.meta.url": "self.location.href" } : {},
     target: "es2022",
     legalComments: "none",
     // The page that is one file has onnxruntime's loader within; else it is a file of its own, which

@@ -40,7 +40,7 @@ export function startWorker() {
   const source = within("worker.js");
   if (!source) return new Worker(new URL("worker.js", document.baseURI), { type: "module" });
   const address = URL.createObjectURL(new Blob([source.textContent], { type: "text/javascript" }));
-  return new Worker(address, { type: "module" });
+  return new Worker(address);
 }
 
 function decoded(text) {

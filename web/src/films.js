@@ -8,7 +8,7 @@
 
 import { ALL_FORMATS, BlobSource, Input, VideoSampleSink } from "mediabunny";
 import { nextFrame } from "./camera.js";
-import { VisibleError, brokenMessage, codecMessage, fileMessage } from "./messages.js";
+import { VisibleError, brokenMessage, codecMessage, fileMessage, shortMessage } from "./messages.js";
 
 /**
  * Opens a file.
@@ -27,7 +27,7 @@ export async function openFile(file, name) {
   if (track && globalThis.VideoDecoder && (await track.canDecode().catch(() => false))) {
     return new Film(track, name);
   }
-  const video = await playable(file);
+  const video = file.size ? await playable(file) : null;
   if (video) return new PlayedFilm(video, name);
   const codec = track && (await track.getCodec().catch(() => null));
   throw new VisibleError(track ? codecMessage(name, codec) : fileMessage(name));
@@ -47,6 +47,7 @@ export class Film {
     let count = 0;
     let begun = null;
     let last = -1;
+    let end = 0;
     try {
       for await (const sample of new VideoSampleSink(this.track).samples()) {
         begun ??= sample.timestamp;
@@ -57,6 +58,7 @@ export class Film {
           continue;
         }
         last = time;
+        end = sample.timestamp + sample.duration;
         const { displayWidth: width, displayHeight: height } = sample;
         const image = upright(sample, width, height);
         sample.close();
@@ -68,6 +70,8 @@ export class Film {
       throw new VisibleError(brokenMessage(this.name, count), { cause: error });
     }
     if (!count) throw new VisibleError(brokenMessage(this.name, 0));
+    const whole = await this.track.getDurationFromMetadata().catch(() => null);
+    if (whole > end + 0.5) throw new VisibleError(shortMessage(this.name, end, whole));
   }
 
   close() {}

@@ -53,3 +53,5 @@ export const brokenMessage = (name, count) =>
   count
     ? `“${name}” is damaged after frame ${count}. What was found until there is kept.`
     : `“${name}” is damaged: none of its frames can be decoded.`;
+export const shortMessage = (name, seconds, whole) =>
+  `“${name}” is cut short: ${seconds.toFixed(1)} of ${whole.toFixed(1)} seconds are there.`;
