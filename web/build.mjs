@@ -28,7 +28,10 @@ const FILES = {
   "ort/ort-wasm-simd-threaded.wasm": path.join(ORT, "ort-wasm-simd-threaded.wasm"),
   "samples/intel_three_people_walking.mp4": path.join(EXAMPLES, "intel_three_people_walking.mp4"),
   "samples/intel_head_pose_male.mp4": path.join(
-    EXAMPLES, "wflw_v", "videos", "intel_head_pose_male.mp4",
+    EXAMPLES,
+    "wflw_v",
+    "videos",
+    "intel_head_pose_male.mp4",
   ),
 };
 
@@ -53,13 +56,16 @@ async function bundled(name, { standalone }) {
 
 /** The rules by which the browser itself keeps the page from the network. */
 function policy(rules) {
-  const text = Object.entries(rules).map(([name, value]) => `${name} ${value}`).join("; ");
+  const text = Object.entries(rules)
+    .map(([name, value]) => `${name} ${value}`)
+    .join("; ");
   return `<meta http-equiv="Content-Security-Policy" content="${text}" />`;
 }
 
 function filled(html, parts) {
   return Object.entries(parts).reduce(
-    (text, [name, part]) => text.replace(`<!--${name}-->`, () => part), html,
+    (text, [name, part]) => text.replace(`<!--${name}-->`, () => part),
+    html,
   );
 }
 
@@ -76,7 +82,8 @@ function licences() {
     "This page is part of ldeq_jax, under the Apache licence 2.0.\n\n" +
       fs.readFileSync(at("..", "LICENSE"), "utf8"),
     `The models faces-68 and faces-68-tiny: ${model.model.licence}.\n`,
-    "The face detector YuNet:\n\n" + fs.readFileSync(at("build", "models", "face_detector_LICENSE"), "utf8"),
+    "The face detector YuNet:\n\n" +
+      fs.readFileSync(at("build", "models", "face_detector_LICENSE"), "utf8"),
     "The sample films: from sample-videos by Intel IoT DevKit,\n" +
       "https://github.com/intel-iot-devkit/sample-videos, under CC BY 4.0,\n" +
       "https://creativecommons.org/licenses/by/4.0/, offered as-is and without warranties of any\n" +
@@ -123,7 +130,10 @@ write("worker.js", await bundled("worker.js", { standalone: false }));
 write("style.css", css);
 write("LICENCES.txt", licences());
 for (const [name, file] of Object.entries(FILES)) write(name, fs.readFileSync(file));
-write("ort/ort-wasm-simd-threaded.mjs", fs.readFileSync(path.join(ORT, "ort-wasm-simd-threaded.mjs")));
+write(
+  "ort/ort-wasm-simd-threaded.mjs",
+  fs.readFileSync(path.join(ORT, "ort-wasm-simd-threaded.mjs")),
+);
 write(
   "index.html",
   filled(html, {
@@ -174,5 +184,7 @@ write(
 
 for (const name of ["index.html", "standalone.html"]) {
   const size = fs.statSync(path.join(dist, name)).size;
-  console.log(`${path.join(path.relative(process.cwd(), dist), name)}: ${(size / 1e6).toFixed(2)} MB`);
+  console.log(
+    `${path.join(path.relative(process.cwd(), dist), name)}: ${(size / 1e6).toFixed(2)} MB`,
+  );
 }

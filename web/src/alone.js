@@ -29,6 +29,8 @@ export class Alone {
     const how = { recurrence: false, strength: 0 };
     const answers = await this.follower.steps(picture, states, boxes, 0, how);
     this.states = new Map(there.map(({ id }, n) => [id, answers[n].state]));
-    return new Map(there.flatMap(({ id }, n) => (answers[n].found ? [[id, answers[n].found]] : [])));
+    return new Map(
+      there.flatMap(({ id }, n) => (answers[n].found ? [[id, answers[n].found]] : [])),
+    );
   }
 }

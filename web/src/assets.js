@@ -26,7 +26,7 @@ export async function asset(name, progress = () => {}) {
   const response = await fetch(new URL(name, document.baseURI));
   if (!response.ok) throw new Error(`${name} cannot be loaded (${response.status})`);
   const parts = [];
-  for (let reader = response.body.getReader(); ; ) {
+  for (let reader = response.body.getReader(); ;) {
     const { done, value } = await reader.read();
     if (done) break;
     parts.push(value);

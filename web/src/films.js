@@ -8,7 +8,13 @@
 
 import { ALL_FORMATS, BlobSource, Input, VideoSampleSink } from "mediabunny";
 import { nextFrame } from "./camera.js";
-import { VisibleError, brokenMessage, codecMessage, fileMessage, shortMessage } from "./messages.js";
+import {
+  VisibleError,
+  brokenMessage,
+  codecMessage,
+  fileMessage,
+  shortMessage,
+} from "./messages.js";
 
 /**
  * Opens a file.

@@ -6,12 +6,14 @@ import { Client } from "./client.js";
 import { openFile } from "./films.js";
 import { Flicker } from "./flicker.js";
 import { NO_SIMD, VisibleError } from "./messages.js";
+import { listenToKeys } from "./keyboard.js";
 import { Meter } from "./meter.js";
 import { Models } from "./models.js";
 import { Player } from "./player.js";
+import { Readout, inWords } from "./readout.js";
 import { SAMPLES, credit } from "./samples.js";
 import { Table } from "./table.js";
-import { View, colour } from "./view.js";
+import { View } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
@@ -31,13 +33,14 @@ const SIMD = [
 
 const view = new View($("picture"));
 const meter = new Meter($("meter"), { alone: "--alone", rwr: "--rwr" });
+const readout = new Readout(meter);
 let player;
 let models;
 let flicker;
 let table;
 let source = null; // what is shown: {open(), caption, loop}
+let turns = 0; // how often something was chosen
 let clock = { time: 0, offset: 0 }; // the meter's, which goes on when a film begins again
-let rates = null;
 
 function state(name) {
   document.body.dataset.state = name;
@@ -54,19 +57,23 @@ function say(text) {
 
 function complain(error) {
   if (!(error instanceof VisibleError)) console.error(error);
-  const text = error instanceof VisibleError ? error.message : `Something went wrong: ${error.message}`;
+  const text =
+    error instanceof VisibleError ? error.message : `Something went wrong: ${error.message}`;
   $("trouble").textContent = text;
   $("trouble").hidden = false;
 }
 
 /** Shows a source from its beginning. */
 async function play(next) {
+  const turn = ++turns;
   player.stop();
   $("trouble").hidden = true;
   let opened;
   try {
     opened = await next.open();
+    if (turn !== turns) return opened.close(); // something else was chosen meanwhile
   } catch (error) {
+    if (turn !== turns) return;
     complain(error);
     say(source ? "What was shown before has been stopped." : "Nothing is shown.");
     state(source ? "done" : "ready");
@@ -74,7 +81,8 @@ async function play(next) {
   }
   source = next;
   view.mirrored = Boolean(opened.mirrored);
-  $("source").replaceChildren(...(next.caption ?? []));
+  const ofCamera = opened.mirrored ? "Your camera, as in a mirror." : "Your camera.";
+  $("source").replaceChildren(...(next.live ? [ofCamera] : next.caption));
   restart();
   table = new Table(models.schema.num_landmarks);
   let again = false;
@@ -83,14 +91,15 @@ async function play(next) {
       for (const one of Object.values(flicker)) one.restart();
       view.restart();
       clock.offset = clock.time;
-      rates = { times: [], computing: [] };
+      readout.restart();
       if (again) table = new Table(models.schema.num_landmarks);
       state("running");
       const end = await player.play(opened);
       if (!end) return;
       again = next.loop && !opened.still;
       if (again) opened = await next.open();
-      else finish(opened, end.frames);
+      if (turn !== turns) return opened.close();
+      if (!again) finish(opened, end.frames);
     } while (again);
   } catch (error) {
     complain(error);
@@ -103,7 +112,7 @@ function restart() {
   meter.restart();
   clock = { time: 0, offset: 0 };
   for (const one of Object.values(flicker ?? {})) one.restart();
-  write({});
+  write([], null);
 }
 
 function finish(opened, frames) {
@@ -123,68 +132,35 @@ function show({ frame, result, index, milliseconds }) {
   const points = (of) =>
     new Map(result.faces.filter((face) => of(face)).map((face) => [face.id, of(face)]));
   const mode = chosen("show");
-  const main = flicker.main.add(points((face) => face.found?.points), frame.time);
-  const other = flicker.alone.add(points((face) => face.alone), frame.time);
+  const main = flicker.main.add(
+    points((face) => face.found?.points),
+    frame.time,
+  );
+  const other = flicker.alone.add(
+    points((face) => face.alone),
+    frame.time,
+  );
   clock.time = clock.offset + frame.time;
   if (mode === "both") meter.add(clock.time, { rwr: main, alone: other });
   else meter.add(clock.time, { [mode]: main });
-  const now = performance.now();
-  rates.times.push(now);
-  rates.computing.push(result.milliseconds.all);
-  for (const list of [rates.times, rates.computing]) if (list.length > 30) list.shift();
-  rates.latency = rates.latency ? 0.9 * rates.latency + 0.1 * milliseconds : milliseconds;
-  write({ faces: result.faces, frames: index + 1 });
+  readout.count(result.milliseconds.all, milliseconds);
+  write(result.faces, index + 1);
 }
 
-let written = 0; // when the numbers were
-
-/** Writes the numbers, not so often that nobody can read them. */
-function write({ faces, frames }) {
-  meter.draw();
-  if (faces && performance.now() - written < 250 && frames > 1) return;
-  written = performance.now();
-  const { times = [], computing = [], latency } = rates ?? {};
-  const seconds = (times.at(-1) - times[0]) / 1000;
-  const rate = times.length > 1 ? (times.length - 1) / seconds : null;
-  const median = [...computing].sort((a, b) => a - b)[computing.length >> 1];
-  const number = (value, digits = 0) => (value ?? null) === null ? "–" : value.toFixed(digits);
-  $("rate").textContent = number(rate, 1);
-  $("computing").textContent = number(median);
-  $("latency").textContent = number(latency);
-  $("frames").textContent = frames ?? "–";
-  $("skipped").textContent = player?.source?.skipped ?? "–";
-  $("used").textContent = models?.used ?? "–";
+/** Writes the numbers, and says how many faces there are. */
+function write(faces, frames) {
+  const count = inWords(faces.filter(({ found }) => found).length);
+  if (frames && document.body.dataset.state === "running") say(`Running: ${count}.`);
+  if (frames) $("picture").setAttribute("aria-label", `${source.name}, ${count} with landmarks`);
   $("download").disabled = !table?.rows.length;
-  const means = { rwr: meter.mean("rwr"), alone: meter.mean("alone") };
-  for (const [name, { value }] of Object.entries(means)) {
-    $(`flicker-${name}`).textContent = value === null ? "–" : `${value.toFixed(2)} %`;
-  }
-  const [ours, others] = [means.rwr.value, means.alone.value];
-  const share = ours !== null && others ? Math.round(100 * (ours / others - 1)) : null;
-  const words = share < 0 ? `${-share} % less` : `${share} % more`;
-  $("flicker-gain").textContent = share === null ? "" : `${words} with recurrence`;
-  if (!faces) return;
-  const found = faces.filter((face) => face.found);
-  const count = found.length === 1 ? "1 face" : `${found.length || "no"} faces`;
-  const doing = source.still ? "" : "Running: ";
-  say(`${doing}${count}.`);
-  $("picture").setAttribute("aria-label", `${player.source?.name ?? "Film"}, ${count} with landmarks`);
-  const rows = faces.map((face) => {
-    const row = document.createElement("tr");
-    const cells = [face.id, face.status, face.found ? `${Math.round(100 * face.found.confidence)} %` : ""];
-    row.append(...cells.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
-    const dot = Object.assign(document.createElement("span"), { className: "dot" });
-    dot.style.background = colour(face.id);
-    row.firstChild.prepend(dot);
-    return row;
-  });
-  if (rows.length) $("faces").replaceChildren(...rows);
-  else $("faces").innerHTML = '<tr><td colspan="3">none</td></tr>';
+  meter.draw();
+  const skipped = player?.source?.skipped ?? null;
+  readout.write({ frames, skipped, model: models?.used ?? null, faces });
 }
 
 function download() {
   const address = URL.createObjectURL(new Blob([table.text()], { type: "text/csv" }));
-  const name = `${(player.source?.name ?? source?.name ?? "landmarks").replace(/\.\w+$/, "")}.csv`;
+  const name = `${source.name.replace(/\.\w+$/, "")}.csv`;
   Object.assign(document.createElement("a"), { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 10000);
 }
@@ -205,15 +181,21 @@ function togglePause() {
 function toggleCamera() {
   if (player.source?.live) {
     const camera = player.source;
+    turns++;
     player.stop();
     finish(camera, 1);
   } else {
     $("sample").value = "";
-    play({ open: Camera.open, name: "camera", caption: ["Your camera, as in a mirror"], live: true });
+    play({
+      open: Camera.open,
+      name: "camera",
+      live: true,
+    });
   }
 }
 
 function openTheFile(file) {
+  if (!player) return; // still loading
   $("sample").value = "";
   play({ open: () => openFile(file, file.name), name: file.name, caption: [file.name] });
 }
@@ -221,7 +203,7 @@ function openTheFile(file) {
 function playSample(name) {
   const sample = SAMPLES[name];
   $("sample").value = name;
-  samples[name] ??= asset(sample.file);
+  loadSample(name);
   closeUp(sample.closeUp);
   return play({
     open: async () => openFile(new Blob([await samples[name]], { type: "video/mp4" }), sample.name),
@@ -230,7 +212,15 @@ function playSample(name) {
     loop: true,
   });
 }
+
 const samples = {};
+
+/** Loads a sample film, once. */
+function loadSample(name) {
+  samples[name] ??= asset(SAMPLES[name].file);
+  samples[name].catch(() => delete samples[name]); // so that it is tried again
+  return samples[name];
+}
 
 function closeUp(on) {
   $("close-up").checked = view.closeUp = on;
@@ -260,7 +250,11 @@ function prepareControls() {
   $("model").addEventListener("change", async () => {
     say("Changing the model …");
     player.stop();
-    await models.use($("model").value);
+    try {
+      await models.use($("model").value);
+    } catch (error) {
+      complain(error);
+    }
     if (source) play(source);
   });
   addEventListener("dragover", (event) => {
@@ -276,34 +270,7 @@ function prepareControls() {
     const [file] = event.dataTransfer.files;
     if (file) openTheFile(file);
   });
-  addEventListener("keydown", onKey);
-}
-
-function onKey(event) {
-  const typing = event.target.closest?.("select, input:not([type=radio], [type=checkbox])");
-  if (!$("keys").checked || typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === " " && event.target.closest?.("button, input, summary, a")) return;
-  const press = (id) => () => $(id).disabled || $(id).click();
-  const pick = (name, value) => () => document.querySelector(`input[name=${name}][value="${value}"]`).click();
-  const names = Object.keys(SAMPLES);
-  const keys = {
-    " ": press("pause"),
-    c: press("camera"),
-    o: press("open"),
-    s: () => playSample(names[(names.indexOf($("sample").value) + 1) % names.length]),
-    b: pick("show", "both"),
-    r: pick("show", "rwr"),
-    a: pick("show", "alone"),
-    1: pick("strength", "0.5"),
-    2: pick("strength", "1"),
-    3: pick("strength", "2"),
-    z: press("close-up"),
-    d: press("download"),
-  };
-  const action = keys[event.key.toLowerCase()];
-  if (!action || !player) return;
-  event.preventDefault();
-  action();
+  listenToKeys();
 }
 
 async function begin() {
@@ -325,21 +292,31 @@ async function begin() {
   await models.begin(progress);
   document.body.dataset.threads = threads;
   view.contours = models.schema.contours;
-  flicker = { main: new Flicker(models.schema.eye_corners), alone: new Flicker(models.schema.eye_corners) };
-  player = new Player(client, () => ({ show: chosen("show"), strength: Number(chosen("strength")) }), show);
+  flicker = {
+    main: new Flicker(models.schema.eye_corners),
+    alone: new Flicker(models.schema.eye_corners),
+  };
+  player = new Player(
+    client,
+    () => ({ show: chosen("show"), strength: Number(chosen("strength")) }),
+    show,
+  );
   view.panels = PANELS[chosen("show")];
   player.hurry = $("hurry").checked;
   $("curtain").textContent = "";
   for (const id of ["camera", "open", "sample"]) $(id).disabled = false;
   state("ready");
   say("Ready.");
-  const rest = Promise.all([
-    models.rest(),
-    ...Object.keys(SAMPLES).map((name) => (samples[name] ??= asset(SAMPLES[name].file))),
-  ]).then(() => (document.body.dataset.loaded = "all"));
+  const rest = Promise.all([models.rest(), ...Object.keys(SAMPLES).map(loadSample)]).then(
+    () => (document.body.dataset.loaded = "all"),
+  );
   rest.catch((error) => console.warn(error)); // what is missing is asked for again when it is used
   const choice = $("model").value;
-  if (models.meant(choice) !== models.used) await rest.then(() => models.use(choice), () => {});
+  if (models.meant(choice) !== models.used)
+    await rest.then(
+      () => models.use(choice),
+      () => {},
+    );
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   if (!source && !calm) playSample("head");
 }

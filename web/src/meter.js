@@ -60,7 +60,9 @@ export class Meter {
     canvas.height = Math.round(height * ratio);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     const style = getComputedStyle(canvas);
-    const values = Object.values(this.series).flat().map(([, value]) => value ?? 0);
+    const values = Object.values(this.series)
+      .flat()
+      .map(([, value]) => value ?? 0);
     const top = niceTop(Math.max(0.4, ...values));
     const [left, bottom] = [40, height - 6];
     const x = (time) => left + ((time - this.now + SECONDS) / SECONDS) * (width - left);

@@ -74,11 +74,26 @@ export class Model {
         inputs[name] = ["float32", data, [rows, ...shapes[name]]];
       };
       put("frame_from_crop", crops.map(matrixOf));
-      put("interval", looks.map(({ interval }) => [interval]));
-      put("strength", looks.map(() => [strength]));
-      put("previous_heatmaps", looks.map(({ memory }) => memory.heatmaps));
-      put("previous_motion", looks.map(({ memory }) => memory.motion));
-      put("previous_frame_from_crop", looks.map(({ memory }) => memory.matrix));
+      put(
+        "interval",
+        looks.map(({ interval }) => [interval]),
+      );
+      put(
+        "strength",
+        looks.map(() => [strength]),
+      );
+      put(
+        "previous_heatmaps",
+        looks.map(({ memory }) => memory.heatmaps),
+      );
+      put(
+        "previous_motion",
+        looks.map(({ memory }) => memory.motion),
+      );
+      put(
+        "previous_frame_from_crop",
+        looks.map(({ memory }) => memory.matrix),
+      );
     }
     const found = await this.run(program, inputs);
     return crops.map((crop, row) => {

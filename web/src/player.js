@@ -57,7 +57,11 @@ export class Player {
     this.source = source;
     await this.client.do("restart");
     const frames = source.frames();
-    const next = () => frames.next().then((item) => item, (error) => ({ error }));
+    const next = () =>
+      frames.next().then(
+        (item) => item,
+        (error) => ({ error }),
+      );
     let index = 0;
     let clock = null; // when the film's time 0 should have been shown
     let coming = next();
@@ -85,7 +89,9 @@ export class Player {
       const { image, width, height, time } = frame;
       const taken = source.live ? frame.taken : performance.now();
       const { result, image: back } = await this.client.do(
-        "step", { image, width, height, time, how: this.how() }, [image],
+        "step",
+        { image, width, height, time, how: this.how() },
+        [image],
       );
       const now = performance.now();
       const shown = { frame: { ...frame, image: back }, result, index, milliseconds: now - taken };

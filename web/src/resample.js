@@ -87,7 +87,8 @@ export function resample(picture, across, down) {
     last = Math.max(last, down.start[i] + down.count[i]);
   }
   const narrow = new Float32Array(Math.max(0, last - first) * line);
-  for (let y = first, to = 0; y < last; y++, to += line) row(data, 4 * y * width, across, narrow, to);
+  for (let y = first, to = 0; y < last; y++, to += line)
+    row(data, 4 * y * width, across, narrow, to);
   const result = new Float32Array(rows * line);
   for (let i = 0; i < rows; i++) {
     for (let w = 0; w < down.count[i]; w++) {

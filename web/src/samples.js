@@ -15,7 +15,8 @@ export const SAMPLES = {
 
 /** Whose film it is, as elements for the caption. */
 export function credit(sample) {
-  const link = (text, href) => Object.assign(document.createElement("a"), { textContent: text, href });
+  const link = (text, href) =>
+    Object.assign(document.createElement("a"), { textContent: text, href });
   return [
     `Film: ${sample.name}, from `,
     link("sample-videos by Intel IoT DevKit", "https://github.com/intel-iot-devkit/sample-videos"),

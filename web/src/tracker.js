@@ -95,13 +95,19 @@ const isLost = (person) => !person.state.box;
 
 /** Where a face is expected at a time, at constant velocity from where it was last found. */
 const expected = (person, time) =>
-  shifted(person.box, person.velocity.map((v) => v * (time - person.found)));
+  shifted(
+    person.box,
+    person.velocity.map((v) => v * (time - person.found)),
+  );
 
 /** The same from where it was last found apart from others, unless that is too long ago. */
 const expectedApart = (person, time) =>
   person.found - person.apart > STALE
     ? person.box
-    : shifted(person.place, person.velocity.map((v) => v * (time - person.apart)));
+    : shifted(
+        person.place,
+        person.velocity.map((v) => v * (time - person.apart)),
+      );
 
 /** One frame of a tracker, from the faces of the frame before to those of this one. */
 class Step {
@@ -170,9 +176,7 @@ class Step {
     const given = [...looked.map(({ id }) => this.boxes.get(id)), ...this.fresh];
     const states = given.map((_, n) => looked[n]?.state ?? null);
     const boxes = given.map((one) => one?.box ?? null);
-    const answers = await this.follower.steps(
-      this.picture, states, boxes, this.interval, this.how,
-    );
+    const answers = await this.follower.steps(this.picture, states, boxes, this.interval, this.how);
     this.fresh = [];
     answers.forEach(({ found, state }, n) => {
       if (looked[n] || found) this.update(looked[n], given[n]?.score ?? null, found, state);

@@ -42,7 +42,9 @@ export class View {
 
   /** Moves the close-up towards the largest face. */
   follow({ time }, faces) {
-    const boxes = faces.filter(({ found }) => found).map(({ id, found }) => [id, extent(found.points)]);
+    const boxes = faces
+      .filter(({ found }) => found)
+      .map(({ id, found }) => [id, extent(found.points)]);
     const longer = ([, box]) => Math.max(...sides(box));
     const same = boxes.find(([id]) => id === this.focus?.id);
     const [id, box] = same ?? boxes.sort((a, b) => longer(b) - longer(a))[0] ?? [];
@@ -66,7 +68,10 @@ export class View {
     const most = Math.max(240, 0.64 * globalThis.innerHeight);
     const count = this.panels.length;
     const gap = count > 1 ? 6 : 0;
-    const layouts = [[count, 1], [1, count]].map(([columns, rows]) => {
+    const layouts = [
+      [count, 1],
+      [1, count],
+    ].map(([columns, rows]) => {
       const width = (room - gap * (columns - 1)) / columns;
       const height = (most - gap * (rows - 1)) / rows;
       return { columns, rows, zoom: Math.min(width / part.width, height / part.height) };
@@ -94,7 +99,12 @@ export class View {
     if (!this.closeUp || !this.focus) return { x: 0, y: 0, width, height };
     const [x, y, face] = this.focus.place;
     const side = Math.max(24, CLOSE * face);
-    return { x: x - (side * 2) / 3 + 0.5, y: y - side / 2 + 0.5, width: (side * 4) / 3, height: side };
+    return {
+      x: x - (side * 2) / 3 + 0.5,
+      y: y - side / 2 + 0.5,
+      width: (side * 4) / 3,
+      height: side,
+    };
   }
 
   drawPanel(panel, part, zoom, width, height) {
@@ -112,7 +122,11 @@ export class View {
     }
     context.imageSmoothingQuality = "high";
     context.drawImage(
-      frame.image, -part.x * zoom, -part.y * zoom, frame.width * zoom, frame.height * zoom,
+      frame.image,
+      -part.x * zoom,
+      -part.y * zoom,
+      frame.width * zoom,
+      frame.height * zoom,
     );
     context.restore();
     context.save();
@@ -142,7 +156,10 @@ export class View {
       if (closed) lines.closePath();
     }
     context.lineJoin = "round";
-    for (const [style, thick] of [["rgb(0 0 0 / 45%)", 1.6 * radius + 1], [colour(id), 0.9 * radius]]) {
+    for (const [style, thick] of [
+      ["rgb(0 0 0 / 45%)", 1.6 * radius + 1],
+      [colour(id), 0.9 * radius],
+    ]) {
       context.strokeStyle = style;
       context.lineWidth = thick;
       context.stroke(lines);

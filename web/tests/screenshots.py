@@ -29,7 +29,7 @@ def main(argv=None):
         path = next(filter(None, map(which, BROWSERS)))
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         context = browser.new_context(
-            viewport={"width": 1100, "height": 760}, device_scale_factor=1.5
+            viewport={"width": 1100, "height": 890}, device_scale_factor=1.5
         )
         page = Page(context)
         page.page.goto(address)
@@ -38,8 +38,6 @@ def main(argv=None):
             page.until_frame(61)
             page.until(lambda: int(page.page.text_content("#frames")) < 30)
         page.until_frame(FRAME)
-        page.page.click("#pause")
-        page.page.wait_for_timeout(500)
         data = page.page.screenshot()
         browser.close()
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

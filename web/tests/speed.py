@@ -40,9 +40,7 @@ def main():
                         rate, spent = page.number("rate"), page.number("computing")
                         cells = (threads, model, film.stem, show, f"{rate:.0f}", f"{spent:.0f}")
                         print(f"| {' | '.join(cells)} |", flush=True)
-            print(
-                f"\n{until_running:.1f} s until a film runs, {until_loaded:.1f} s until all is there"
-            )
+            print(f"\na film after {until_running:.1f} s, all there after {until_loaded:.1f} s\n")
         browser.close()
 
 

@@ -29,7 +29,9 @@ test("a crop keeps a flat picture, and is black beyond it", () => {
 test("a crop moves on smoothly where it passes over to another halving", () => {
   const image = picture(300, 300);
   for (const step of [2, 3, 4, 8]) {
-    const [before, after] = [-1e-6, 1e-6].map((d) => cutOut(image, { step: step + d, x: 5, y: 5 }, 16));
+    const [before, after] = [-1e-6, 1e-6].map((d) =>
+      cutOut(image, { step: step + d, x: 5, y: 5 }, 16),
+    );
     before.forEach((value, n) => assert.ok(Math.abs(value - after[n]) <= 1));
   }
 });
@@ -43,7 +45,8 @@ test("a picture is reduced as OpenCV does it", () => {
 test("a cut is found where Python finds it", () => {
   const image = picture(70, 50);
   const turned = picture(70, 50);
-  for (let y = 0; y < 50; y++) turned.data.set(image.data.subarray(280 * y, 280 * y + 280), 280 * (49 - y));
+  for (let y = 0; y < 50; y++)
+    turned.data.set(image.data.subarray(280 * y, 280 * y + 280), 280 * (49 - y));
   const [none, scene] = isCut(image, null);
   assert.equal(none, false);
   const [cut, after] = isCut(turned, scene);

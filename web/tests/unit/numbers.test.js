@@ -16,7 +16,13 @@ function permutations(list) {
 
 test("an assignment has the greatest gain of all", () => {
   const next = random(3);
-  for (const [rows, columns] of [[1, 1], [3, 3], [2, 4], [4, 2], [4, 4]]) {
+  for (const [rows, columns] of [
+    [1, 1],
+    [3, 3],
+    [2, 4],
+    [4, 2],
+    [4, 4],
+  ]) {
     for (let trial = 0; trial < 20; trial++) {
       const gain = Array.from({ length: rows }, () => Array.from({ length: columns }, next));
       const pairs = assign(gain);
@@ -32,7 +38,13 @@ test("an assignment has the greatest gain of all", () => {
 });
 
 test("pairs that are not allowed are left out", () => {
-  assert.deepEqual(assign([[-Infinity, 0.4], [-Infinity, 0.9]]), [[1, 1]]);
+  assert.deepEqual(
+    assign([
+      [-Infinity, 0.4],
+      [-Infinity, 0.9],
+    ]),
+    [[1, 1]],
+  );
   assert.deepEqual(assign([[-Infinity]]), []);
   assert.deepEqual(assign([]), []);
   assert.deepEqual(assign([[], []]), []);
@@ -48,7 +60,13 @@ test("overlap, and whether two boxes are of one face", () => {
 test("boxes of no use", () => {
   const frame = { width: 100, height: 50 };
   assert.equal(boxFault([-20, 10, 30, 60], frame), "");
-  for (const box of [[0, 0, 3, 9], [9, 0, 0, 9], [100, 0, 110, 9], [0, -9, 9, 0], [-200, 0, 150, 90]]) {
+  for (const box of [
+    [0, 0, 3, 9],
+    [9, 0, 0, 9],
+    [100, 0, 110, 9],
+    [0, -9, 9, 0],
+    [-200, 0, 150, 90],
+  ]) {
     assert.notEqual(boxFault(box, frame), "");
   }
   assert.notEqual(boxFault([0, 0, NaN, 9], frame), "");
@@ -99,9 +117,19 @@ test("every line of a table has as many cells, also where there is no face", () 
   table.add(0, 0, []);
   table.add(1, 0.04, [{ id: 7, status: "lost", found: null, score: null }]);
   table.add(2, 0.08, [{ id: 7, status: "tracked", found: FOUND, score: null }]);
-  const rows = table.text().trimEnd().split("\r\n").map((line) => line.split(","));
-  assert.deepEqual(rows.map((row) => row.length), [18, 18, 18, 18]);
-  assert.deepEqual(rows.map((row) => row[3]), ["status", "none", "lost", "tracked"]);
+  const rows = table
+    .text()
+    .trimEnd()
+    .split("\r\n")
+    .map((line) => line.split(","));
+  assert.deepEqual(
+    rows.map((row) => row.length),
+    [18, 18, 18, 18],
+  );
+  assert.deepEqual(
+    rows.map((row) => row[3]),
+    ["status", "none", "lost", "tracked"],
+  );
   assert.deepEqual(rows[3].slice(8, 10), ["", "0.750"]);
 });
 

@@ -21,7 +21,10 @@ class World {
     this.hidden = false; // whether the detector sees none
     this.looks = [];
     this.detections = 0;
-    const model = { manifest: MANIFEST, look: async (_, looks) => looks.map((one) => this.look(one)) };
+    const model = {
+      manifest: MANIFEST,
+      look: async (_, looks) => looks.map((one) => this.look(one)),
+    };
     const detect = async () => {
       this.detections++;
       return this.hidden ? [] : this.boxes.map((box) => ({ box, score: 0.9 }));
@@ -60,7 +63,10 @@ test("ids stay with faces that move, and detection is every fifth frame", async 
     const faces = await world.step([at(20 + 4 * n), at(300 - 4 * n, 30)]);
     const status = n % 5 ? "tracked" : "detected";
     assert.deepEqual(summary(faces), [`0 ${status}`, `1 ${status}`]);
-    assert.deepEqual([faces[0].found.points[0], faces[1].found.points[0]], [20 + 4 * n, 300 - 4 * n]);
+    assert.deepEqual(
+      [faces[0].found.points[0], faces[1].found.points[0]],
+      [20 + 4 * n, 300 - 4 * n],
+    );
   }
   assert.equal(world.detections, 3);
 });
@@ -68,16 +74,25 @@ test("ids stay with faces that move, and detection is every fifth frame", async 
 test("a new face is looked at twice, then follows its memory", async () => {
   const world = new World();
   await world.step([at(20)]);
-  assert.deepEqual(world.looks.map(({ memory }) => Boolean(memory)), [false, false]);
+  assert.deepEqual(
+    world.looks.map(({ memory }) => Boolean(memory)),
+    [false, false],
+  );
   await world.step([at(24)], 0.08);
   const [{ memory, interval }, ...others] = world.looks;
   assert.deepEqual([Boolean(memory), interval.toFixed(6), others.length], [true, "0.080000", 0]);
   await world.step([at(28)], 0.04, { recurrence: false, strength: 1 });
-  assert.deepEqual(world.looks.map(({ memory }) => Boolean(memory)), [false]);
+  assert.deepEqual(
+    world.looks.map(({ memory }) => Boolean(memory)),
+    [false],
+  );
 });
 
 test("a lost face that is back within two seconds keeps its id; later it is a new one", async () => {
-  for (const [frames, id] of [[20, 0], [70, 1]]) {
+  for (const [frames, id] of [
+    [20, 0],
+    [70, 1],
+  ]) {
     const world = new World();
     await world.step([at(20)]);
     const [lost] = await world.step([]);
@@ -134,7 +149,10 @@ test("all ids end where the scene is cut", async () => {
 
 test("small faces, unsure ones and too many are left out", async () => {
   const world = new World({ maxFaces: 2 });
-  assert.deepEqual(summary(await world.step([at(20), at(100), at(200)])), ["0 detected", "1 detected"]);
+  assert.deepEqual(summary(await world.step([at(20), at(100), at(200)])), [
+    "0 detected",
+    "1 detected",
+  ]);
   assert.deepEqual(await new World().step([at(20, 9)]), []);
 });
 
@@ -195,18 +213,27 @@ test("faces of a frame are one batch, and results go to their faces", async () =
     { box: at(300), memory, interval: 1.5 }, // too late
   ];
   const found = await model.look(FRAME, looks, 2);
-  assert.deepEqual(asked.map(([program, { image }]) => [program, image[2]]), [
-    ["first", [2, 16, 16, 3]],
-    ["next", [2, 16, 16, 3]],
-  ]);
+  assert.deepEqual(
+    asked.map(([program, { image }]) => [program, image[2]]),
+    [
+      ["first", [2, 16, 16, 3]],
+      ["next", [2, 16, 16, 3]],
+    ],
+  );
   const [, inputs] = asked[1];
   assert.deepEqual(Array.from(inputs.interval[1]), [0.04, 0.05].map(Math.fround));
   assert.deepEqual(Array.from(inputs.strength[1]), [2, 2]);
   assert.deepEqual(Array.from(inputs.previous_heatmaps[1]), [5, 6, 5, 6]);
   assert.deepEqual(inputs.frame_from_crop[2], [2, 3, 3]);
-  assert.deepEqual(found.map(({ confidence }) => confidence), [0, 0, 0.1, 0.1].map(Math.fround));
+  assert.deepEqual(
+    found.map(({ confidence }) => confidence),
+    [0, 0, 0.1, 0.1].map(Math.fround),
+  );
   const step = (1.3 * 40) / 16;
   const x = 220 - 8 * step; // of the third box's crop
-  assert.deepEqual(Array.from(found[2].points), [4, 5, 6, 7].map((v, k) => step * v + (k % 2 ? 70 - 8 * step : x)));
+  assert.deepEqual(
+    Array.from(found[2].points),
+    [4, 5, 6, 7].map((v, k) => step * v + (k % 2 ? 70 - 8 * step : x)),
+  );
   assert.deepEqual(Array.from(found[2].memory.heatmaps), [2, 3]);
 });

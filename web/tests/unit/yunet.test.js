@@ -5,7 +5,9 @@ import { golden, picture } from "./pictures.js";
 
 const RULE = { longer_side: 640, most_overlap: 0.3, box_scale: Math.exp(-0.1), box_down: 0.134 };
 const close = (found, expected) =>
-  expected.forEach((value, n) => assert.ok(Math.abs(value - found[n]) < 1e-3, `${found} ${expected}`));
+  expected.forEach((value, n) =>
+    assert.ok(Math.abs(value - found[n]) < 1e-3, `${found} ${expected}`),
+  );
 
 function numbers(width, height) {
   const found = {};
@@ -62,7 +64,10 @@ test("faces come back in pixels of the picture; large ones are looked at again i
     return found;
   };
   const [face] = await new Detector(network, RULE).detect(picture(1280, 720));
-  assert.deepEqual(asked, [[640, 384], [320, 192]]);
+  assert.deepEqual(asked, [
+    [640, 384],
+    [320, 192],
+  ]);
   // The centre (96, 96) of 320 pixels is (384, 384) of 1280; the side is half the picture.
   close([(face.box[0] + face.box[2]) / 2, face.box[2] - face.box[0]], [384, 640 * RULE.box_scale]);
 });
