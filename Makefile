@@ -86,7 +86,7 @@ demo: venv  ## make small data sets, train, evaluate and predict, on stills and 
 	$(BIN)/ldeq predict --checkpoint=faces-68 --output=demo/clip.mp4 --compare \
 	  --boxes=examples/wflw_v/bboxes/intel_head_pose_male.npy --still_frame=30 \
 	  examples/wflw_v/videos/intel_head_pose_male.mp4
-	$(BIN)/ldeq track --output=demo/tracked examples/intel_three_people_walking.mp4 \
+	$(BIN)/ldeq track --report --output=demo/tracked examples/intel_three_people_walking.mp4 \
 	  examples/wflw_v/videos/intel_head_pose_male.mp4
 
 clean:  ## remove what the other targets made, except .venv

@@ -73,7 +73,9 @@ def load_model(name_or_directory: str | Path) -> tuple[Config, dict[str, Any], i
         config = from_mapping(about["config"])
     except ValueError as error:
         raise UserError(f"{folder} was made by another version: {error}") from error
-    weights = read_arrays(folder / "weights", _shapes(config), "copy or export the model again")
+    # Shapes from the config take .3 s; those of the models in the package are known to be right.
+    shapes = None if str(name_or_directory) in zoo.MODELS else _shapes(config)
+    weights = read_arrays(folder / "weights", shapes, "copy or export the model again")
     weights = jax.device_get(weights)
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(weights)):
         raise UserError(
@@ -214,7 +216,7 @@ def read_arrays(directory: Path, target: Any, advice: str) -> Any:
 
     Args:
         directory: `STEP/weights` or `STEP/state`.
-        target: pytree of arrays or shapes with shardings.
+        target: pytree of arrays or shapes with shardings; None for what is stored, on one device.
         advice: what the user can do about a damaged one.
 
     Raises:
@@ -224,7 +226,10 @@ def read_arrays(directory: Path, target: Any, advice: str) -> Any:
         # Orbax reads all arrays at once and reports damage in a page for each: check it first.
         _read_through(directory)
         handler = ocp.StandardCheckpointHandler()
-        if misfits := _misfits(handler.metadata(directory).tree, target):
+        stored = handler.metadata(directory).tree
+        if target is None:
+            target = _on_one_device(stored)
+        elif misfits := _misfits(stored, target):
             raise ValueError(f"arrays other than those of its config: {'; '.join(misfits[:3])}")
         return handler.restore(directory, args=ocp.args.StandardRestore(target))
     except Exception as error:  # orbax and its storage layer raise many kinds
@@ -268,8 +273,13 @@ def _misfits(stored, target):
 
 def _shapes(config):
     """The variables of a model as shapes on one device, whatever devices they were saved from."""
+    return _on_one_device(variable_shapes(config.model))
+
+
+def _on_one_device(arrays):
+    """The shapes of arrays, on one device."""
     one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(lambda s: s.update(sharding=one), variable_shapes(config.model))
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=one), arrays)
 
 
 def _first_line(error):

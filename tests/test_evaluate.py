@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from absl import flags
+from pages import Page
 from test_data import ToyFaces
 from test_inference import CONFIG, MODEL, random_state
 from test_video_evaluation import FEW, SCHEMA, ToyClips
@@ -218,7 +219,7 @@ def test_the_trained_budget_is_the_evaluation_itself(evaluated):
 def test_everything_is_written(evaluated, model):
     drawings = ["budgets.png", "cumulative_error.png", "faces.png"]
     written = {path.name for path in evaluated.iterdir()}
-    assert written == {"faces.csv", "metrics.json", "table.md", *drawings}
+    assert written == {"faces.csv", "metrics.json", "report.html", "table.md", *drawings}
     for name in drawings:
         assert cv2.imread(str(evaluated / name)).std() > 5
     record = numbers(evaluated)
@@ -319,6 +320,52 @@ def test_a_face_without_landmarks_is_a_failure():
     assert face_results.summary(result, np.array([True, False, False, True]))["nme"] == 3
 
 
+def test_the_report_says_what_the_record_says(evaluated, model):
+    record, page = numbers(evaluated), Page(evaluated / "report.html").check()
+    assert [row["faces of"] for row in page.rows()] == list(record["subsets"])
+    for row, numbers_of in zip(page.rows(), record["subsets"].values(), strict=True):
+        assert (
+            row["number"] == str(numbers_of["faces"])
+            and row["NME (%)"] == f"{numbers_of['nme']:.3f}"
+        )
+        assert row["FR10 (%)"] == f"{numbers_of['fr10']:.3f}"
+        assert row["AUC10"] == f"{numbers_of['auc10']:.3f}"
+    budgets = page.rows(1)
+    assert [row["steps allowed"] for row in budgets] == list(record["budgets"])
+    for text in (record["command"], str(model), record["versions"]["jax"], "toy_faces"):
+        assert text in page.text
+    assert len([tag for tag, _ in page.elements if tag == "img"]) == 7 + 3, "faces and charts"
+    [landmarks] = [page.rows(k) for k, table in enumerate(page.tables) if len(table) == 69]
+    mean = np.mean([float(row["error (%)"]) for row in landmarks])
+    assert mean == pytest.approx(record["subsets"]["all"]["nme"], rel=1e-3)
+    curve = page.charts[0]["series"]
+    assert [series["name"] for series in curve] == ["all", "odd"]
+    share = 100 - record["subsets"]["all"]["fr10"]
+    assert curve[0]["points"][-1] == [10, pytest.approx(share, abs=1e-3)]
+
+
+@pytest.mark.parametrize("split", ["test[:1]", "test"])
+def test_faces_without_landmarks_make_a_report(model, tmp_path, monkeypatch, split):
+    batches = Predictor.batches
+
+    def lost(self, group, budget):
+        found = batches(self, group, budget=budget)
+        if split == "test":
+            found["landmarks"] = np.full_like(found["landmarks"], np.nan)
+        return found
+
+    monkeypatch.setattr(Predictor, "batches", lost)
+    call("evaluate", f"--checkpoint={model}", f"--output={tmp_path}", f"--split={split}")
+    page = Page(tmp_path / "report.html").check()
+    [row] = [row for row in page.rows() if row["faces of"] == "all"]
+    if split == "test":
+        assert (row["number"], row["NME (%)"], row["FR10 (%)"]) == ("7", "–", "100.000")
+        assert "7 faces got no finite landmarks" in page.text
+        assert "No face has an error to show" in page.text
+    else:
+        assert row["number"] == "1" and "All faces, from the best to the worst" in page.text
+
+
 # Videos ---------------------------------------------------------------------------------------
 
 
@@ -388,9 +435,10 @@ def test_the_frames_alone_are_those_of_the_predictor(compared, video_model, clip
     assert row["frames"] == "8" and row["easy"] == "1" and row["hard"] == "1"
 
 
-def test_a_video_is_loaded_once_by_an_evaluation(compared, loaded, clips):
+def test_a_video_is_loaded_once_by_an_evaluation_and_again_to_be_drawn(compared, loaded, clips):
     names = [VideoSource("toy_clips", split, clips.data_dir).names for split in ("tuning", "test")]
-    assert loaded == dict.fromkeys([name for split in names for name in split], 1)
+    once = dict.fromkeys([name for split in names for name in split], 1)
+    assert loaded == once | {"films/r": 2}
 
 
 def test_stills_and_videos_are_evaluated_by_one_shape_of_evaluator(evaluated, compared):
@@ -426,7 +474,7 @@ def test_videos_are_compared_as_the_flags_say(compared, video_model):
     assert record["solver"]["max_steps"] == 4 and record["command"].startswith("ldeq evaluate ")
     written = {str(path.relative_to(compared)) for path in compared.rglob("*.*")}
     tables = {"metrics.json", "table.md", "settings.csv", "videos.csv", "trade_off.png"}
-    assert written == tables | {"flicker/films_r.png"}
+    assert written == tables | {"flicker/films_r.png", "report.html"}
     assert list(record["subsets"]) == ["easy"]
 
 
@@ -660,12 +708,16 @@ def test_an_evaluation_of_a_calibrated_model_measures_its_calibration(calibrated
     call("evaluate", f"--checkpoint={calibrated}", f"--output={tmp_path / 'out'}")
     assert 0 <= numbers(tmp_path / "out")["calibration_error"] <= 1
     assert (tmp_path / "out" / "reliability.png").stat().st_size > 5000
+    page = Page(tmp_path / "out" / "report.html").check()
+    assert "expected calibration error" in page.text
+    assert {"Reliability", "Confidence of each landmark"} <= {of["title"] for of in page.charts}
     assert "expected calibration error" in capsys.readouterr().out
 
 
 def test_a_model_without_calibration_has_no_calibration_error(evaluated):
     assert numbers(evaluated)["calibration_error"] is None
     assert not (evaluated / "reliability.png").exists()
+    assert "Reliability" not in Page(evaluated / "report.html").text
 
 
 def test_a_calibration_never_overwrites_nor_uses_what_was_trained_on(model, calibrated, tmp_path):

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from pages import Page
 from test_inference import MODEL
 from test_videos import POINTS, ToyVideos, clip
 
@@ -665,6 +666,7 @@ def of(scores, jitter=3.0, names=("one", "two")):
         num_frames=np.full(count, 4),
         tracks={},
         frames_left_out={},
+        by_landmark={},
     )
 
 
@@ -734,6 +736,7 @@ def written(config, tmp_path_factory):
 def test_everything_is_written(written):
     names = {str(path.relative_to(written)) for path in written.rglob("*.*")}
     files = {"metrics.json", "table.md", "settings.csv", "videos.csv", "trade_off.png"}
+    files.add("report.html")
     shown = {f"flicker/{name}.png" for name in ("films_r", "s")}
     assert names == files | shown | {f"overlays/{name}.mp4" for name in ("films_r", "s")}
     for name in ("trade_off.png", *shown):
@@ -804,6 +807,48 @@ def test_tables_and_lines_agree_with_the_record(written, splits):
     assert "**Only 4 videos:** intervals over fewer than 20 " in text
 
 
+def test_the_report_says_what_the_record_says(written):
+    record, page = json.loads((written / "metrics.json").read_text()), Page(written / "report.html")
+    page.check()
+    rows, kept = page.rows(), {(row["method"], row["setting"]): row for row in record["reported"]}
+    assert [row["method"].rstrip("*") for row in rows] == [
+        row["method"] for row in record["chosen"]
+    ]
+    for row in rows:
+        numbers = kept[row["method"].rstrip("*"), row["setting"].replace("–", "")]
+        assert row["NME (%)"] == f"{numbers['nme_percent']:.3f}"
+        assert row["NMF"] == f"{numbers['nmf']:.1f}"
+    [videos] = [page.rows(k) for k, table in enumerate(page.tables) if table[0][0] == "video"]
+    with (written / "videos.csv").open() as file:
+        ours = {line["name"]: line for line in csv.DictReader(file) if line["method"] == "RwR"}
+    assert sorted(row["video"] for row in videos) == sorted(ours)
+    for row in videos:
+        assert row["NME (%), RwR"] == f"{float(ours[row['video']]['nme']):.2f}"
+    errors = [float(row["NME (%), RwR"]) for row in videos]
+    assert errors == sorted(errors, reverse=True)
+    charts = {chart["title"]: chart for chart in page.charts}
+    assert {"Flicker in films/r", "Flicker in s", "Error, RwR", "Flicker, RwR"} <= set(charts)
+    trade_off = charts["Error against flicker"]["series"]
+    assert sum(len(series["points"]) for series in trade_off) == len(record["reported"]) + 2
+    [recurrence] = [series for series in trade_off if series["name"] == "RwR"]
+    assert recurrence["labels"][recurrence["chosen"]].startswith("penalty 3\n")
+    assert "Only 4 videos: intervals over fewer than 20" in page.text
+    clips = [of for tag, of in page.elements if tag == "video"]
+    assert len(clips) == 2 and all(of["src"].startswith("data:video/mp4") for of in clips)
+    links = [link for link in page.attributes("href") if link.endswith(".mp4")]
+    assert sorted(links) == ["overlays/films_r.mp4", "overlays/s.mp4"]
+    assert all((written / link).exists() for link in links)
+
+
+def test_errors_of_landmarks_are_means_over_the_videos_that_count(monkeypatch, config, splits):
+    found = measured(monkeypatch, config, splits["test"])
+    assert set(found.by_landmark) == {ALONE, FEWER, *RECURRENCES}, "the model's, not the filters'"
+    for setting, values in found.by_landmark.items():
+        assert values.shape == (POINTS, 2)
+        assert values[:, 0].mean() == pytest.approx(found.scores[setting].nme.mean(), rel=1e-5)
+    assert found.subsets()["easy"].by_landmark == {}
+
+
 def results(tuning, reported, choice):
     found = {"tuning": tuning, "reported": reported, "choice": choice}
     return VideoResults(**found, slack=0, schema=SCHEMA, overlays=False)
@@ -834,6 +879,7 @@ def test_what_was_there_is_replaced_and_nothing_else(monkeypatch, config, tmp_pa
 
 def test_slack_and_the_absence_of_recurrence(monkeypatch, config, tmp_path, capsys):
     record = evaluate(monkeypatch, config, tmp_path, recurrences={}, slack=0.05)
+    assert "RwR" not in Page(tmp_path / "report.html").check().text
     assert record["slack"] == 0.05 and "by more than 5 %" in capsys.readouterr().out
     assert "RwR" not in (tmp_path / "table.md").read_text()
 
@@ -866,6 +912,7 @@ def test_one_video_each_is_enough(monkeypatch, config, tmp_path):
     record = evaluate(monkeypatch, config, tmp_path, tuning="tuning[:1]", split="tuning[1:2]")
     assert record["subsets"] == {}
     assert [record[key][0]["videos"] for key in ("reported", "tuning")] == [1, 1]
+    assert "Only 1 video:" in Page(tmp_path / "report.html").check().text
 
 
 def test_no_more_rows_than_videos(monkeypatch, config, tmp_path):

@@ -51,6 +51,29 @@ def goldens():
     return points[0], points[1], mask, expected
 
 
+@pytest.mark.parametrize("landmarks", [None, [60, 3, 72, 5]])
+def test_means_over_landmarks_are_the_measures_of_the_video(videos, landmarks):
+    found = video_metrics.by_landmark(*videos, eye_corners=EYES, landmarks=landmarks)
+    counted = list(range(98)) if landmarks is None else landmarks
+    nme = video_metrics.video_nme(*videos, eye_corners=EYES, landmarks=landmarks)
+    np.testing.assert_allclose(found[:, counted, 0].mean(axis=1), nme)
+    nmf = video_metrics.nmf(*videos, landmarks=landmarks)
+    np.testing.assert_allclose(np.sqrt(np.square(found[:, counted, 1]).mean(axis=1)), nmf)
+    assert np.isnan(np.delete(found, counted, axis=1)).all()
+
+
+def test_each_landmark_has_its_own_error_and_flicker(videos):
+    predicted, target, mask = videos
+    predicted = target.copy()
+    predicted[0, :, 7] += [3, 4]
+    predicted[1, ::2, 9] += [3, 4]
+    found = video_metrics.by_landmark(predicted, target, mask, eye_corners=EYES)
+    assert found[0, 7, 0] > 0 and found[0, 7, 1] == pytest.approx(0, abs=1e-9)
+    assert found[1, 9].min() > 0 and not found[2].any()
+    found[0, 7], found[1, 9] = 0, 0
+    np.testing.assert_allclose(found, 0, atol=1e-9)
+
+
 def test_nme_and_nmf_agree_with_the_released_evaluation(goldens):
     *video, expected = goldens
     nme = 100 * video_metrics.video_nme(*video, eye_corners=EYES)

@@ -1,6 +1,5 @@
 """`ldeq doctor`: what is installed, whether it works, and what is missing."""
 
-import importlib.metadata
 import importlib.util
 import platform
 import tempfile
@@ -10,6 +9,7 @@ from pathlib import Path
 from ldeq_jax import __version__
 from ldeq_jax.cli.options import parser_of
 from ldeq_jax.errors import one_line
+from ldeq_jax.report import versions
 
 _DESCRIPTION = """\
 Says which versions and devices there are, whether the installation computes what it should, which
@@ -77,13 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _versions() -> Iterator[Line]:
     yield True, f"ldeq_jax {__version__}, Python {platform.python_version()}, {platform.platform()}"
-    found = []
-    for name in _LIBRARIES:
-        try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    yield True, ", ".join(found)
+    found = versions.installed(_LIBRARIES)
+    yield True, ", ".join(f"{name} {version}" for name, version in found.items())
 
 
 def _devices() -> Iterator[Line]:

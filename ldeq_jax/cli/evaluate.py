@@ -9,6 +9,7 @@ are measured in pixels of the original picture, in percent of the distance betwe
 corners: NME, FR10 and AUC10, for all faces and for the subset with each attribute of the data set.
 Faces whose labels or box have no size are left out and counted. The output directory gets
 
+  report.html   all of it on one page, with faces, which needs no other file and no network
   metrics.json  all numbers, and how they were measured   faces.csv   one line per face
   table.md      the numbers, also printed                 faces.png   best, median and worst faces
   cumulative_error.png  share of faces below each error
@@ -28,10 +29,11 @@ For each method, the setting of least flicker whose NME is at most --slack perce
 frames alone is chosen on the tuning videos and measured on the others, also by attribute. Changes
 are against the best causal filter of all. Amplitude and lag of mouth, eyes and head show whether
 real motion survives. A video counts where the frames alone can be measured; frames whose labels
-have no size are left out. The output directory gets table.md, metrics.json, settings.csv (every
-setting on both splits), videos.csv (each video), trade_off.png (error against flicker), flicker/
-(over time, of --show) and, with --overlays, overlays/ (videos with landmarks, side by side). See
-docs/video.md.
+have no size are left out. The output directory gets report.html (all of it on one page, with the
+first 5 seconds of the shown videos, landmarks side by side), table.md, metrics.json, settings.csv
+(every setting on both splits), videos.csv (each video), trade_off.png (error against flicker),
+flicker/ (over time, of --show) and, with --overlays, overlays/ (whole videos with landmarks, side
+by side). See docs/video.md and docs/reports.md.
 
 On several hosts start the same command on each, as with ldeq train, see docs/pods.md: they divide
 the faces or videos, and the first host writes the results.

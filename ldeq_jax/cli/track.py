@@ -5,6 +5,7 @@ This module reads the arguments; `inference.track_films` does the work.
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ Finds the landmarks of all faces in films, frame after frame, with an id for eac
 No box is needed. Writes tables, and the films with the landmarks drawn.
 """
 _EPILOG = """\
-  ldeq track --output=tracked film.mp4
+  ldeq track --output=tracked --report film.mp4
   ldeq track --output=tracked --resume --no_overlay films/
   ldeq track --output=tracked --start=10 --end=20 frames/%04d.png
   ldeq track --output=tracked --max_frames=500 camera:0
@@ -41,6 +42,9 @@ Written to DIR, for each film NAME (films below a folder keep their subfolders):
   NAME.npz    the same as arrays with one entry per row; ended_face, ended_frame and ended_reason of
               ids that are given up; settings, schema, size, fps; complete, False if it was stopped
   NAME.jsonl  with --json: a line per frame with its faces
+  NAME.html   with --report: a page with a summary, who is there when, confidence and motion over
+              time, and the drawn film, in itself if it is below 4 MB; needs no network. Of several
+              films index.html leads to them
   NAME.mp4    the film with the landmarks and ids drawn. With the extra [video] (PyAV: pip install
               'ldeq_jax[video]') it is H.264, with the film's sound and times; without, VP9 of a
               constant rate and without sound
@@ -79,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         UserError: nothing can be begun.
     """
+    argv = sys.argv[1:] if argv is None else argv
     options = make_parser().parse_args(argv)
     if options.device is not None:
         os.environ["JAXPLATFORMS"] = PLATFORMS[options.device]
@@ -113,11 +118,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         overlay=not options.no_overlay,
         side_by_side=options.side_by_side,
         json=options.json,
+        report=options.report,
         codec=options.codec,
     )
     with hosts.exit_on_sigterm():
         failed = track_films(
-            films, folder, settings, resume=options.resume, overwrite=options.overwrite
+            films,
+            folder,
+            settings,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            command=shlex.join(["ldeq", "track", *argv]),
         )
     if failed:
         print(f"ldeq track: {len(failed)} of {len(films)} film(s) failed:", file=sys.stderr)
@@ -157,6 +168,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="in NAME.mp4, each frame alone on the left, and smoothed on the right",
     )
+    written.add_argument("--report", action="store_true", help="NAME.html too, a page to look at")
     written.add_argument("--json", action="store_true", help="NAME.jsonl too")
     written.add_argument(
         "--codec",

@@ -5,6 +5,7 @@ every host, and returns `Results`, which the first host writes::
 
     metrics.json   the numbers, with the model, data, crop and solver that they are of
     table.md       the same for reading; it is printed, too
+    report.html    all of it on one page that needs no other file
     *.csv          one row per face, or per video and setting
     *.png, ...     plots and drawings
 """
@@ -20,10 +21,16 @@ import jax
 from ldeq_jax import hosts
 from ldeq_jax.config import Config
 from ldeq_jax.data.sources import kind_of
+from ldeq_jax.evaluation.face_report import face_page
+from ldeq_jax.evaluation.face_results import FaceResults
 from ldeq_jax.evaluation.faces import FaceEvaluator, FaceOptions
+from ldeq_jax.evaluation.video_report import video_page
+from ldeq_jax.evaluation.video_results import VideoResults
 from ldeq_jax.evaluation.videos import VideoEvaluator, VideoOptions
 from ldeq_jax.media import files
 from ldeq_jax.report import records
+from ldeq_jax.report.html import Page, write_page
+from ldeq_jax.report.versions import versions
 
 
 class Results(Protocol):
@@ -109,13 +116,23 @@ def evaluate(
             "crop": {"rule": data.crop, "scale": data.crop_scale},
             "solver": dataclasses.asdict(forward),
             "dtype": config.model.dtype,
+            "versions": versions(),
             **results.record(),
         }
         write(results, record, output)
+        write_page(output / "report.html", _page(results, record, output))
+        print(f"wrote {output}/: {', '.join(sorted(path.name for path in output.iterdir()))}")
+
+
+def _page(results: Results, record: Mapping[str, Any], folder: Path) -> Page:
+    if isinstance(results, VideoResults):
+        return video_page(results, record, folder)
+    assert isinstance(results, FaceResults)
+    return face_page(results, record, folder)
 
 
 def write(results: Results, record: Mapping[str, Any], output: Path) -> None:
-    """Writes the results and prints the tables.
+    """Writes the results, but for the report, and prints the tables.
 
     Args:
         results: what was measured.
@@ -129,4 +146,3 @@ def write(results: Results, record: Mapping[str, Any], output: Path) -> None:
     print("\n".join(["", tables, *results.notes()]))
     results.write_rows(output)
     results.draw(output)
-    print(f"wrote {output}/: {', '.join(sorted(path.name for path in output.iterdir()))}")

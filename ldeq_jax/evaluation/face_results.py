@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -64,24 +65,38 @@ class FaceResults:
         parts = {name: mask for name, mask in members.items() if mask.any() and not mask.all()}
         return {"all": np.ones(len(labels), bool)} | parts
 
-    def certainty(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Of every landmark found, how probable it is that it is near, and whether it is: (M,).
-
-        None for a model that is not calibrated. Near is within 5 % of the eye distance.
-        """
+    @functools.cached_property
+    def found(self) -> Landmarks:
+        """(N,) what the model found, in units of the crops, with its confidence if calibrated."""
         found = Landmarks(
             points=self.measured["landmarks"],
             spread=self.measured["spread"],
             ok=np.isfinite(self.measured["nme"]),
         )
-        sure = with_confidence(found, self.confidence, self.schema.eye_corners)
-        if sure.probability is None:
-            return None
+        return with_confidence(found, self.confidence, self.schema.eye_corners)
+
+    @functools.cached_property
+    def errors(self) -> np.ndarray:
+        """(N, K) distance of each landmark from its label, as a fraction of the eye distance."""
         target = self.measured["target"]
         left, right = (target[:, corner] for corner in self.schema.eye_corners)
-        near = WITHIN * np.linalg.norm(left - right, axis=-1)[:, None]
-        is_near = np.linalg.norm(found.points - target, axis=-1) < near
-        return sure.probability[found.ok].ravel(), is_near[found.ok].ravel()
+        eyes = np.linalg.norm(left - right, axis=-1)[:, None]
+        return np.linalg.norm(self.found.points - target, axis=-1) / eyes
+
+    @functools.cached_property
+    def crops(self) -> "SharpCrops":
+        """Pictures of the measured faces."""
+        return SharpCrops(self.source, self.measured, self.image_size)
+
+    def certainty(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Of every landmark found, how probable it is that it is near, and whether it is: (M,).
+
+        None for a model that is not calibrated. Near is within 5 % of the eye distance.
+        """
+        probability, ok = self.found.probability, self.found.ok
+        if probability is None:
+            return None
+        return probability[ok].ravel(), (self.errors < WITHIN)[ok].ravel()
 
     def record(self) -> dict[str, Any]:
         """All numbers."""
@@ -102,28 +117,28 @@ class FaceResults:
     def tables(self) -> str:
         """A table of the subsets and, with budgets, one of the budgets, as Markdown."""
         numbers = self.record()
-        rows = [
-            {"faces of": name, "number": row["faces"], **_cells(row)}
-            for name, row in numbers["subsets"].items()
-        ]
-        parts = [markdown_table(rows, digits=3)]
+        parts = [markdown_table(subset_rows(numbers), digits=3)]
         if self.by_budget:
-            rows = [
-                {"steps allowed": budget, **_cells(row["all"])}
-                for budget, row in numbers["budgets"].items()
-            ]
-            parts.append(markdown_table(rows, digits=3))
+            parts.append(markdown_table(budget_rows(numbers), digits=3))
         return "\n".join(parts)
 
     def notes(self) -> list[str]:
+        """Sentences on the calibration, and on faces that were left out or got no landmarks."""
+        return [*self.calibration_notes(), *self.missing_notes()]
+
+    def calibration_notes(self) -> list[str]:
+        """What probabilities say against what is true; nothing without a calibration."""
+        if (certainty := self.certainty()) is None:
+            return []
+        return [
+            f"Landmarks within {WITHIN:.0%} of the eye distance: probability "
+            f"{np.mean(certainty[0]):.3f} in the mean, in fact {np.mean(certainty[1]):.3f}; "
+            f"expected calibration error {calibration_error(*certainty):.3f}"
+        ]
+
+    def missing_notes(self) -> list[str]:
         """Sentences on the faces that were left out or got no landmarks."""
         notes = []
-        if (certainty := self.certainty()) is not None:
-            notes.append(
-                f"Landmarks within {WITHIN:.0%} of the eye distance: probability "
-                f"{np.mean(certainty[0]):.3f} in the mean, in fact {np.mean(certainty[1]):.3f}; "
-                f"expected calibration error {calibration_error(*certainty):.3f}"
-            )
         if left_out := self.left_out:
             some = ", ".join(left_out[:5]) + ", ..." * (len(left_out) > 5)
             notes.append(f"{len(left_out)} faces left out whose labels or box have no size: {some}")
@@ -171,7 +186,7 @@ class FaceResults:
         curves = {name: measured["nme"][mask] for name, mask in subsets.items()}
         face_plots.cumulative_error_plot(curves, folder / "cumulative_error.png")
         if np.isfinite(measured["nme"]).any():
-            crops = _SharpCrops(self.source, measured, self.image_size)
+            crops = self.crops
             predicted, target = (crops.SIZE * measured[key] for key in ("landmarks", "target"))
             path = folder / "faces.png"
             face_plots.face_gallery(crops, predicted, target, measured["nme"], self.schema, path)
@@ -199,6 +214,22 @@ def summary(measured: Arrays, members: np.ndarray) -> Row:
     }
 
 
+def subset_rows(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the table of all faces and of the subsets, from `FaceResults.record`."""
+    return [
+        {"faces of": name, "number": row["faces"], **_cells(row)}
+        for name, row in numbers["subsets"].items()
+    ]
+
+
+def budget_rows(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the table of the budgets, from `FaceResults.record`."""
+    return [
+        {"steps allowed": budget, **_cells(row["all"])}
+        for budget, row in numbers["budgets"].items()
+    ]
+
+
 def _cells(row: Row) -> dict[str, Any]:
     """Columns that both tables have."""
     return {
@@ -211,8 +242,8 @@ def _cells(row: Row) -> dict[str, Any]:
     }
 
 
-class _SharpCrops:
-    """Crops of measured faces by row, read when asked for and larger than the model's."""
+class SharpCrops:
+    """Crops of measured faces by row, larger than the model's; those asked for are kept."""
 
     SIZE: ClassVar[int] = 256
 
@@ -220,7 +251,10 @@ class _SharpCrops:
         zoom = np.diag([self.SIZE / image_size, self.SIZE / image_size, 1])
         self._source, self._indices = source, measured["index"]
         self._view_from_frame = zoom @ geometry.inverse(measured["frame_from_crop"])
+        self._kept: dict[int, np.ndarray] = {}
 
     def __getitem__(self, row: int) -> np.ndarray:
-        picture = self._source[int(self._indices[row])]["image"]
-        return geometry.warp(picture, self._view_from_frame[row], self.SIZE)
+        if row not in self._kept:
+            picture = self._source[int(self._indices[row])]["image"]
+            self._kept[row] = geometry.warp(picture, self._view_from_frame[row], self.SIZE)
+        return self._kept[row]

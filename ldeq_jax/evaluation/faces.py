@@ -52,6 +52,7 @@ class FaceEvaluator:
     written: ClassVar[tuple[str, ...]] = (
         "metrics.json",
         "table.md",
+        "report.html",
         "faces.csv",
         "cumulative_error.png",
         "faces.png",

@@ -70,6 +70,9 @@ class Measured(NamedTuple):
         tracks: name of each video to show to its landmarks (T, K', 2) by setting, frame pixels.
         frames_left_out: name of a video to its number of labelled frames without a size; videos
             without such frames are not named.
+        by_landmark: of the model's settings, (K, 2) mean over the videos of each landmark's error,
+            a fraction of the eye distance, and flicker; NaN for landmarks that do not count. A
+            subset has none.
     """
 
     split: Split
@@ -83,6 +86,7 @@ class Measured(NamedTuple):
     num_frames: np.ndarray
     tracks: dict[str, dict[Setting, np.ndarray]]
     frames_left_out: dict[str, int]
+    by_landmark: dict[Setting, np.ndarray]
 
     @property
     def mean_jitter(self) -> float:
@@ -109,6 +113,7 @@ class Measured(NamedTuple):
                 motion=self.motion[members],
                 attributes=self.attributes[members],
                 num_frames=self.num_frames[members],
+                by_landmark={},
             )
             for name, members in zip(names, self.attributes.T, strict=True)
             if members.any() and not members.all()
@@ -162,6 +167,10 @@ def collect(
         num_frames=np.array([video.num_frames for video in counted]),
         tracks=tracks,
         frames_left_out={name: count for name, count in left_out.items() if count},
+        by_landmark={
+            setting: np.mean([video.by_landmark[setting] for video in counted], axis=0)
+            for setting in counted[0].by_landmark
+        },
     )
 
 

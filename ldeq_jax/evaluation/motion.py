@@ -47,7 +47,12 @@ def motion_means(measured: Measured, setting: Setting) -> dict[str, float]:
 
 
 def motion_table(measured: Measured, settings: Iterable[Setting]) -> str:
-    """Markdown table, one row per setting, with intervals of 95 %; empty where nothing moves."""
+    """`motion_rows` as a Markdown table; empty where nothing moves."""
+    return markdown_table(motion_rows(measured, settings))
+
+
+def motion_rows(measured: Measured, settings: Iterable[Setting]) -> list[dict[str, Any]]:
+    """One row per setting, with intervals of 95 %; none where nothing moves."""
     rows, moved = [], videos_with_motion(measured)
     for setting in settings if moved else ():
         scores, alone = measured.scores[setting], measured.scores[ALONE]
@@ -65,7 +70,7 @@ def motion_table(measured: Measured, settings: Iterable[Setting]) -> str:
             row[f"{name} lag (ms)"] = f"{means[f'{name}_lag_ms']:.1f}"
             row[f"{name}, after alone (ms)"] = _text(setting, [1000 * x for x in delay.absolute])
         rows.append(row)
-    return markdown_table(rows)
+    return rows
 
 
 def _text(setting: Setting, interval: Sequence[float]) -> str:

@@ -46,6 +46,7 @@ class VideoScores(NamedTuple):
         attributes: (A,) bool.
         num_frames: number of frames that count.
         frames_left_out: number of labelled frames without a size.
+        by_landmark: (K, 2) of `video_metrics.by_landmark`, of the model's settings.
     """
 
     scores: dict[Setting, Scores]
@@ -54,6 +55,7 @@ class VideoScores(NamedTuple):
     attributes: np.ndarray
     num_frames: int
     frames_left_out: int
+    by_landmark: dict[Setting, np.ndarray]
 
 
 def score_video(
@@ -80,13 +82,19 @@ def score_video(
     schema, counted = labels.schema, labels.counted
     signals = fidelity.signals(target, schema, counted=counted)
     seen: dict[str, list[np.ndarray]] = {name: [] for name in signals}
-    scores, landmarks = {}, {}
+    scores, landmarks, by_landmark = {}, {}, {}
     for setting, points, num_evaluations in _tracks(found, len(mask), video["fps"]):
         arranged = labels.arranged(points, target)
         scores[setting] = _score(arranged, target, mask, labels, num_evaluations)
         own = fidelity.signals(arranged, schema, reference=target, counted=counted)
         for name, signal in own.items():
             seen[name].append(signal)
+        if setting in found:
+            pair = arranged[None], target[None], mask[None]
+            [of] = video_metrics.by_landmark(
+                *pair, eye_corners=schema.eye_corners, landmarks=counted
+            )
+            by_landmark[setting] = of.astype(np.float32)
         if keep:
             landmarks[setting] = points
 
@@ -108,6 +116,7 @@ def score_video(
         attributes=np.asarray(video["attributes"], bool),
         num_frames=int(mask.sum()),
         frames_left_out=frames_left_out,
+        by_landmark=by_landmark,
     ), landmarks
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import itertools
 import math
 import re
@@ -71,7 +72,7 @@ class VideoResults:
         parts = [
             f"{_counts(reported)}; settings chosen on {_counts(self.tuning)}.",
             f"Least flicker (NMF) at an NME that does not exceed {limit}. The best causal filter "
-            f"is {_described(choice.best_causal_filter)}:",
+            f"is {described(choice.best_causal_filter)}:",
             choice_table(reported, choice),
         ]
         if choice.above:
@@ -94,7 +95,7 @@ class VideoResults:
         at_any_nme = choose(self.tuning.scores, math.inf)
         parts += [
             "Least flicker at any NME. The best causal filter "
-            f"is {_described(at_any_nme.best_causal_filter)}:",
+            f"is {described(at_any_nme.best_causal_filter)}:",
             choice_table(reported, at_any_nme._replace(settings=at_any_nme.of_whole_frames())),
         ]
         if math.isfinite(reported.mean_jitter):
@@ -103,13 +104,19 @@ class VideoResults:
                 f'{reported.mean_jitter:.1f}; "above jitter" is what is left without it.'
             )
         parts.append("Intervals: 95 %, bootstrap over videos. Frames/s without decoding.")
-        if (count := len(reported.indices)) < _FEW_VIDEOS:
-            parts.append(
-                f"**Only {count} video{'s' * (count != 1)}:** intervals over fewer than "
-                f"{_FEW_VIDEOS} hold the truth less often than they say, and the choice of videos "
-                "decides much."
-            )
+        for sentence in self.warnings():
+            head, _, rest = sentence.partition(":")
+            parts.append(f"**{head}:**{rest}")
         return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+    def warnings(self) -> list[str]:
+        """What makes the intervals doubtful."""
+        if (count := len(self.reported.indices)) >= _FEW_VIDEOS:
+            return []
+        return [
+            f"Only {count} video{'s' * (count != 1)}: intervals over fewer than {_FEW_VIDEOS} hold "
+            "the truth less often than they say, and the choice of videos decides much."
+        ]
 
     def notes(self) -> list[str]:
         """Nothing: the tables say what was left out."""
@@ -153,31 +160,42 @@ class VideoResults:
             for stale in (folder / name).glob(f"*.{kind}"):
                 stale.unlink()
         (folder / "flicker").mkdir(exist_ok=True)
-        best = [self.choice.best_causal_filter]
-        if self.choice.recurrence is not None:
-            best.append(self.choice.recurrence)
         source = self.reported.split.source
         for name, landmarks in self.reported.tracks.items():
-            index = source.names.index(name)
-            video, _ = self.reported.split.video(index)
-            file = re.sub(r"[^\w.-]+", "_", name)  # some names hold folders
-            video_plots.flicker_plot(
-                {
-                    setting.name: self._flicker(landmarks[setting], video)
-                    for setting in (ALONE, *best)
-                },
-                folder / "flicker" / f"{file}.png",
-                video["fps"],
-                name,
-            )
+            index, file = source.names.index(name), file_name(name)
+            fps = self.reported.split.video(index)[0]["fps"]
+            series = {setting.name: values for setting, values in self.flicker[name].items()}
+            video_plots.flicker_plot(series, folder / "flicker" / f"{file}.png", fps, name)
             if self.overlays:
                 overlay.write_overlay(
                     folder / "overlays" / f"{file}.mp4",
                     source.frames(index),
-                    {setting.name: landmarks[setting] for setting in (ALONE, best[-1])},
+                    {setting.name: landmarks[setting] for setting in self.side_by_side},
                     self.schema,
-                    video["fps"],
+                    fps,
                 )
+
+    @property
+    def side_by_side(self) -> tuple[Setting, Setting]:
+        """What is drawn of a video: the frames alone, and recurrence or else the best filter."""
+        return ALONE, self.choice.recurrence or self.choice.best_causal_filter
+
+    @functools.cached_property
+    def flicker(self) -> dict[str, dict[Setting, np.ndarray]]:
+        """Of each shown video, by its name, (T,) flicker of the frames alone and the best."""
+        settings = [ALONE, self.choice.best_causal_filter]
+        if self.choice.recurrence is not None:
+            settings.append(self.choice.recurrence)
+        names = self.reported.split.source.names
+        return {
+            name: {
+                setting: self._flicker(
+                    landmarks[setting], self.reported.split.video(names.index(name))[0]
+                )
+                for setting in settings
+            }
+            for name, landmarks in self.reported.tracks.items()
+        }
 
     def _flicker(self, landmarks: np.ndarray, video: dict[str, Any]) -> np.ndarray:
         """(T,) flicker of a shown video."""
@@ -186,39 +204,49 @@ class VideoResults:
         pair = arranged[None], target[None], video["mask"][None]
         return video_metrics.flicker(*pair, landmarks=labels.counted)[0]
 
-    def _draw_trade_off(self, path: Path) -> None:
-        """Plots every setting by error and flicker, one curve per method.
+    def place(self, setting: Setting) -> tuple[float, float]:
+        """NME in percent and NMF of a setting, means over the reported videos."""
+        scores = self.reported.scores[setting]
+        return 100 * float(np.mean(scores.nme)), float(np.mean(scores.nmf))
 
-        The filters of frames solved with fewer steps share one curve, of the best of them all.
+    def methods(self) -> dict[str, list[Setting]]:
+        """Settings by the curve that they lie on in plots of error against flicker.
+
+        The filters of frames solved with fewer steps share one curve. The frames alone have none.
         """
-
-        def place(setting: Setting) -> tuple[float, float]:
-            scores = self.reported.scores[setting]
-            return 100 * float(np.mean(scores.nme)), float(np.mean(scores.nmf))
 
         def curve(setting: Setting) -> str:
             budget = setting.alone_budget
             return setting.name if budget is None else f"causal filters, budget {budget}"
 
+        grouped = itertools.groupby(self.reported.scores, key=curve)
+        found = {name: list(members) for name, members in grouped}
+        return {name: members for name, members in found.items() if members != [ALONE]}
+
+    def _draw_trade_off(self, path: Path) -> None:
+        """Plots every setting by error and flicker, one curve per method."""
         curves = {}
-        for name, members in itertools.groupby(self.reported.scores, key=curve):
-            settings = list(members)
-            if settings != [ALONE]:
-                kind = settings[-1]
-                curves[name] = video_plots.Curve(
-                    [place(setting) for setting in settings],
-                    # Settings of a single parameter have an order.
-                    joined="," not in kind.values and kind.alone_budget is None,
-                    recurrence=is_recurrence(kind),
-                    causal=is_causal(kind),
-                )
+        for name, settings in self.methods().items():
+            kind = settings[-1]
+            curves[name] = video_plots.Curve(
+                [self.place(setting) for setting in settings],
+                # Settings of a single parameter have an order.
+                joined="," not in kind.values and kind.alone_budget is None,
+                recurrence=is_recurrence(kind),
+                causal=is_causal(kind),
+            )
         video_plots.trade_off_plot(
             curves,
             path,
-            reference=place(ALONE),
-            chosen={s.name: place(s) for s in self.choice.settings if s.name in curves},
+            reference=self.place(ALONE),
+            chosen={s.name: self.place(s) for s in self.choice.settings if s.name in curves},
             floor=self.reported.mean_jitter,
         )
+
+
+def file_name(video: str) -> str:
+    """Of what is drawn of a video, without its ending: some names hold folders."""
+    return re.sub(r"[^\w.-]+", "_", video)
 
 
 def _named(setting: Setting) -> dict[str, str]:
@@ -226,7 +254,7 @@ def _named(setting: Setting) -> dict[str, str]:
     return {"method": setting.name, "values": setting.values}
 
 
-def _described(setting: Setting) -> str:
+def described(setting: Setting) -> str:
     """A setting in a sentence."""
     return f"{setting.name} ({setting.values})"
 

@@ -16,7 +16,12 @@ from ldeq_jax.report.tables import markdown_table
 
 
 def choice_table(measured: Measured, choice: Choice) -> str:
-    """Markdown table, one row per chosen setting; an asterisk marks an NME above the limit.
+    """`choice_rows` as a Markdown table."""
+    return markdown_table(choice_rows(measured, choice), digits=3)
+
+
+def choice_rows(measured: Measured, choice: Choice) -> list[dict[str, Any]]:
+    """One row per chosen setting; an asterisk marks an NME above the limit.
 
     The change of flicker is against the best causal filter, with an interval of 95 %.
     """
@@ -41,11 +46,16 @@ def choice_table(measured: Measured, choice: Choice) -> str:
                 "frames/s": f"{speed:.0f}" if math.isfinite(speed) else "",
             }
         )
-    return markdown_table(rows, digits=3)
+    return rows
 
 
 def subset_table(measured: Measured, settings: Iterable[Setting]) -> str:
-    """Markdown table of NME and NMF of the subsets, one row per setting; empty without subsets."""
+    """`subset_rows` as a Markdown table; empty without subsets."""
+    return markdown_table(subset_rows(measured, settings), digits=3)
+
+
+def subset_rows(measured: Measured, settings: Iterable[Setting]) -> list[dict[str, Any]]:
+    """NME and NMF of the subsets, one row per setting; none without subsets."""
     subsets = measured.subsets()
     rows = []
     for setting in settings if subsets else ():
@@ -55,7 +65,7 @@ def subset_table(measured: Measured, settings: Iterable[Setting]) -> str:
             row[f"NME (%), {len(part.indices)} {name}"] = 100 * float(np.mean(scores.nme))
             row[f"NMF, {name}"] = f"{np.mean(scores.nmf):.1f}"
         rows.append(row)
-    return markdown_table(rows, digits=3)
+    return rows
 
 
 def setting_rows(

@@ -79,6 +79,7 @@ class VideoEvaluator:
     written: ClassVar[tuple[str, ...]] = (
         "metrics.json",
         "table.md",
+        "report.html",
         "settings.csv",
         "videos.csv",
         "trade_off.png",

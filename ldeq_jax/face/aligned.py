@@ -67,9 +67,9 @@ def aligned(
     for t in range(1, len(track)):
         weight = _weights(track[t - 1], None if spreads is None else spreads[t - 1])
         last = smoothed[..., t - 1, :, :]
-        expected = _moved(last, motion, _centre(last, weight))
+        expected = moved(last, motion, _centre(last, weight))
         surprise = fit_similarity(expected, track[t], weight)
-        held = _moved(expected, gain * surprise, _centre(expected, weight))
+        held = moved(expected, gain * surprise, _centre(expected, weight))
         motion = _DAMPING * (motion + velocity_gain * surprise)
         if weighting and spreads is not None:
             variance = spreads[t] ** 2
@@ -121,12 +121,12 @@ def aligned_product(
     variance = np.broadcast_to(variances[0], (*gain.shape[:-1], track.shape[1]))
     for t in range(1, len(track)):
         last, new = smoothed[..., t - 1, :, :], variances[t]
-        expected = _moved(last, motion, _centre(last, _by_variance(variance)))
+        expected = moved(last, motion, _centre(last, _by_variance(variance)))
         weight = _by_variance(variance + new)
         surprise = fit_similarity(expected, track[t], weight)
         share = np.mean(variance / (variance + new), axis=-1, keepdims=True)
         trusted = gain * np.minimum(1, 2 * share)
-        held = _moved(expected, trusted * surprise, _centre(expected, weight))
+        held = moved(expected, trusted * surprise, _centre(expected, weight))
         motion = _DAMPING * (motion + trusted**2 / (2 - trusted) * surprise)
         old = strength[..., 0] / variance
         smoothed[..., t, :, :] = (track[t] / new[:, None] + old[..., None] * held) / (
@@ -235,14 +235,14 @@ def _in_the_face(
         smoothed_pose[t] = expected + follow * surprise
         velocity = _DAMPING * (velocity + follow**2 / (2 - follow) * surprise)
     centre = _centre(reference, weight)
-    upright = _moved(track - pose[:, None, 2:], -pose * [1, 1, 0, 0], centre)
+    upright = moved(track - pose[:, None, 2:], -pose * [1, 1, 0, 0], centre)
     shape = function(upright, fps, **settings)
-    smoothed = _moved(shape, smoothed_pose, centre)
+    smoothed = moved(shape, smoothed_pose, centre)
     smoothed[0] = track[0]
     return smoothed
 
 
-def _moved(points, motion, centre):
+def moved(points, motion, centre):
     """Points (..., K, 2) after a similarity (..., 4) about a centre (..., 1, 2)."""
     motion = motion[..., None, :]
     turned = np.exp(motion[..., 0] + 1j * motion[..., 1]) * _complex(points - centre)

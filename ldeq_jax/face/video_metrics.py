@@ -147,6 +147,50 @@ def nad(
     return np.stack(deviations, axis=-1)
 
 
+def by_landmark(
+    predicted: ArrayLike,
+    target: ArrayLike,
+    mask: ArrayLike,
+    *,
+    eye_corners: tuple[int, int],
+    landmarks: ArrayLike | None = None,
+) -> NDArray[np.float64]:
+    """Error and flicker of each landmark of each video.
+
+    The mean of the errors over landmarks is `video_nme`, the root-mean-square of the flickers is
+    `nmf`.
+
+    Args:
+        predicted: (B, T, K, 2) landmarks in frame pixels, (x, y).
+        target: (B, T, K, 2) reference landmarks, same units.
+        mask: (B, T) True for the frames that count.
+        eye_corners: indices of the two outer eye corners, to divide errors by their distance.
+        landmarks: indices of those that count, as in `video_nme`.
+
+    Returns:
+        (B, K, 2) error as a fraction, and flicker in percent of a 256-pixel face; NaN for landmarks
+        that do not count, and as in `video_nme` and `nmf`.
+
+    Raises:
+        ValueError: as in `video_nme`.
+    """
+    error, scale, counted, complete = _errors(predicted, target, mask, landmarks, eye_corners)
+    distance = np.linalg.norm(error, axis=-1) / scale[..., None]
+    error, size, _, _ = _errors(predicted, target, mask, landmarks)
+    pairs = counted[:, 1:] & counted[:, :-1]
+    steps = np.square(np.diff(error, axis=1)).sum(axis=-1)
+    steps = (_PERCENT_OF_256 / size[:, 1:, None]) ** 2 * steps
+    columns = [
+        [_mean(values[..., k], frames, complete) for k in range(values.shape[-1])]
+        for values, frames in ((distance, counted), (steps, pairs))
+    ]
+    found = np.full((*np.shape(target)[:1], np.shape(target)[2], 2), np.nan)
+    chosen = np.arange(np.shape(target)[2]) if landmarks is None else np.asarray(landmarks)
+    found[:, chosen, 0], found[:, chosen, 1] = np.transpose(columns[0]), np.transpose(columns[1])
+    found[..., 1] = np.sqrt(found[..., 1])
+    return found
+
+
 def label_jitter(
     target: ArrayLike, mask: ArrayLike, *, landmarks: ArrayLike | None = None
 ) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Films, tracked one after another: tables and drawings of all faces with ids: `track_films`."""
+"""Films, tracked one after another: tables, drawings and reports of all faces: `track_films`."""
 
 import collections
 import contextlib
@@ -18,8 +18,11 @@ from ldeq_jax.errors import UserError, UserWriteError, one_line
 from ldeq_jax.face.online import SETTINGS, Online
 from ldeq_jax.face.schema import get_schema
 from ldeq_jax.inference.drawing import Drawing
+from ldeq_jax.inference.film_summary import FilmSummary, Tally
 from ldeq_jax.inference.pictures import on_device
 from ldeq_jax.inference.smoothing import Alone, Filtered
+from ldeq_jax.inference.track_index import check_index, write_index
+from ldeq_jax.inference.track_report import film_page
 from ldeq_jax.inference.track_tables import Tables, is_done
 from ldeq_jax.inference.tracker import FaceTracker, Limits, Seen, TrackedFrame
 from ldeq_jax.inference.video_file import print_if_cut_short
@@ -30,6 +33,7 @@ from ldeq_jax.media.pipeline import Behind
 from ldeq_jax.media.video import CameraStoppedError, Frame, VideoReader
 from ldeq_jax.model.rwr import RwRConfig
 from ldeq_jax.report.draw import draw_tracks
+from ldeq_jax.report.html import write_page
 from ldeq_jax.report.overlay import tracks_side_by_side
 from ldeq_jax.report.records import to_json
 from ldeq_jax.weights import load_model
@@ -54,6 +58,7 @@ class Options:
         overlay: whether a drawing is made.
         side_by_side: whether it shows each frame alone too, on its left.
         json: whether JSON lines are written.
+        report: whether a report is written.
         codec: of the drawing: "h264", with sound, by `media.film_writer`; others by
             `media.writer.open_writer`; None for h264 where PyAV is installed, else vp09.
     """
@@ -69,11 +74,13 @@ class Options:
     overlay: bool = True
     side_by_side: bool = False
     json: bool = False
+    report: bool = False
     codec: str | None = None
 
     def outputs(self, folder: Path, film: Film) -> list[Path]:
         """The files that are written of a film, that of the numbers first."""
-        endings = [".npz", ".csv", *[".jsonl"] * self.json, *[".mp4"] * self.overlay]
+        endings = [".npz", ".csv", *[".jsonl"] * self.json, *[".html"] * self.report]
+        endings += [".mp4"] * self.overlay
         place = folder / film.name
         return [place.with_name(place.name + ending) for ending in endings]
 
@@ -87,7 +94,7 @@ class Options:
     def text(self) -> str:
         """The settings that the numbers depend on, as JSON."""
         settings = dataclasses.asdict(self)
-        for name in ("overlay", "side_by_side", "json", "codec"):
+        for name in ("overlay", "side_by_side", "json", "report", "codec"):
             del settings[name]
         return to_json(dict(sorted(settings.items())))
 
@@ -99,8 +106,9 @@ def track_films(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    command: str = "",
 ) -> dict[str, str]:
-    """Tracks the faces of films, and writes the tables and drawings of each.
+    """Tracks the faces of films, and writes the tables, drawings and reports of each.
 
     Prints what is found. A film that fails does not stop the others. What is found of a film until
     Ctrl-C or SIGTERM is kept.
@@ -111,6 +119,7 @@ def track_films(
         options: how.
         resume: leave out films that were tracked to their end with the same options.
         overwrite: replace files that no earlier call wrote.
+        command: for the reports.
 
     Returns:
         What failed, and why, by the film's source.
@@ -125,7 +134,9 @@ def track_films(
         raise UserError(f"--side_by_side and {other} exclude each other")
     if options.end is not None and options.end <= options.start:
         raise UserError(f"--end={options.end:g} must be later than --start={options.start:g}")
-    waiting = []
+    if options.report and len(films) > 1:
+        check_index(films, folder, overwrite)
+    waiting, reports = [], {}
     for film in films:
         outputs = options.outputs(folder, film)
         source = Path(film.source)
@@ -134,12 +145,15 @@ def track_films(
                 f"{film.source} would be replaced by its drawing: choose another --output"
             )
         files.check_outputs(outputs, overwrite)
+        if options.report and len(films) > 1:
+            reports[film.source] = outputs
         done = resume and is_done(outputs[0], options.text())
         if done and all(path.exists() for path in outputs):
             print(f"{film.source}: done before")
         else:
             waiting.append((film, outputs))
     if not waiting:
+        write_index(reports, folder, command)
         return {}
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
@@ -155,12 +169,13 @@ def track_films(
         title = f"{number}/{len(waiting)} {film.name.name}" if len(waiting) > 1 else film.name.name
         try:
             with _opencv_in_one_thread():
-                _track_film(film, outputs, method, schema, options, step, title)
+                _track_film(film, outputs, method, schema, options, step, title, command)
         except Exception as error:
             reason = one_line(error)
             if reason is None:
                 raise
             failed[film.source] = reason
+    write_index(reports, folder, command)
     return failed
 
 
@@ -233,7 +248,7 @@ def _opencv_in_one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _track_film(film, outputs, method, schema, options, step, title):
+def _track_film(film, outputs, method, schema, options, step, title, command):
     """Tracks one film and writes its files."""
     reader = film.open()
     about = {
@@ -244,7 +259,10 @@ def _track_film(film, outputs, method, schema, options, step, title):
         "fps": np.float32(reader.fps),
         "size": (reader.width, reader.height),
     }
-    tally, stopped = _Tally(), None
+    tally, stopped = Tally(), None
+    summary = None
+    if options.report:
+        summary = FilmSummary(schema, options.limits.detect_every, draw_tracks)
     with contextlib.ExitStack() as stack:
         tables = stack.enter_context(Tables(outputs, schema.num_landmarks, about))
         drawing = None
@@ -273,6 +291,8 @@ def _track_film(film, outputs, method, schema, options, step, title):
                 found, shown, memory = method.step(frame, seen, memory)
                 behind.do(tables.add, chosen.numbers.popleft(), found)
                 tally.add(found)
+                if summary is not None:
+                    behind.do(summary.add, found)
                 if drawing is not None:
                     behind.do(drawing.add, found, shown)
             if chosen.to_the_end:
@@ -287,6 +307,13 @@ def _track_film(film, outputs, method, schema, options, step, title):
         tables.finish(complete=stopped is None)
         if drawing is not None:
             drawing.finish([], {})
+        if summary is not None:
+            about |= {"complete": stopped is None, "checkpoint": options.checkpoint}
+            about |= {"name": film.name, "command": command, "codec": options.codec}
+            about["trouble"] = [] if drawing is None else drawing.failed
+            drawn = outputs[-1] if drawing is not None and not drawing.failed else None
+            [path] = [path for path in outputs if path.suffix == ".html"]
+            write_page(path, film_page(summary, schema, about, drawn))
     if stopped is not None:
         print(f"{film.source}: broken off; what was found in {tally.frames} frames is kept")
         raise stopped
@@ -342,29 +369,3 @@ class _Chosen:
             if used == options.max_frames:
                 return
         self.to_the_end = True
-
-
-class _Tally:
-    """What is found in a film, in words."""
-
-    def __init__(self):
-        self.frames = self._undecoded = self._with_a_face = 0
-        self._found: dict[int, int] = {}
-
-    def add(self, frame: TrackedFrame) -> None:
-        self.frames += 1
-        self._undecoded += frame.image is None
-        there = [face.id for face in frame.faces if face.status != "lost"]
-        self._with_a_face += bool(there)
-        for number in there:
-            self._found[number] = self._found.get(number, 0) + 1
-
-    def __str__(self) -> str:
-        count = len(self._found)
-        text = f"{self.frames} frames, {self._with_a_face} of them with a face"
-        if self._undecoded:
-            text += f", {self._undecoded} cannot be decoded"
-        if not count:
-            return text + ": no face is detected"
-        each = ", ".join(f"face {face} in {times}" for face, times in [*self._found.items()][:8])
-        return text + f"; {count} face(s): {each}" + (", ..." if count > 8 else "")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy  # scipy.optimize is imported where it is used: it takes .3 s
 
 from ldeq_jax.config import Config
 from ldeq_jax.errors import UserError
@@ -264,6 +264,8 @@ class FaceTracker:
     def warm_up(self, faces: int) -> None:
         """Compiles what up to so many faces of a frame need, so that no frame waits for it."""
         self._follower.warm_up(faces)
+        several = np.ones((2, 2), bool)
+        list(_assigned(several, several))
 
     def track(self, source: VideoReader | str | Path | bytes | Decoder) -> Iterator[TrackedFrame]:
         """Tracks the faces of a film from its beginning, one frame at a time.
@@ -582,7 +584,10 @@ def _rows(boxes: Sequence[np.ndarray]) -> np.ndarray:
 
 def _assigned(gain: np.ndarray, allowed: np.ndarray) -> Iterator[tuple[int, int]]:
     """Pairs of a row and a column, each used once at most, of the greatest total gain."""
-    worst = -1e6
-    for row, column in zip(*linear_sum_assignment(-np.where(allowed, gain, worst)), strict=True):
+    if allowed.sum() <= 1:
+        yield from ((int(row), int(column)) for row, column in np.argwhere(allowed))
+        return
+    costs = -np.where(allowed, gain, -1e6)
+    for row, column in zip(*scipy.optimize.linear_sum_assignment(costs), strict=True):
         if allowed[row, column]:
             yield int(row), int(column)

@@ -4,6 +4,7 @@ The caller says where the face is in each frame. `inference.follower` finds out 
 `evaluation.runner` runs many videos at once with the programs that are compiled here.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -62,9 +63,17 @@ class VideoPredictor:
     ):
         self.config = config
         self.recurrence = config.rwr if recurrence == "as configured" else recurrence
-        # What is the same for all frames is copied to the device once, plain numbers too.
+        # What is the same for all frames is copied to the device once, plain numbers too; those of
+        # each landmark as one array, as every array takes time in each call.
         self._variables = on_device(variables)
-        self._settings = jax.device_put(self.recurrence or alone_config(config.model))
+        settings = self.recurrence or alone_config(config.model)
+        self._settings = jax.device_put(
+            dataclasses.replace(
+                settings,
+                hold_seconds=_as_array(settings.hold_seconds),
+                penalty=_as_array(settings.penalty),
+            )
+        )
         self._start = rwr.initial_state(config.model, 1)
         self._steps = _compiled_steps(config.model)
 
@@ -163,6 +172,10 @@ class VideoPredictor:
         found = landmarks_in_frame(prediction, frame_from_crop, size, box=np.stack(used))
         found = calibrated(found, self.config)
         return [(found[n], after[n]) for n in range(len(boxes))]
+
+
+def _as_array(value):
+    return jnp.asarray(value) if isinstance(value, tuple) else value
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import io
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -207,6 +207,11 @@ def write_picture(path: str | os.PathLike, image: np.ndarray) -> None:
         ) from error
 
 
+def jpeg(image: np.ndarray, quality: int = 85) -> bytes:
+    """A picture (H, W, 3) uint8 RGB as a JPEG file."""
+    return _encode(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
 def check_picture(picture: np.ndarray) -> None:
     """Checks that an array is an RGB picture, and not the None that OpenCV returns after a failure.
 
@@ -249,13 +254,13 @@ def check_images(image: np.ndarray) -> None:
         )
 
 
-def _encode(image: np.ndarray, suffix: str) -> bytes:
+def _encode(image: np.ndarray, suffix: str, options: Sequence[int] = ()) -> bytes:
     """A picture (H, W, 3) uint8 RGB in the format of a suffix.
 
     It is encoded in memory, because OpenCV cannot open files of every name.
     """
     try:
-        done, data = cv2.imencode(suffix, image[..., ::-1])
+        done, data = cv2.imencode(suffix, image[..., ::-1], list(options))
     except cv2.error as error:
         raise ValueError(f"OpenCV does not write {suffix or 'files without an ending'}") from error
     if not done:

@@ -236,7 +236,8 @@ def _traced_shapes(config: ModelConfig):
     """
     shape = (1, config.heatmap_size, config.heatmap_size, config.num_landmarks)
 
-    def init(rng, image, z0):
+    def init(image, z0):
+        rng = jax.random.key(0)
         x, stem = _stem(config, parent=None).init_with_output(rng, image)
         stem["params"] = {
             "stem": stem["params"],
@@ -248,7 +249,7 @@ def _traced_shapes(config: ModelConfig):
 
     image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), config.dtype)
     z0 = jax.ShapeDtypeStruct(shape, jnp.promote_types(config.dtype, jnp.float32))
-    return jax.eval_shape(init, jax.random.key(0), image, z0)
+    return jax.eval_shape(init, image, z0)
 
 
 def select_landmarks(

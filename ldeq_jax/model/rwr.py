@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ldeq_jax.deq import recurrence
 from ldeq_jax.model import heatmap
@@ -67,11 +68,12 @@ def initial_state(model_config: ModelConfig, batch_size: int) -> RwRState:
     size = model_config.heatmap_size
     shape = (batch_size, size, size, model_config.num_landmarks)
     dtype = jnp.promote_types(model_config.dtype, jnp.float32)
+    # Made by NumPy: outside jit, each function of JAX would be compiled by itself.
     return RwRState(
-        heatmaps=jnp.zeros(shape, dtype),
-        frame_from_crop=jnp.broadcast_to(jnp.eye(3, dtype=dtype), (batch_size, 3, 3)),
-        motion=jnp.zeros((batch_size, 4), dtype),
-        valid=jnp.zeros(batch_size, bool),
+        heatmaps=jnp.asarray(np.zeros(shape, dtype)),
+        frame_from_crop=jnp.asarray(np.tile(np.eye(3, dtype=dtype), (batch_size, 1, 1))),
+        motion=jnp.asarray(np.zeros((batch_size, 4), dtype)),
+        valid=jnp.asarray(np.zeros(batch_size, bool)),
     )
 
 

@@ -5,8 +5,12 @@ Colour-blind readers can tell the colours apart. The plots themselves are in `fa
 """
 
 import os
+import re
 
 Path = str | os.PathLike[str]
+
+# What no file of text should hold, and what turns the direction of the text around it.
+_ODD = re.compile("[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -31,3 +35,13 @@ def clean_axes(axes) -> None:
 def palette(count: int) -> list[str]:
     """Colours of `count` curves; they repeat after the seventh."""
     return [_PALETTE[i % len(_PALETTE)] for i in range(count)]
+
+
+def printable(text: str) -> str:
+    """A text without characters that UTF-8 or HTML cannot hold, as names of files may have."""
+    return _ODD.sub("\ufffd", text)
+
+
+def label(text: str) -> str:
+    """A text, such as a name, for matplotlib, which takes what is between dollars for formulas."""
+    return printable(text).replace("$", r"\$")

@@ -27,7 +27,7 @@ def markdown_table(rows: Iterable[Mapping[str, Any]], digits: int = 2) -> str:
     for number, row in enumerate(rows):
         if set(row) != set(heads):
             raise ValueError(f"row {number} of the table has {sorted(row)}, not {sorted(heads)}")
-    cells = [heads, *([_cell(row[head], digits) for head in heads] for row in rows)]
+    cells = [heads, *([cell_text(row[head], digits) for head in heads] for row in rows)]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
     flush = [str.ljust if isinstance(rows[0][head], str) else str.rjust for head in heads]
     rule = [
@@ -41,5 +41,6 @@ def markdown_table(rows: Iterable[Mapping[str, Any]], digits: int = 2) -> str:
     return "".join(f"| {line} |\n" for line in lines)
 
 
-def _cell(value: Any, digits: int) -> str:
+def cell_text(value: Any, digits: int) -> str:
+    """A value as a cell shows it: floats with so many decimals, all else as it is."""
     return f"{value:.{digits}f}" if isinstance(value, float | np.floating) else str(value)

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ldeq_jax.report.style import Path, clean_axes, palette, subplots
+from ldeq_jax.report.style import Path, clean_axes, label, palette, subplots
 
 _PASTELS = ("#E5B550", "#7CC0E8", "#66BC9E", "#DCA0C0", "#A6A6A6", "#C2BC5C")
 _MARKERS = "sv^D<>PXhpd"
 _FARTHEST = (1.15, 1.15)  # ends of the NME and of the NMF axis, in units of the reference
-_UNIT = "% of a pixel, 256-pixel face"
+UNIT = "% of a pixel, 256-pixel face"
 
 
 class Curve(NamedTuple):
@@ -104,9 +104,12 @@ def trade_off_plot(
             fontsize=8,
             color="0.35",
         )
-    _limit(axes, [_points(curve.points) for curve in curves.values()], star, rims, floor)
+    points = np.concatenate([np.zeros((0, 2)), *(_points(of.points) for of in curves.values())])
+    if ends := shown_range(points, reference=reference, chosen=rims, floor=floor):
+        axes.set_xlim(*(end[0] for end in ends))
+        axes.set_ylim(*(end[1] for end in ends))
     axes.set_xlabel("NME (%)")
-    axes.set_ylabel(f"NMF ({_UNIT})")
+    axes.set_ylabel(f"NMF ({UNIT})")
     if axes.get_legend_handles_labels()[0]:
         figure.legend(frameon=False, fontsize=8, loc="outside right upper")
     figure.savefig(path, dpi=150)
@@ -125,21 +128,37 @@ def _front(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return front[np.argsort(front[:, 0])], points[beaten]
 
 
-def _limit(axes, curves, star, rims, floor) -> None:
-    """Sets the limits of the axes to the points worth showing."""
-    points = np.concatenate([*curves, star, rims])
-    points = points[np.isfinite(points).all(axis=1)]
+def shown_range(
+    points: ArrayLike,
+    *,
+    reference: tuple[float, float] | None = None,
+    chosen: ArrayLike = (),
+    floor: float | None = None,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Ends of the axes that `trade_off_plot` shows, lower and upper, (2,) each.
+
+    Args:
+        points: (N, 2) NME and NMF of all settings.
+        reference: as in `trade_off_plot`.
+        chosen: (M, 2) points that are to be seen in any case.
+        floor: as in `trade_off_plot`.
+
+    Returns:
+        None where no point is finite.
+    """
+    star, rims = _points(reference), _points(chosen)
+    everything = np.concatenate([_points(points), star, rims])
+    everything = everything[np.isfinite(everything).all(axis=1)]
     if np.isfinite(star).all() and len(star):
         farthest = np.nanmax([star[0] * _FARTHEST, *rims], axis=0)
-        points = points[(points <= farthest).all(axis=1)]
-    if not len(points):
-        return
-    low, high = points.min(axis=0), points.max(axis=0)
+        everything = everything[(everything <= farthest).all(axis=1)]
+    if not len(everything):
+        return None
+    low, high = everything.min(axis=0), everything.max(axis=0)
     if floor is not None:
         low[1], high[1] = np.fmin(low[1], floor), np.fmax(high[1], floor)
     space = np.where(high > low, 0.06 * (high - low), 0.1 * high + 1e-9)
-    axes.set_xlim(low[0] - space[0], high[0] + space[0])
-    axes.set_ylim(low[1] - space[1], high[1] + space[1])
+    return low - space, high + space
 
 
 def flicker_plot(series: Mapping[str, ArrayLike], path: Path, fps: float, title: str = "") -> None:
@@ -163,8 +182,8 @@ def flicker_plot(series: Mapping[str, ArrayLike], path: Path, fps: float, title:
     axes.set_ylim(bottom=0)
     axes.margins(x=0.01)
     axes.set_xlabel("Time (s)")
-    axes.set_ylabel(f"Flicker\n({_UNIT})")
-    axes.set_title(title, fontsize=9, loc="right")
+    axes.set_ylabel(f"Flicker\n({UNIT})")
+    axes.set_title(label(title), fontsize=9, loc="right")
     if series:
         axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     figure.savefig(path, dpi=150)
