@@ -31,7 +31,7 @@ from ldeq_jax.media.films import Film
 from ldeq_jax.media.writer import write_video
 from ldeq_jax.report.tables import markdown_table
 
-FILMS = {"640x360, one face": (1, 2), "1280x720, two faces": (2, 1)}  # faces, reduced by
+FILMS = {1: ("640x360, one face", 2), 2: ("1280x720, two faces", 1)}  # name, reduced by
 
 
 def main() -> None:
@@ -39,13 +39,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--checkpoints", type=names, default=["faces-68", "faces-68-tiny"], help="our models")
+    add("--faces", choices=("1", "2", "1,2"), default="1,2", help="of the films (1,2)")
     add("--frames", type=count, default=1000, help="of each film (1000)")
     add("--rounds", type=count, default=3, help="how often each is measured (3)")
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
         films = {}
-        for name, (faces, reduced) in FILMS.items():
+        for faces in map(int, options.faces.split(",")):
+            name, reduced = FILMS[faces]
             size = latency.WIDTH // reduced, latency.HEIGHT // reduced
             some = [
                 cv2.resize(image, size, interpolation=cv2.INTER_AREA)

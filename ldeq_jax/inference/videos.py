@@ -175,7 +175,7 @@ class VideoPredictor:
 
 
 def _as_array(value):
-    return jnp.asarray(value) if isinstance(value, tuple) else value
+    return np.asarray(value, np.float32) if isinstance(value, tuple) else value
 
 
 @functools.cache

@@ -70,10 +70,10 @@ def initial_state(model_config: ModelConfig, batch_size: int) -> RwRState:
     dtype = jnp.promote_types(model_config.dtype, jnp.float32)
     # Made by NumPy: outside jit, each function of JAX would be compiled by itself.
     return RwRState(
-        heatmaps=jnp.asarray(np.zeros(shape, dtype)),
-        frame_from_crop=jnp.asarray(np.tile(np.eye(3, dtype=dtype), (batch_size, 1, 1))),
-        motion=jnp.asarray(np.zeros((batch_size, 4), dtype)),
-        valid=jnp.asarray(np.zeros(batch_size, bool)),
+        heatmaps=jax.device_put(np.zeros(shape, dtype)),
+        frame_from_crop=jax.device_put(np.tile(np.eye(3, dtype=dtype), (batch_size, 1, 1))),
+        motion=jax.device_put(np.zeros((batch_size, 4), dtype)),
+        valid=jax.device_put(np.zeros(batch_size, bool)),
     )
 
 
