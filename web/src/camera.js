@@ -83,6 +83,10 @@ export class Camera {
 /** Waits for the next frame of a video element; says when it came. */
 export function nextFrame(video) {
   return new Promise((resolve) => {
-    video.requestVideoFrameCallback((now, about) => resolve({ now, ...about }));
+    if (video.requestVideoFrameCallback) {
+      video.requestVideoFrameCallback((now, about) => resolve({ now, ...about }));
+    } else {
+      requestAnimationFrame((now) => resolve({ now }));
+    }
   });
 }
