@@ -224,10 +224,10 @@ def make_parser() -> argparse.ArgumentParser:
     labels.add_argument(
         "--strongest",
         type=not_negative,
-        default=100.0,
+        default=10.0,
         metavar="RATIO",
-        help="smoothing at most: variance of the noise by that of the acceleration; 100 halves "
-        "what repeats within 20 frames, 0 smooths nothing (100)",
+        help="smoothing at most: variance of the noise by that of the acceleration; 10 halves "
+        "what repeats within 11 frames, 100 within 20, 0 smooths nothing (10)",
     )
 
     kept = parser.add_argument_group("which windows are kept, and which are hard")

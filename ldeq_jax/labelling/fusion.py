@@ -53,8 +53,8 @@ class Fused:
         points: (T, K, 2) frame pixels.
         disagreement: (T, K) root-mean-square distance of the members from them, each counting
             alike, in percent of the eye distance.
-        jitter: (T, K) standard deviation of the frame-to-frame noise of each coordinate of one
-            member, frame pixels, see `_jitter`.
+        jitter: (T, K) standard deviation of the frame-to-frame noise of each coordinate, frame
+            pixels, see `_jitter`.
         weights: (M,) mean weight of each member; they sum to 1.
         away: (M, T) mean distance of a member's landmarks from the labels, eye distances.
     """
@@ -97,8 +97,10 @@ def habits(windows: Sequence[Found], own: np.ndarray, eye_corners: tuple[int, in
 def fuse(found: Found, known: Habits, own: np.ndarray, eye_corners: tuple[int, int]) -> Fused:
     """The labels of a window: the robust weighted mean of the members, landmark by landmark.
 
-    A member's weight is one by the square of its uncertainty, which is its median residual, larger
-    and smaller with its own spread; and less where it is far from the mean (Huber's weights).
+    A member's weight is one by its median residual, and by the square of its own spread against its
+    usual one; and less where it is far from the mean (Huber's weights). Not by the square of the
+    residual too, as for errors that are independent: variants of one model agree with each other
+    more than they are right.
 
     Args:
         found: what the members find.
@@ -114,11 +116,11 @@ def fuse(found: Found, known: Habits, own: np.ndarray, eye_corners: tuple[int, i
     eyes = _eyes(found.points[own], eye_corners)
     face = _in_eyes(found.points, eyes) - known.offsets[:, None]
     sure = known.residuals[:, None, None] * _relative(found.spread)
-    weights = sure**-2.0
-    mean = _mean(face, weights)
+    usual = known.residuals[:, None, None] / sure**2
+    mean = _mean(face, usual)
     for _ in range(_ROUNDS):
         distance = np.linalg.norm(face - mean, axis=-1)
-        weights = sure**-2.0 * np.minimum(1, _HUBER * sure / np.maximum(distance, _LEAST))
+        weights = usual * np.minimum(1, _HUBER * sure / np.maximum(distance, _LEAST))
         mean = _mean(face, weights)
     away = face - mean
     squares = np.square(away).sum(axis=-1)
@@ -127,7 +129,7 @@ def fuse(found: Found, known: Habits, own: np.ndarray, eye_corners: tuple[int, i
     return Fused(
         points=from_eyes(mean, eyes),
         disagreement=100 * np.sqrt(squares.mean(axis=0)),
-        jitter=_jitter(away) * scale[:, None],
+        jitter=_jitter(away, shares) * scale[:, None],
         weights=shares.mean(axis=(1, 2)),
         away=np.sqrt(squares).mean(axis=-1),
     )
@@ -138,26 +140,31 @@ def plain_mean(found: Found) -> np.ndarray:
     return found.points.mean(axis=0)
 
 
-def _jitter(away: np.ndarray, reach: int = 7) -> np.ndarray:
-    """Noise of one member from frame to frame, by how its distance from the mean changes.
+def _jitter(away: np.ndarray, shares: np.ndarray, reach: int = 7) -> np.ndarray:
+    """Noise from frame to frame, by how the members' distances from the mean change.
 
     What moves the face moves all members, so it is in none of their distances from the mean; and a
-    distance that stays is no noise. With independent noise of variance s^2 in each coordinate of M
-    members, the distance has the variance (1 - 1/M) s^2, its change twice that.
+    distance that stays, or drifts, is no noise of frames. Second differences leave both out; those
+    of white noise of variance s^2 have the variance 6 s^2, and the distance of one of M members of
+    equal noise has 1 - 1/M of its variance. The mean is taken to have the noise of one member: they
+    share some of it, as they see the same pixels, and that part is in none of the distances.
 
     Args:
         away: (M, T, K, 2) from the mean.
+        shares: (M, T, K) weights, which sum to 1.
         reach: frames to each side that count, by a weight that falls to 0.
 
     Returns:
         (T, K) standard deviation of a coordinate, in the unit of `away`.
     """
-    members = len(away)
-    changes = np.square(np.diff(away, axis=1)).mean(axis=(0, -1)) / 2 * members / (members - 1)
-    frames = np.arange(away.shape[1])
-    lag = np.abs(frames[:, None] - (frames[1:] - 0.5)[None])
+    members, frames = away.shape[:2]
+    if frames < 3:
+        return np.zeros(away.shape[1:3])
+    changes = np.square(np.diff(away, n=2, axis=1)).mean(axis=-1) / 6
+    of_one = (shares[:, 1:-1] * changes).sum(axis=0) * members / (members - 1)
+    lag = np.abs(np.arange(frames)[:, None] - np.arange(1, frames - 1)[None])
     near = np.maximum(1 - lag / (reach + 1), 0)
-    return np.sqrt(near @ changes / near.sum(axis=1, keepdims=True))
+    return np.sqrt(near @ of_one / near.sum(axis=1, keepdims=True))
 
 
 def _eyes(points: np.ndarray, eye_corners: tuple[int, int]) -> np.ndarray:

@@ -182,7 +182,12 @@ def _faces(work: Path, windows: Mapping[str, Labelled], ensemble: Ensemble) -> l
         data = _clip(work, id, window, ensemble)
         if data is not None:
             caption = f"{id}: the {first[0]} window with the greatest disagreement, first seconds."
-            parts.insert(0, Clip(caption=caption, address=data_address(data, "video/mp4")))
+            clip = Clip(
+                caption=caption,
+                address=data_address(data, "video/mp4"),
+                poster=_picture(work, id, window, ensemble),
+            )
+            parts.insert(0, clip)
     return parts
 
 
@@ -266,7 +271,8 @@ def _how(record: Mapping[str, Any]) -> list[Part]:
     values: dict[str, Any] = {"members": ", ".join(options.pop("members"))}
     for name, value in options.items():
         if isinstance(value, dict):
-            values |= {key.replace("_", " "): _said(inner) for key, inner in value.items()}
+            named = {f"{name}: {key}".replace("_", " "): inner for key, inner in value.items()}
+            values |= {key: _said(inner) for key, inner in named.items()}
         else:
             values[name.replace("_", " ")] = _said(value)
     parts: list[Part] = [Facts(values=values)]

@@ -180,7 +180,7 @@ class LdeqMember:
         for frame, extent in zip(frames, boxes, strict=True):
             box = box_of_landmarks(extent.reshape(2, 2), data.crop)
             usual = crop_around(data.crop, data.crop_scale, size, shape=frame.shape, box=box)
-            crops.append(varied(usual, size, variants))
+            crops.append(varied(usual, size, variants, size / 2))
         images = [
             geometry.warp(frame, crop, size) for frame, crop in zip(frames, crops, strict=True)
         ]

@@ -133,7 +133,7 @@ class OnnxMember:
         zoom = side / (self._about["scale"] * ((high - low).max() + 1))
         matrix = np.diag([zoom, zoom, 1.0])
         matrix[:2, 2] = (side - 1) / 2 - zoom * (low + high) / 2
-        return varied(matrix, side, self._variants)
+        return varied(matrix, side, self._variants, (side - 1) / 2)
 
 
 def read_description(path: Path) -> dict[str, Any]:

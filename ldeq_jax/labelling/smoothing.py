@@ -18,7 +18,7 @@ import dataclasses
 import numpy as np
 import scipy.linalg
 
-STRONGEST = 100.0  # of r / q; halves what repeats within 20 frames
+STRONGEST = 10.0  # of r / q; halves what repeats within 11 frames
 _NOTHING = 1e-12  # pixels squared; less noise than that is none
 
 

@@ -30,21 +30,23 @@ def split(text: str) -> tuple[str, tuple[str, ...]]:
     return text, ()
 
 
-def varied(crop_from_frame: np.ndarray, size: int, variants: tuple[str, ...]) -> np.ndarray:
+def varied(
+    crop_from_frame: np.ndarray, size: int, variants: tuple[str, ...], middle: float
+) -> np.ndarray:
     """The crop of a variant.
 
     Args:
         crop_from_frame: (3, 3) of the usual crop.
         size: side of the crop, pixels.
         variants: names, applied one after another.
+        middle: pixel of the crop, in x and y, at which the centre of the face is.
     """
     matrix = crop_from_frame
     for name in variants:
         if name == "mirrored":
-            change = np.array([[-1.0, 0, size - 1], [0, 1, 0], [0, 0, 1]])
+            change = np.array([[-1.0, 0, 2 * middle], [0, 1, 0], [0, 0, 1]])
         else:
             factor, right, down = _MOVES[name]
-            middle = size / 2
             x, y = (middle - (middle + size * move) / factor for move in (right, down))
             change = np.array([[1 / factor, 0, x], [0, 1 / factor, y], [0, 0, 1]])
         matrix = change @ matrix

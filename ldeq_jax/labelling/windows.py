@@ -102,12 +102,14 @@ class Windows:
         if frame.image is not None:
             repeated, self._stream = is_repeat(frame.image, self._stream)
         found: list[Window] = []
-        whole = "the frame repeats the one before" if repeated else ""
+        whole = "a frame repeats the one before" if repeated else ""
         if frame.image is None:
             whole = "a frame cannot be decoded"
         there = {face.id: face for face in frame.faces if face.status != "lost"}
         for id in [id for id in self._runs if id not in there]:
-            found += self._end(id, whole or ("a cut" if frame.cut else "the face is lost"))
+            found += self._end(
+                id, whole or ("the scene is cut" if frame.cut else "the face is lost")
+            )
         for id, face in there.items():
             size = float(face_size(face.points))
             small = size < self._cutting.least_face

@@ -1,5 +1,6 @@
 """The set of labelled videos as files, in the layout of WFLW-V: `write_set`."""
 
+import collections
 import csv
 import dataclasses
 import io
@@ -205,15 +206,16 @@ def row_of(id: str, window: Labelled, source: str, size: tuple[int, int]) -> dic
 
 
 def _why_none(labels: Labels, surveys: Mapping[str, Survey]) -> tuple[str, ...]:
-    """Why no window is kept, most frequent reasons first; () if some are."""
+    """Why no window is kept, the most frequent reasons first; () if some are."""
     if any(window.kept for window in labels.windows.values()):
         return ()
-    reasons: dict[str, int] = {}
+    dropped = [f"{id}: {window.faults[0]}" for id, window in labels.windows.items()]
+    if dropped:
+        return (f"all {len(dropped)} are dropped, {dropped[0]}",)
+    ends: collections.Counter[str] = collections.Counter()
     for survey in surveys.values():
-        for reason, count in survey.ends.items():
-            reasons[reason] = reasons.get(reason, 0) + count
-    dropped = [window.faults[0] for window in labels.windows.values()]
-    return (*dropped[:3], *sorted(reasons, key=lambda reason: -reasons[reason])[:3])
+        ends.update(survey.ends)
+    return tuple(f"too short, as {reason}" for reason, _ in ends.most_common(3))
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 
 _SIDE, _PERCENTILE = 96, 98
 SAME = 0.25  # levels of 255; below that a frame is a repeat whatever the others do
-NEARLY, RATIO, KEPT = 2.0, 0.3, 4  # of a change against the least of as many before
+NEARLY, RATIO, KEPT = 2.0, 0.3, 2  # of a change against the greatest of as many before
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class Stream:
 
     Attributes:
         picture: (96, 96) grey levels of the last frame.
-        changes: the last changes that were no repeats.
+        changes: of the last frames.
     """
 
     picture: np.ndarray
@@ -35,7 +35,7 @@ def is_repeat(image: np.ndarray, before: Stream | None) -> tuple[bool, Stream]:
     """Whether a frame shows what the frame before showed.
 
     It does if it changes by less than .25 levels, or by less than 2 levels and less than .3 times
-    the least change of the last four frames that are no repeats.
+    the change of one of the two frames before. (A frame may be shown three times.)
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -49,7 +49,5 @@ def is_repeat(image: np.ndarray, before: Stream | None) -> tuple[bool, Stream]:
     if before is None:
         return False, Stream(picture)
     change = float(np.percentile(np.abs(picture - before.picture), _PERCENTILE))
-    usual = min(before.changes, default=0.0)
-    if change < SAME or change < min(NEARLY, RATIO * usual):
-        return True, Stream(picture, before.changes)
-    return False, Stream(picture, (*before.changes, change)[-KEPT:])
+    limit = max(SAME, min(NEARLY, RATIO * max(before.changes, default=0.0)))
+    return change < limit, Stream(picture, (*before.changes, change)[-KEPT:])
