@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv torch onnx test test-slow coverage lint docs demo clean
+.PHONY: help venv torch onnx test test-slow web test-web coverage lint docs demo clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,22 @@ test: venv  ## run the quick tests
 
 test-slow: venv  ## run the tests left out of `make test`
 	$(BIN)/python -m pytest -q -m slow
+
+web: venv  ## build the page for the browser, in web/dist/; needs node and npm
+	@command -v npm >/dev/null || \
+	  { echo 'needed: node 20 or newer with npm, from https://nodejs.org or a package manager'; exit 1; }
+	$(BIN)/python -c 'import onnx' 2>/dev/null || $(MAKE) onnx
+	npm --prefix web ci --no-audit --no-fund
+	$(BIN)/python web/export_models.py web/build/models
+	node web/build.mjs
+	@echo 'open web/dist/standalone.html, or put web/dist/ on any web server'
+
+test-web: web  ## test the page: its code in node, and itself in Chromium, which must be installed
+	@command -v $${CHROMIUM:-chromium} chromium-browser google-chrome >/dev/null || \
+	  { echo 'needed: Chromium, by apt-get install chromium, or CHROMIUM=path of another one'; exit 1; }
+	$(BIN)/python -c 'import playwright' 2>/dev/null || $(BIN)/python -m pip install playwright
+	npm --prefix web test
+	$(BIN)/python -m pytest -q web/tests
 
 coverage: venv  ## run the quick tests and list the lines that none of them reaches, in htmlcov/
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --cov=ldeq_jax --cov-report=term-missing:skip-covered \
@@ -74,5 +90,6 @@ demo: venv  ## make small data sets, train, evaluate and predict, on stills and 
 	  examples/wflw_v/videos/intel_head_pose_male.mp4
 
 clean:  ## remove what the other targets made, except .venv
-	rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache htmlcov .coverage docs/_build docs/api
+	rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache htmlcov .coverage docs/_build docs/api \
+	  web/build web/dist web/node_modules
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from test_html import every_part
 
+from ldeq_jax.face.schema import IBUG_68
 from ldeq_jax.report import clips, html
+from ldeq_jax.report.charts import face_chart
 from ldeq_jax.report.html import Clip, Page, Section, Table, data_address, file_address
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -33,9 +35,13 @@ def report(tmp_path_factory):
             caption="beside", address=file_address((folder / "beside it.mp4").relative_to(folder))
         ),
     ]
-    # Three times, so that texts without a space and charts beside each other are there.
+    # Texts without a space, and charts beside each other.
+    shape = np.random.default_rng(0).normal(0, 9, (68, 2))
+    face = face_chart(
+        "Errors of a face", shape, np.arange(68.0), IBUG_68, unit="%", caption="Dots."
+    )
     parts = [part for part in every_part("word" * 30) if part.kind != "clip"]
-    sections = [Section(title="Parts", parts=[*parts, *parts[5:6], wide, *films])]
+    sections = [Section(title="Parts", parts=[*parts, *parts[5:6], face, wide, *films])]
     page = Page(title="A report", about="", figures={"a": "1"}, sections=sections)
     html.write_page(folder / "page.html", page)
     return folder / "page.html"
@@ -88,9 +94,8 @@ def test_films_play(shown):
 
 
 def test_charts_are_drawn_and_answer_to_pointer_and_keys(shown):
-    shown.on("dialog", lambda dialog: dialog.dismiss())
     canvases = shown.locator("canvas")
-    assert canvases.count() == 2 and not shown.locator(".still").first.is_visible()
+    assert canvases.count() == 3 and not shown.locator(".still").first.is_visible()
     canvas = canvases.first
     canvas.scroll_into_view_if_needed()
     assert canvas.evaluate("c => Chart.getChart(c).tooltip.opacity") == 0
@@ -105,6 +110,18 @@ def test_charts_are_drawn_and_answer_to_pointer_and_keys(shown):
     assert "word" in first and second, "the second point is a gap"
     shown.keyboard.press("ArrowDown")
     assert "other" in shown.locator(".said").first.text_content()
+
+
+def test_the_lines_of_a_face_answer_to_nothing(shown):
+    face = shown.locator(".face canvas")
+    names = "c => Chart.getChart(c).data.datasets.map(d => d.label)"
+    assert face.evaluate(names) == ["Errors of a face"]
+    face.scroll_into_view_if_needed()
+    box = face.bounding_box()
+    for x in (0.1, 0.5, 0.9):
+        face.hover(position={"x": x * box["width"], "y": box["height"] / 2})
+        told = face.evaluate("c => Chart.getChart(c).tooltip.body.flatMap(part => part.lines)")
+        assert told and all(line.startswith("landmark ") for line in told)
 
 
 def test_charts_follow_light_and_dark(shown):

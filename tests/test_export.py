@@ -160,21 +160,23 @@ def test_onnx_graphs_compute_what_the_model_does(law, written, tmp_path):
             np.testing.assert_allclose(found["motion"], state.motion, rtol=1e-3, atol=2e-3)
 
 
-def test_strength_multiplies_the_penalty(plain, tmp_path):
+def test_strength_multiplies_the_time_constants(plain, tmp_path):
     pytest.importorskip("onnx", reason="not installed: make onnx")
     folder, config, variables = plain
     export_onnx(folder, tmp_path)
     graphs, (step, _) = Graphs(tmp_path), compiled_programs(config.model)
-    images, matrices = crops_of_a_film(1, 2)
+    images, matrices = crops_of_a_film(1, 4)
     for strength in (0.0, 2.5):
         hold = tuple(strength * seconds for seconds in config.rwr.hold_seconds)
-        held = dataclasses.replace(config.rwr, hold_seconds=hold)
+        follow = strength * config.rwr.follow_seconds
+        held = dataclasses.replace(config.rwr, hold_seconds=hold, follow_seconds=follow)
         state = rwr.initial_state(config.model, 1)
-        for t in range(2):
+        for t in range(len(images)):
             interval = np.full(1, 0.05, np.float32)
             expected, state = step(variables, held, images[t], state, matrices[t], interval)
             found = graphs.step(images[t], matrices[t], 0.05, t > 0, strength)
-        np.testing.assert_allclose(found["landmarks"], SIZE * expected.landmarks, atol=1e-3)
+            np.testing.assert_allclose(found["landmarks"], SIZE * expected.landmarks, atol=1e-3)
+            np.testing.assert_allclose(found["motion"], state.motion, rtol=1e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("rows", [1, 4])

@@ -17,6 +17,7 @@ from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.face.schema import IBUG_68
 from ldeq_jax.inference import drawing, film_summary, tracker
 from ldeq_jax.inference.film_summary import Bin, FilmSummary, Tally, steps_in_face
+from ldeq_jax.inference.track_charts import timeline
 from ldeq_jax.inference.track_report import film_page
 from ldeq_jax.inference.tracker import Face, TrackedFrame
 from ldeq_jax.report.draw import draw_tracks
@@ -162,6 +163,25 @@ def test_a_page_leads_to_the_reports_of_all_films(model, folder):  # noqa: F811
     assert len(Page(out / "index.html").rows()) == 2, "those that are done before, too"
 
 
+def test_films_that_are_not_done_are_left_out(model, folder, monkeypatch):  # noqa: F811
+    seen = []
+
+    def broken_off(self, image, time, state=None, seen_=None):
+        seen.append(time)
+        if len(seen) == 15:
+            raise KeyboardInterrupt
+        return step(self, image, time, state, seen_)
+
+    step = tracker.FaceTracker.step
+    monkeypatch.setattr(tracker.FaceTracker, "step", broken_off)
+    out = track(model, "--report", "--no_overlay", folder, code=130)
+    rows = Page(out / "index.html").check().rows()
+    assert [(row["film"], row["complete"]) for row in rows] == [
+        ("a", "yes"),
+        ("deep/b&", "no, broken off"),
+    ]
+
+
 def test_one_film_needs_no_such_page(model, clip):  # noqa: F811
     assert not (track(model, "--report", "--no_overlay", clip) / "index.html").exists()
 
@@ -216,6 +236,18 @@ def test_a_long_film_needs_no_more_memory_and_loses_no_frame():
     assert len(to_html(film_page(summary, IBUG_68, ABOUT, None))) < 1_500_000
 
 
+def test_a_timeline_of_many_changes_is_made_coarser():
+    def faces(t):
+        lost = t % 2 == 0
+        points = np.full((68, 2), math.nan) if lost else SHAPE
+        return [face(k, points, "lost" if lost else "detected") for k in range(5)]
+
+    [fine], [coarse] = timeline(long_film(600, faces)), timeline(long_film(900, faces))
+    assert sum(map(len, fine.rows.values())) == 5 * 600 and "the worst" not in fine.caption
+    assert [*coarse.rows.values()] == [[(pytest.approx(-0.02), pytest.approx(35.98), "lost")]] * 5
+    assert "Of 2 frames each, the worst is shown" in coarse.caption
+
+
 ABOUT = {
     "name": "film",
     "source": "film.mp4",
@@ -238,8 +270,8 @@ def test_time_lost_and_reasons_are_counted():
     for t, status in enumerate(states):
         points = np.full((68, 2), math.nan) if status == "lost" else SHAPE
         shown = (face(3, points, status, 0.9 - 0.1 * t),)
-        summary.add(TrackedFrame(index=t, time=2 * t, image=None, faces=shown, cut=t == 4))
-    summary.add(TrackedFrame(index=6, time=12, image=None, faces=(), ended=((3, "it left"),)))
+        summary.add(TrackedFrame(index=t, time=2.0 * t, image=None, faces=shown, cut=t == 4))
+    summary.add(TrackedFrame(index=6, time=12.0, image=None, faces=(), ended=((3, "it left"),)))
     story = summary.stories[3]
     assert (story.found, story.detected, story.lost_seconds) == (4, 1, 4)
     assert story.ended == ("it left", 12) and summary.cuts == [8] and summary.num_cuts == 1
@@ -247,7 +279,7 @@ def test_time_lost_and_reasons_are_counted():
     assert story.total.steps == 2, "from frames that follow each other"
     page = Page(to_html(film_page(summary, IBUG_68, ABOUT, None))).check()
     assert page.rows()[0]["its id ended"] == "it left (at 12.0 s)"
-    assert page.rows()[0]["lowest (%)"] == "40.0 at 10.0 s"
+    assert (page.rows()[0]["lowest (%)"], page.rows()[0]["at (s)"]) == ("40.00", "10.00")
     states = [of["class"] for tag, of in page.elements if tag == "rect"]
     assert states == ["state0", "state2", "state0", "mark"]
     assert {of["title"] for of in page.charts} >= {"Confidence", "Confidence of each landmark"}

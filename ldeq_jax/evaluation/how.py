@@ -28,10 +28,8 @@ def how_it_was_measured(record: Mapping[str, Any]) -> list[Part]:
     if "tuning_split" in record:
         settings["settings chosen on"] = record["tuning_split"]
         settings["error that a choice may add"] = f"{100 * record['slack']:g} %"
-    parts: list[Part] = [Facts(values=settings)]
-    if record.get("command"):
-        parts.append(Code(text=record["command"]))
-    return [*parts, Facts(values=record["versions"])]
+    parts: list[Part] = [Facts(values=settings), Facts(values=record["versions"])]
+    return [*parts, *([Code(text=record["command"])] if record.get("command") else [])]
 
 
 def percent(value: float, digits: int = 2) -> str:

@@ -138,7 +138,7 @@ def _series(name: str, settings: list[Setting], number: int, results: VideoResul
         line=False,
         dots=True,
         colour=number,
-        chosen=chosen[0] if len(chosen) == 1 else None,
+        chosen=chosen[0] if len(chosen) == 1 else -1,
         labels=[
             f"{setting.values or 'as it is'}\nNME {percent(nme)}, NMF {nmf:.1f}"
             for setting, (nme, nmf) in zip(settings, places, strict=True)

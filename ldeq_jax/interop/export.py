@@ -35,7 +35,8 @@ _MEANINGS = {
     "image": "crop of the face, RGB 0..255",
     "frame_from_crop": "from crop pixels to frame pixels, of this frame's crop",
     "interval": "seconds since the last frame",
-    "strength": "how firmly the last frame is held: 1 as the model is set, 0 not at all",
+    "strength": "how firmly the last frame is held, a factor of the model's time constants: 1 as "
+    "the model is set, 0 not at all",
     "reset": "whether the frame does not follow the last one",
     "mask": "whether there is a face",
     "landmarks": "x and y of each landmark in crop pixels",

@@ -97,7 +97,8 @@ def following(
         image: (B, H, W, 3) uint8 RGB.
         frame_from_crop: (B, 3, 3) from crop pixels to frame pixels.
         interval: (B,) seconds since the last frame.
-        strength: (B,) times the configured penalty: 1 as configured, 0 holds nothing.
+        strength: (B,) factor of the time constants, as `ldeq track --strength` has it: of the
+            penalty and of `rwr.follow_seconds`; 1 as configured, 0 holds nothing.
         previous_heatmaps: (B, h, w, K) as the last frame left them.
         previous_motion: (B, 4) the same.
         previous_frame_from_crop: (B, 3, 3) of the last frame.
@@ -107,9 +108,8 @@ def following(
     """
     theta = inject(config.model, variables, _normalised(config, image))
     interval = jnp.maximum(interval, 1e-4)
-    align = rwr.alignment(
-        config.model, config.rwr, previous_frame_from_crop, frame_from_crop, interval
-    )
+    firm = dataclasses.replace(config.rwr, follow_seconds=strength * config.rwr.follow_seconds)
+    align = rwr.alignment(config.model, firm, previous_frame_from_crop, frame_from_crop, interval)
     previous, motion = previous_heatmaps, previous_motion
     if align is not None:
         previous, _ = align(previous_heatmaps, previous_motion, None)

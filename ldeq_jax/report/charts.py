@@ -37,7 +37,7 @@ class Series:
         dashed: of the line.
         hollow: whether its dots are not filled.
         labels: what is said of each point; () for its coordinates alone.
-        chosen: the point that stands out: the others are faint then.
+        chosen: the point that stands out: the others are faint then; -1 makes all faint.
         colours: of each dot, as #rrggbb, in place of the series' colour.
         radii: of each dot, in place of the usual.
     """
@@ -222,7 +222,7 @@ def upright(points: np.ndarray, eye_corners: tuple[int, int]) -> np.ndarray:
 def draw(chart: Chart) -> bytes:
     """A chart as a PNG file."""
     figure, [[axes]] = subplots(1, 1, _INCHES["face" if chart.face else "plot"])
-    for series in chart.series:
+    for number, series in enumerate(chart.series):
         points, (_, mark) = series.array, series.mark
         colour = "0.6" if series.colour is None else palette(series.colour + 1)[-1]
         style: dict[str, Any] = {
@@ -237,10 +237,12 @@ def draw(chart: Chart) -> bytes:
             continue
         if series.chosen is not None:
             axes.plot(*points.T, mark, **style | {"alpha": 0.35, "label": None}, markersize=4)
-            axes.plot(*points[[series.chosen]].T, mark, **style, markersize=8, zorder=4)
+            stands_out = points[[series.chosen]] if series.chosen >= 0 else np.zeros((0, 2))
+            axes.plot(*stands_out.T, mark, **style, markersize=8, zorder=4)
             continue
         style["markerfacecolor"] = "white" if series.hollow else colour
-        axes.plot(*points.T, **style, marker=mark if series.dots else None, markersize=4)
+        style |= {"marker": mark if series.dots else None, "markersize": 4}
+        axes.plot(*points.T, **style, zorder=2 - 0.01 * number)  # the first on top, as in the page
     if chart.face:
         axes.set_aspect("equal")
         axes.invert_yaxis()

@@ -14,14 +14,15 @@
       label: series.name,
       data: series.points.map(([x, y]) => ({ x, y })),
       said: series.labels,
+      own,
+      hollow: series.hollow,
       showLine: series.line,
       borderColor: own,
-      borderWidth: series.name === "" ? 1 : 1.6,
+      borderWidth: 1.6,
       borderDash: series.dashed ? [6, 4] : [],
       pointStyle: series.mark,
       pointRadius: series.radii.length ? series.radii : each(series.dots ? 3 : 0, 7),
       pointHoverRadius: series.radii.length ? series.radii.map((r) => r + 2) : each(5, 9),
-      pointHitRadius: series.name === "" ? 0 : 6,
       pointBackgroundColor: series.colours.length ? series.colours : series.hollow ? paint.paper : each(faint ? withAlpha(own, 0.35) : own, own),
       pointBorderColor: series.colours.length ? paint.ink : each(series.hollow ? own : faint ? "transparent" : own, series.hollow ? own : paint.ink),
       pointBorderWidth: 1,
@@ -47,6 +48,37 @@
     return { scales: { x, y: { ...y, reverse: true } }, ratio: (x.max - x.min) / (y.max - y.min) };
   }
 
+  // What has no name is background: lines that answer to nothing.
+  function background(spec) {
+    const lines = spec.series.filter((series) => series.name === "");
+    return {
+      id: "background",
+      beforeDatasetsDraw({ ctx, scales: { x, y } }) {
+        ctx.save();
+        ctx.strokeStyle = colour("--grey");
+        ctx.beginPath();
+        for (const { points } of lines) {
+          let pen = "moveTo";
+          for (const [a, b] of points) {
+            if (a !== null && b !== null) ctx[pen](x.getPixelForValue(a), y.getPixelForValue(b));
+            pen = a === null || b === null ? "moveTo" : "lineTo";
+          }
+        }
+        ctx.stroke();
+        ctx.restore();
+      },
+    };
+  }
+
+  // As usual, but a series of faint dots has its full colour here.
+  function names(chart, paint) {
+    const usual = Chart.defaults.plugins.legend.labels.generateLabels(chart);
+    return usual.map((item) => {
+      const { own, hollow } = chart.data.datasets[item.datasetIndex];
+      return { ...item, fillStyle: hollow ? paint.paper : own, strokeStyle: own, lineWidth: 1.5 };
+    });
+  }
+
   function settings(spec) {
     const paint = {
       ink: colour("--ink"), paper: colour("--paper"), soft: colour("--soft"), line: colour("--line"), grey: colour("--grey"),
@@ -61,7 +93,8 @@
     };
     return {
       type: "scatter",
-      data: { datasets: spec.series.map((series) => dataset(series, paint)) },
+      data: { datasets: named.map((series) => dataset(series, paint)) },
+      plugins: [background(spec)],
       options: {
         animation: false,
         responsive: true,
@@ -74,10 +107,9 @@
             display: !spec.face && named.length > 1,
             align: "start",
             position: named.length > 6 ? "bottom" : "top",
-            labels: { color: paint.ink, usePointStyle: true, boxWidth: 8, boxHeight: 8, padding: phone.matches ? 8 : 12, font: { size: phone.matches ? 11 : 12 }, filter: (item) => item.text !== "" },
+            labels: { color: paint.ink, usePointStyle: true, boxWidth: 8, boxHeight: 8, padding: phone.matches ? 8 : 12, font: { size: phone.matches ? 11 : 12 }, generateLabels: (chart) => names(chart, paint) },
           },
           tooltip: {
-            filter: (item) => item.dataset.label !== "",
             displayColors: false,
             callbacks: { title: () => "", label },
           },
@@ -88,7 +120,7 @@
 
   // The arrow keys go from point to point and from series to series.
   function keys(chart, canvas, said) {
-    const at = { series: chart.data.datasets.findIndex((d) => d.label !== ""), point: -1 };
+    const at = { series: 0, point: -1 };
     const length = () => chart.data.datasets[at.series].data.length;
     canvas.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -104,8 +136,9 @@
       event.preventDefault();
       const count = chart.data.datasets.length;
       if (jump) {
+        let others = count;
         do at.series = (at.series + jump + count) % count;
-        while (chart.data.datasets[at.series].label === "" || !chart.isDatasetVisible(at.series));
+        while (!chart.isDatasetVisible(at.series) && --others > 0);
         at.point = Math.max(0, Math.min(at.point, length() - 1));
       } else {
         let tries = length();
