@@ -246,7 +246,10 @@ def test_a_set_of_nothing_says_why(model, films, capsys):  # noqa: F811
     label(model, films / "empty.avi", code=1)
     assert "no film shows a face that is large enough" in capsys.readouterr().err
     label(model, films / "slow one.avi", "--shortest=200", "--longest=220", code=1)
-    assert "no window is left (too short, as the film ends)" in capsys.readouterr().err
+    assert (
+        "no window of 200 frames or more is left (too short, as the film ends)"
+        in capsys.readouterr().err
+    )
     label(model, films / "slow one.avi", "--darkest=255", code=1)
     assert (
         "(all 2 are dropped, slow_one_000000_0: it is dark, grey level" in capsys.readouterr().err

@@ -110,6 +110,11 @@ def test_what_ends_a_window(change, reason):
     assert found == ([(int(change == "cut"), 8, 18)] if begins == at else [])
 
 
+def test_a_face_that_is_always_too_small_is_told_once():
+    found, windows = cut(frames([[face(0, size=30)]] * 20))
+    assert not found and windows.ends == {"the face is too small": 1} and windows.unused == 20
+
+
 def test_lengths_that_contradict_each_other_are_refused():
     with pytest.raises(UserError, match="--shortest=20 must be"):
         Cutting(shortest=20, longest=10)
@@ -155,6 +160,11 @@ def test_frames_that_are_shown_twice_are_found(noise):
     pictures = [scene(t // 2, seed=t, noise=noise) for t in range(0, 24)]
     # With noise, the first pair has nothing to be compared with.
     assert repeats(pictures)[2:] == [t % 2 == 1 for t in range(2, 24)]
+
+
+def test_frames_that_are_shown_three_times_are_found():
+    pictures = [scene(t // 3, seed=t, noise=0.2) for t in range(30)]
+    assert repeats(pictures)[3:] == [t % 3 > 0 for t in range(3, 30)]
 
 
 def test_every_fifth_frame_of_a_converted_film_is_found():

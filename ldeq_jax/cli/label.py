@@ -133,7 +133,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ldeq label: {named}", file=sys.stderr)
     if result.why_none:
         reasons = "; ".join(result.why_none)
-        raise UserError(f"no window is left ({reasons}): see {folder / 'report.html'}")
+        raise UserError(
+            f"no window of {options.shortest} frames or more is left ({reasons}): see "
+            f"{folder / 'report.html'}"
+        )
     if not result.easy + result.hard and not result.failed:
         raise UserError(
             f"no window is left: no film shows a face that is large enough (--min_face) for "

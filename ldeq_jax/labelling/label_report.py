@@ -82,7 +82,7 @@ def label_page(
         said = "; ".join(f"{source}: {reason}" for source, reason in record["failed"].items())
         warnings.append(Text(text=f"Not all films are in it. {said}", warning=True))
     if not kept:
-        warnings.append(Text(text="No window is kept.", warning=True))
+        warnings.append(Text(text="No window is kept. The tables below say why.", warning=True))
     return Page(
         title="Videos labelled by an ensemble",
         about=f"{len(kept)} windows of {len(surveys)} films, {ensemble.schema.num_landmarks} "

@@ -85,6 +85,7 @@ class Windows:
     def __init__(self, cutting: Cutting):
         self._cutting = cutting
         self._runs: dict[int, _Run] = {}
+        self._small: set[int] = set()  # ids of faces that were too small when last seen
         self._stream: Stream | None = None
         self.frames, self.unused = 0, 0
         self.ends: collections.Counter[str] = collections.Counter()
@@ -116,6 +117,9 @@ class Windows:
             reason = whole or ("the face is too small" if small else "")
             if reason and id in self._runs:
                 found += self._end(id, reason)
+            elif small and id not in self._small:
+                self.ends[reason] += 1
+            self._small = self._small | {id} if small else self._small - {id}
             if small or frame.image is None:
                 self.unused += 1
                 continue

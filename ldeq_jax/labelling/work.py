@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ldeq_jax import __version__
 from ldeq_jax.labelling.windows import Window
 from ldeq_jax.media.files import write_whole
 from ldeq_jax.media.films import Film
@@ -93,6 +94,7 @@ def mark_of(film: Film, options: Any) -> str:
     known = [file.stat() for file in files]
     return to_json(
         {
+            "version": __version__,
             "source": film.source,
             "bytes": sum(stat.st_size for stat in known),
             "modified": max(stat.st_mtime_ns for stat in known),

@@ -15,7 +15,8 @@ import numpy as np
 
 _SIDE, _PERCENTILE = 96, 98
 SAME = 0.25  # levels of 255; below that a frame is a repeat whatever the others do
-NEARLY, RATIO, KEPT = 2.0, 0.3, 2  # of a change against the greatest of as many before
+NEARLY, RATIO = 2.0, 0.3  # of a change, in levels, and against the last that was no repeat
+_MOST = 2  # repeats in a row that are told by that ratio; more are a pause of the film
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,18 +25,20 @@ class Stream:
 
     Attributes:
         picture: (96, 96) grey levels of the last frame.
-        changes: of the last frames.
+        usual: change of the last frame that was no repeat.
+        repeats: number of frames since then.
     """
 
     picture: np.ndarray
-    changes: tuple[float, ...] = ()
+    usual: float = 0.0
+    repeats: int = 0
 
 
 def is_repeat(image: np.ndarray, before: Stream | None) -> tuple[bool, Stream]:
     """Whether a frame shows what the frame before showed.
 
     It does if it changes by less than .25 levels, or by less than 2 levels and less than .3 times
-    the change of one of the two frames before. (A frame may be shown three times.)
+    the last change that was no repeat, if there are no more than two such frames in a row.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -49,5 +52,7 @@ def is_repeat(image: np.ndarray, before: Stream | None) -> tuple[bool, Stream]:
     if before is None:
         return False, Stream(picture)
     change = float(np.percentile(np.abs(picture - before.picture), _PERCENTILE))
-    limit = max(SAME, min(NEARLY, RATIO * max(before.changes, default=0.0)))
-    return change < limit, Stream(picture, (*before.changes, change)[-KEPT:])
+    alike = change < min(NEARLY, RATIO * before.usual) and before.repeats < _MOST
+    if change < SAME or alike:
+        return True, Stream(picture, before.usual, before.repeats + 1)
+    return False, Stream(picture, change)
