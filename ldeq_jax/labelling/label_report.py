@@ -181,7 +181,7 @@ def _faces(work: Path, windows: Mapping[str, Labelled], ensemble: Ensemble) -> l
         id, window = max(first[1], key=lambda item: _mean(item[1]))
         data = _clip(work, id, window, ensemble)
         if data is not None:
-            caption = f"{id}: the {first[0]} window with the greatest disagreement, first seconds."
+            caption = f"{id}: the {first[0]} window with the greatest disagreement, where it is."
             clip = Clip(
                 caption=caption,
                 address=data_address(data, "video/mp4"),
@@ -232,7 +232,9 @@ def _films(
         )
     if not rows:
         return []
-    return [Table(caption="Films; frames with two faces count twice", rows=rows)]
+    return [
+        Table(caption="Films; frames with two faces count twice", rows=rows, folded=len(rows) > 20)
+    ]
 
 
 def _members(labels: Labels, ensemble: Ensemble) -> list[Part]:
@@ -301,13 +303,17 @@ def _picture(work: Path, id: str, window: Labelled, ensemble: Ensemble) -> Pictu
 
 
 def _clip(work: Path, id: str, window: Labelled, ensemble: Ensemble) -> bytes | None:
-    """A window's face with its labels, as a film."""
-    count = min(len(window.window), round(_CLIP_SECONDS * window.window.fps))
-    everywhere = window.points[:count].reshape(-1, 2)
+    """A window's face with its labels, as a film: the seconds around its worst frame."""
+    count = min(len(window.window), max(1, round(_CLIP_SECONDS * window.window.fps)))
+    worst = int(window.disagreement.mean(axis=1).argmax())
+    start = int(np.clip(worst - count // 2, 0, len(window.window) - count))
+    part = window.points[start : start + count]
+    everywhere = part.reshape(-1, 2)
 
     def pictures():
         frames = VideoReader(work / f"{id}.mp4").frames()
-        for points, frame in zip(window.points[:count], frames, strict=False):
+        chosen = itertools.islice(frames, start, start + count)
+        for points, frame in zip(part, chosen, strict=True):
             if frame.image is not None:
                 yield _face(frame.image, points, everywhere, _CLIP_SIDE, ensemble)
 

@@ -2,19 +2,8 @@ r"""Members that are ONNX models of others, described by a JSON file.
 
     {"model": "pfld.onnx", "schema": "wflw_98", "side": 112, "scale": 1.2, "channels": "bgr"}
 
-| field | | if left out |
-|---|---|---|
-| model | the ONNX file, from the folder of the JSON file | needed |
-| schema | what the landmarks are: a name, or a .json file (`face.schema`) | needed |
-| side | of its square input, pixels | needed |
-| scale | side of the crop in units of the longer side of the landmarks' extent, same centre | 1.2 |
-| channels | "rgb" or "bgr" | "rgb" |
-| layout | "nchw" or "nhwc" | "nchw" |
-| mean, deviation | subtracted, and divided by: levels of 255, one or one per channel | 0, 255 |
-| output | name of the output with the landmarks, x then y | the first |
-| unit | "crop", from 0 to 1 over the crop, or "pixels" of the crop | "crop" |
-| points | indices of the output's landmarks that are those of the schema | all, in order |
-
+Needed are the network's file, from the folder of the JSON file; what its landmarks are, a name or a
+.json file (`face.schema`); and the side of its square input. docs/wflw_v.md has the other fields.
 The network sees one crop at a time, black where the frame ends. onnxruntime is needed: pip install
 'ldeq_jax[ensemble]'.
 """
