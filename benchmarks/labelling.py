@@ -14,11 +14,12 @@ landmark is no error. With --points, a JSON file of our landmark to that of the 
 are compared.
 
 OUT/table.md has the NME in percent of the eye distance and the NMF of each member, of the plain
-mean, of the ensemble before and after smoothing, and of the tracker's recurrence; how disagreement
-goes with error, by rank, over landmarks and frames, over frames, and over videos; the error that is
-left when the tenth of all frames is dropped in which the members disagree most; and what the jitter
-of the true labels adds to any flicker. What the members find is kept in OUT, so a second call is
-fast.
+mean, of the ensemble before and after smoothing, and of the tracker's recurrence; where all
+landmarks are compared, how much mouth and eyes move against the truth, and how late; how
+disagreement goes with error, by rank, over landmarks and frames, over frames, and over videos; the
+error that is left when the tenth of all frames is dropped in which the members disagree most; and
+what the jitter of the true labels adds to any flicker. What the members find is kept in OUT, so a
+second call is fast.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from ldeq_jax.cli.label import MEMBERS
 from ldeq_jax.cli.options import names
 from ldeq_jax.data.sources import VideoSource
 from ldeq_jax.evaluation.labels import Labels, mean_offset, read_points
+from ldeq_jax.face.fidelity import response, signals
 from ldeq_jax.face.schema import get_schema
 from ldeq_jax.face.video_metrics import label_jitter, nmf, video_nme
 from ldeq_jax.inference.detection import overlaps
@@ -45,6 +47,8 @@ from ldeq_jax.labelling.fusion import Found, fuse, habits, plain_mean
 from ldeq_jax.labelling.members import AT_ONCE, Ensemble, load_ensemble
 from ldeq_jax.labelling.smoothing import STRONGEST, smooth
 from ldeq_jax.report.tables import markdown_table
+
+_FPS = 25.0  # for `fidelity.response`, which looks for lags in seconds
 
 
 def main() -> None:
@@ -97,15 +101,11 @@ def report(videos: list[dict], ensemble: Ensemble, labels: Labels, strongest: fl
     }
     rows = []
     for name, tracks in methods.items():
-        scores = np.array(
-            [
-                _scores(t, v, _without(tracks, videos, labels))
-                for t, v in zip(tracks, videos, strict=True)
-            ]
-        )
-        rows.append(
-            {"method": name, "NME (%)": 100 * scores[:, 0].mean(), "NMF": scores[:, 1].mean()}
-        )
+        relative = _without(tracks, videos, labels)
+        pairs = list(zip(tracks, videos, strict=True))
+        scores = np.array([_scores(track, video, relative) for track, video in pairs])
+        row = {"method": name, "NME (%)": 100 * scores[:, 0].mean(), "NMF": scores[:, 1].mean()}
+        rows.append(row | _motion(pairs, relative))
     relative = _without(smoothed, videos, labels)
     errors = [_errors(t, v, relative) for t, v in zip(smoothed, videos, strict=True)]
     chosen = list(labels.points) if labels.points else slice(None)
@@ -147,6 +147,23 @@ def _scores(track, video, labels):
     counted = {"landmarks": labels.counted}
     error = video_nme(*values, eye_corners=labels.schema.eye_corners, **counted)
     return error[0], nmf(*values, **counted)[0]
+
+
+def _motion(pairs, labels):
+    """Mean amplitude of mouth and eyes against the labels, and their lag in frames."""
+    found = {}
+    for name in ("mouth", "eyes"):
+        responses = []
+        for track, video in pairs if labels.points is None else []:
+            target, times = video["landmarks"], np.arange(len(track)) / _FPS
+            truth = signals(target, labels.schema)
+            seen = signals(labels.arranged(track, target), labels.schema, reference=target)
+            responses.append(response(seen[name], truth[name], times, video["mask"]))
+        moving = [one for one in responses if one.motion > 0]
+        if moving:
+            found[f"{name}, amplitude"] = float(np.mean([one.amplitude for one in moving]))
+            found[f"{name}, lag (frames)"] = _FPS * float(np.mean([one.lag for one in moving]))
+    return found
 
 
 def _errors(track, video, labels):
