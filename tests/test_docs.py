@@ -24,6 +24,7 @@ COMMANDS = [
     "ldeq_jax/cli/evaluate.py",
     "ldeq_jax/cli/predict.py",
     "ldeq_jax/cli/track.py",
+    "ldeq_jax/cli/label.py",
     "ldeq_jax/cli/live.py",
     "ldeq_jax/cli/doctor.py",
     "ldeq_jax/cli/convert.py",
@@ -81,6 +82,8 @@ def flags_of(name):
                 flags.add(f"--no{texts[0]}")
         elif function in ("add_host_options", "add_face_options"):
             flags |= flags_of("ldeq_jax/cli/options.py")
+        elif function == "add_model" and not texts:
+            flags.add("--checkpoint")
         elif function in ("add_argument", "add"):
             flags |= {text for text in texts if text.startswith("--")}
     return flags

@@ -133,6 +133,9 @@ def test_a_written_page_is_known_again(tmp_path):
     html.write_page(path, page(Text(text="a")))
     (tmp_path / "other.html").write_text("<html></html>")
     assert html.is_page(path)
+    text = path.read_text("utf-8").replace(f"ldeq_jax {html.__version__}", "ldeq_jax 9.9")
+    path.write_text(text, "utf-8")
+    assert html.is_page(path), "of another version"
     assert not html.is_page(tmp_path / "other.html") and not html.is_page(tmp_path / "none")
 
 

@@ -17,6 +17,7 @@ from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.face.schema import IBUG_68
 from ldeq_jax.inference import drawing, film_summary, tracker
 from ldeq_jax.inference.film_summary import Bin, FilmSummary, Tally, steps_in_face
+from ldeq_jax.inference.track_charts import timeline
 from ldeq_jax.inference.track_report import film_page
 from ldeq_jax.inference.tracker import Face, TrackedFrame
 from ldeq_jax.report.draw import draw_tracks
@@ -162,6 +163,25 @@ def test_a_page_leads_to_the_reports_of_all_films(model, folder):  # noqa: F811
     assert len(Page(out / "index.html").rows()) == 2, "those that are done before, too"
 
 
+def test_films_that_are_not_done_are_left_out(model, folder, monkeypatch):  # noqa: F811
+    seen = []
+
+    def broken_off(self, image, time, state=None, seen_=None):
+        seen.append(time)
+        if len(seen) == 15:
+            raise KeyboardInterrupt
+        return step(self, image, time, state, seen_)
+
+    step = tracker.FaceTracker.step
+    monkeypatch.setattr(tracker.FaceTracker, "step", broken_off)
+    out = track(model, "--report", "--no_overlay", folder, code=130)
+    rows = Page(out / "index.html").check().rows()
+    assert [(row["film"], row["complete"]) for row in rows] == [
+        ("a", "yes"),
+        ("deep/b&", "no, broken off"),
+    ]
+
+
 def test_one_film_needs_no_such_page(model, clip):  # noqa: F811
     assert not (track(model, "--report", "--no_overlay", clip) / "index.html").exists()
 
@@ -214,6 +234,18 @@ def test_a_long_film_needs_no_more_memory_and_loses_no_frame():
     times = np.array([*summary.pictures])
     np.testing.assert_allclose(np.diff(times), np.diff(times)[0])
     assert len(to_html(film_page(summary, IBUG_68, ABOUT, None))) < 1_500_000
+
+
+def test_a_timeline_of_many_changes_is_made_coarser():
+    def faces(t):
+        lost = t % 2 == 0
+        points = np.full((68, 2), math.nan) if lost else SHAPE
+        return [face(k, points, "lost" if lost else "detected") for k in range(5)]
+
+    [fine], [coarse] = timeline(long_film(600, faces)), timeline(long_film(900, faces))
+    assert sum(map(len, fine.rows.values())) == 5 * 600 and "the worst" not in fine.caption
+    assert [*coarse.rows.values()] == [[(pytest.approx(-0.02), pytest.approx(35.98), "lost")]] * 5
+    assert "Of 2 frames each, the worst is shown" in coarse.caption
 
 
 ABOUT = {

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ldeq_jax.cli.options import parser_of, path
+from ldeq_jax.cli.options import add_model, parser_of, path
 
 _DESCRIPTION = """\
 Calibrates a model: measures on faces that it has not seen what the spread of its heatmaps says, and
@@ -78,13 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the arguments."""
     parser = parser_of("ldeq calibrate", _DESCRIPTION, _EPILOG)
-    parser.add_argument(
-        "--checkpoint",
-        type=path,
-        required=True,
-        metavar="MODEL",
-        help="folder of a model or training run, or name of a pretrained model",
-    )
+    add_model(parser)
     parser.add_argument(
         "--output", type=path, required=True, metavar="FOLDER", help="the calibrated model"
     )

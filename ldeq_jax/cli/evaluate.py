@@ -52,6 +52,7 @@ if __name__ == "__main__":
 
 from ldeq_jax.cli.options import (
     add_host_options,
+    add_model,
     budgets,
     count,
     names,
@@ -177,13 +178,7 @@ VIDEO_OPTIONS = (
 def _parser() -> argparse.ArgumentParser:
     parser = parser_of("ldeq evaluate", __doc__)
     add = parser.add_argument
-    add(
-        "--checkpoint",
-        type=path,
-        required=True,
-        help="a training run's --workdir, whose best model is taken, a released model, or the name "
-        "of a pretrained one",
-    )
+    add_model(parser)
     add("--output", type=path, required=True, help="directory of the results, made when missing")
     add(
         "--overwrite",

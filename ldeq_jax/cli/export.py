@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ldeq_jax.cli.options import parser_of, path
+from ldeq_jax.cli.options import add_model, parser_of, path
 
 _DESCRIPTION = """\
 Writes a model as programs with explicit state, and a manifest that describes their inputs and
@@ -58,12 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the arguments."""
     parser = parser_of("ldeq export", _DESCRIPTION, _EPILOG)
-    parser.add_argument(
-        "model",
-        type=path,
-        metavar="MODEL",
-        help="folder of a model or training run, or name of a pretrained model",
-    )
+    add_model(parser, "model")
     parser.add_argument("--format", choices=("stablehlo", "onnx"), required=True)
     parser.add_argument(
         "--output", type=path, required=True, metavar="FOLDER", help="folder to write"

@@ -9,8 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ldeq_jax import zoo
-from ldeq_jax.cli.options import add_face_options, parser_of, path
+from ldeq_jax.cli.options import add_face_options, add_model, parser_of, path
 from ldeq_jax.cli.track import PLATFORMS
 from ldeq_jax.errors import UserError, exit_at_once_on_interrupt
 
@@ -144,13 +143,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="CAMERA|FILE",
         help="camera:N or a film; camera:0 if not given",
     )
-    add(
-        "--checkpoint",
-        default="faces-68",
-        metavar="MODEL",
-        help=f"pretrained model ({', '.join(zoo.MODELS)}), a training run's --workdir, or a "
-        "converted model's folder; faces-68 if not given",
-    )
+    add_model(parser, default="faces-68")
     add("--device", choices=PLATFORMS, help="where the model runs; where JAX chooses if not given")
     add("--no_window", action="store_true", help="show nothing")
     add("--udp", metavar="HOST:PORT", help="send each frame there, as JSON")

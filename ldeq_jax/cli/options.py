@@ -6,6 +6,7 @@ before it exits with 2.
 
 import argparse
 
+from ldeq_jax import zoo
 from ldeq_jax.media.files import expand
 
 
@@ -26,6 +27,26 @@ def parser_of(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def add_model(
+    parser: argparse.ArgumentParser, name: str = "--checkpoint", *, default: str | None = None
+) -> None:
+    """Adds the option, or the argument, that says which model, as `weights.load_model` takes it.
+
+    Args:
+        parser: gets it.
+        name: of an option, which is required without a default; or of an argument.
+        default: the model if none is given.
+    """
+    about = (
+        f"pretrained model ({', '.join(zoo.MODELS)}), a training run's --workdir, whose best model "
+        "is taken, or the folder of a converted or calibrated model"
+    )
+    if default is not None:
+        about += f"; {default} if not given"
+    action = parser.add_argument(name, type=path, default=default, metavar="MODEL", help=about)
+    action.required = default is None
 
 
 def add_host_options(parser: argparse.ArgumentParser) -> None:

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ldeq_jax import zoo
-from ldeq_jax.cli.options import natural, not_negative, parser_of, path
+from ldeq_jax.cli.options import add_model, natural, not_negative, parser_of, path
 from ldeq_jax.errors import UserError, exit_at_once_on_interrupt
 
 SOME_FAILED = 3  # exit code
@@ -223,13 +222,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="drawing to write, .png or .jpg, of a video .mp4; the numbers go to the same name "
         "with .json, of a video .npz; of many pictures the folder to write to",
     )
-    parser.add_argument(
-        "--checkpoint",
-        default="faces-68",
-        metavar="MODEL",
-        help=f"pretrained model ({', '.join(zoo.MODELS)}), a training run's --workdir, whose best "
-        "model is taken, or a converted model's folder; faces-68 if not given",
-    )
+    add_model(parser, default="faces-68")
     parser.add_argument(
         "--box",
         action="append",

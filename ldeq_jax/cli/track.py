@@ -10,8 +10,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ldeq_jax import zoo
-from ldeq_jax.cli.options import add_face_options, count, not_negative, parser_of, path
+from ldeq_jax.cli.options import (
+    add_face_options,
+    add_model,
+    count,
+    not_negative,
+    parser_of,
+    path,
+)
 from ldeq_jax.errors import exit_at_once_on_interrupt
 
 SOME_FAILED = 3  # exit code
@@ -150,13 +156,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("input", type=path, nargs="+", metavar="INPUT", help="film, folder, pictures or camera:N")
     add("--output", type=path, required=True, metavar="DIR", help="folder to write to")
-    add(
-        "--checkpoint",
-        default="faces-68",
-        metavar="MODEL",
-        help=f"pretrained model ({', '.join(zoo.MODELS)}), a training run's --workdir, or a "
-        "converted model's folder; faces-68 if not given",
-    )
+    add_model(parser, default="faces-68")
     add("--device", choices=PLATFORMS, help="where the model runs; where JAX chooses if not given")
     add("--resume", action="store_true", help="leave out films that are done")
     add("--overwrite", action="store_true", help="replace files that no earlier call wrote")

@@ -75,6 +75,14 @@ class Bin(NamedTuple):
         return Bin._make(map(operator.add, self, other))
 
 
+def joined(bins: Mapping[int, Bin], count: int) -> dict[int, Bin]:
+    """Bins of so many frames as `count` bins had together."""
+    wider: dict[int, Bin] = {}
+    for place, here in bins.items():
+        wider[place // count] = wider.get(place // count, Bin()).plus(here)
+    return wider
+
+
 @dataclasses.dataclass(kw_only=True)
 class Story:
     """What is known of a face of a film.
@@ -123,13 +131,14 @@ class FilmSummary:
         tally: counts.
         stories: of the faces, by id.
         forgotten: number of faces that are not among these.
-        start: time of the first frame; end: of the last; interval: between the last two.
-        cuts: times of the first cuts, num_cuts: number of all.
+        start: time of the first frame, seconds.
+        end: time of the last one.
+        interval: between the last two.
+        cuts: times of the first cuts.
+        num_cuts: number of all cuts.
         most: faces that are found in one frame at most.
         per_bin: frames of a bin.
         pictures: by time, JPEG files of frames with their landmarks.
-        by_landmark: sums over all found faces: (K, 2) upright shape, (K,) spread relative to the
-            face size, (K,) probability; with the number of faces, and of those with a probability.
     """
 
     def __init__(
@@ -240,10 +249,7 @@ class FilmSummary:
     def _halve_bins(self) -> None:
         self.per_bin *= 2
         for story in self.stories.values():
-            joined: dict[int, Bin] = {}
-            for place, here in story.bins.items():
-                joined[place // 2] = joined.get(place // 2, Bin()).plus(here)
-            story.bins = joined
+            story.bins = joined(story.bins, 2)
 
     def _forget(self, present: set[int]) -> None:
         gone = [story for story in self.stories.values() if story.id not in present]

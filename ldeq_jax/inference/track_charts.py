@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ldeq_jax.face.confidence import WITHIN
 from ldeq_jax.face.schema import LandmarkSchema
-from ldeq_jax.inference.film_summary import Bin, FilmSummary, Story
+from ldeq_jax.inference.film_summary import Bin, FilmSummary, Story, joined
 from ldeq_jax.report.charts import Chart, Series, face_chart
 from ldeq_jax.report.html import Table, Timeline
 
 _CURVES = 7  # faces with curves: as many as there are colours
 _LIKE = (0, 4, 2, 3, 6, 1)  # the charts' colours that are like those of ids in drawn films
-_ROWS = 40  # faces in the timeline
+_ROWS, _SPANS = 40, 3000  # faces in the timeline, and spans in all its rows
 _STATES = {"seen by the detector": 0, "followed by its landmarks": 1, "lost": 2}
 
 
@@ -21,24 +21,17 @@ def timeline(summary: FilmSummary) -> list[Timeline]:
     if not shown:
         return []
     seconds = (summary.end - summary.start) / max(summary.tally.frames - 1, 1)
-    rows = {}
-    for story in shown:
-        spans: list[tuple[float, float, str]] = []
-        for _, here in sorted(story.bins.items()):
-            state = "lost" if here.lost else [*_STATES][1 if here.unseen else 0]
-            middle, half = here.seconds / here.frames, seconds * here.frames / 2
-            first, last = middle - half, middle + half
-            if spans and spans[-1][2] == state and first - spans[-1][1] < seconds:
-                spans[-1] = (spans[-1][0], last, state)
-            else:
-                spans.append((first, last, state))
-        rows[f"face {story.id}"] = spans
+    rows, together = {f"face {story.id}": _spans(story.bins, seconds) for story in shown}, 1
+    while sum(map(len, rows.values())) > _SPANS:
+        together *= 2
+        for story in shown:
+            rows[f"face {story.id}"] = _spans(joined(story.bins, together), seconds)
     caption = (
         "Seen by the detector: in this frame or one of those since it last had to look. Followed: "
         "its landmarks are found all the same. Lost: it is not found, and may come back."
     )
-    if summary.per_bin > 1:
-        caption += f" Of {summary.per_bin} frames each, the worst is shown."
+    if (frames := together * summary.per_bin) > 1:
+        caption += f" Of {frames} frames each, the worst is shown."
     if len(shown) < len(summary.tally.found):
         caption += f" These are the {len(shown)} faces that are found in the most frames."
     return [
@@ -51,6 +44,25 @@ def timeline(summary: FilmSummary) -> list[Timeline]:
             marks=[(time, "cut") for time in summary.cuts],
         )
     ]
+
+
+def _spans(bins: Mapping[int, Bin], seconds: float) -> list[tuple[float, float, str]]:
+    """From when to when a face is how found.
+
+    Args:
+        bins: of the face.
+        seconds: from one frame to the next, in the mean.
+    """
+    spans: list[tuple[float, float, str]] = []
+    for _, here in sorted(bins.items()):
+        state = "lost" if here.lost else [*_STATES][1 if here.unseen else 0]
+        middle, half = here.seconds / here.frames, seconds * here.frames / 2
+        first, last = middle - half, middle + half
+        if spans and spans[-1][2] == state and first - spans[-1][1] < seconds:
+            spans[-1] = (spans[-1][0], last, state)
+        else:
+            spans.append((first, last, state))
+    return spans
 
 
 def curves(summary: FilmSummary) -> list[Chart]:

@@ -165,17 +165,21 @@ def track_films(
     method = _Method(tracker, options, Alone(config, variables) if options.side_by_side else None)
     schema = get_schema(config.data.schema)
     failed = {}
-    for number, (film, outputs) in enumerate(waiting, start=1):
-        title = f"{number}/{len(waiting)} {film.name.name}" if len(waiting) > 1 else film.name.name
-        try:
-            with _opencv_in_one_thread():
-                _track_film(film, outputs, method, schema, options, step, title, command)
-        except Exception as error:
-            reason = one_line(error)
-            if reason is None:
-                raise
-            failed[film.source] = reason
-    write_index(reports, folder, command)
+    try:
+        for number, (film, outputs) in enumerate(waiting, start=1):
+            title = (
+                f"{number}/{len(waiting)} {film.name.name}" if len(waiting) > 1 else film.name.name
+            )
+            try:
+                with _opencv_in_one_thread():
+                    _track_film(film, outputs, method, schema, options, step, title, command)
+            except Exception as error:
+                reason = one_line(error)
+                if reason is None:
+                    raise
+                failed[film.source] = reason
+    finally:  # after Ctrl-C too
+        write_index(reports, folder, command)
     return failed
 
 

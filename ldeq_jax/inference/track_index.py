@@ -35,14 +35,19 @@ def check_index(films: Sequence[Film], folder: Path, overwrite: bool) -> None:
 def write_index(outputs: Mapping[str, Sequence[Path]], folder: Path, command: str) -> None:
     """Writes the page that leads to the reports of several films, of those that have one.
 
+    Nothing is written where none has.
+
     Args:
         outputs: by the film's source, all files of it, that of the numbers first.
         folder: of all films.
         command: with which they were tracked.
     """
-    whole = {source: paths for source, paths in outputs.items() if all(map(Path.exists, paths))}
-    if whole:
-        numbers = {source: paths[0] for source, paths in whole.items()}
+    numbers = {
+        source: paths[0]
+        for source, paths in outputs.items()
+        if all(path.exists() for path in paths if path.suffix in (".npz", ".html"))
+    }
+    if numbers:
         write_page(folder / INDEX, index_page(numbers, folder, command))
         print(f"all reports: {folder / INDEX}")
 

@@ -26,8 +26,7 @@ from ldeq_jax.report.style import printable
 from ldeq_jax.report.tables import cell_text
 
 _HERE = Path(__file__).parent
-_GENERATOR = f'<meta name="generator" content="ldeq_jax {__version__}">'
-
+_GENERATOR = '<meta name="generator" content="ldeq_jax '  # and the version, which may change
 _NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?( [%s])?( \[.*\])?|[-–]")
 
 
@@ -251,7 +250,7 @@ def is_page(path: Path) -> bool:
     """Whether a file is a page that this package wrote."""
     try:
         with path.open("rb") as file:
-            return _GENERATOR.partition(" ldeq_jax ")[0].encode() in file.read(2000)
+            return _GENERATOR.encode() in file.read(2000)
     except OSError:
         return False
 
@@ -323,7 +322,7 @@ def _template() -> Any:
     return environment.get_template(
         "page.html",
         globals={
-            "generator": markupsafe.Markup(_GENERATOR),
+            "generator": markupsafe.Markup(f'{_GENERATOR}{__version__}">'),
             "style": read("style.css"),
             "own_script": read("page.js"),
         },
