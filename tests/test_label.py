@@ -196,10 +196,14 @@ def test_a_second_call_computes_nothing_again(model, films, monkeypatch):  # noq
     before, calls = contents(out), Finder.calls
     monkeypatch.setattr(label_films, "FaceTracker", None)
     assert contents(label(model, films)) == before and Finder.calls == calls
-    # Members that are left out take nothing anew, and neither do other rules.
+    # Members that are left out cost nothing, and neither do other rules.
     label(model, films, "--members=three,one", "--most_disagreement=0.01", code=1)
     assert Finder.calls == calls
     assert not (out / "landmarks/slow_one_000000_0.npy").exists()
+    # A new member is asked, and the others are not.
+    label(model, films, "--members=one,four,two,three")
+    assert Finder.calls == calls * 4 / 3
+    assert contents(label(model, films)) == before
 
 
 @pytest.mark.parametrize("stop", ["survey", "cut", "find"])

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ldeq_jax.cli.options import count, names, not_negative, parser_of, path
+from ldeq_jax.cli.options import count, names, not_negative, parser_of, path, rate
 from ldeq_jax.errors import UserError, exit_at_once_on_interrupt
 
 SOME_FAILED = 3  # exit code
@@ -33,7 +33,7 @@ how it works:
      every frame, is --min_face pixels large or larger, and no frame repeats the one before.
   3. Each window is written as a video: whole frames, at most --side pixels wide or high.
   4. Each member of the ensemble finds the landmarks in every frame of that video, each frame by
-     itself, so that members err independently.
+     itself, so that each makes errors of its own.
   5. Where a member always places a landmark elsewhere, that is taken away. The label is the
      weighted mean of the members, in which outliers count little. How far they are from it is their
      disagreement, in percent of the distance of the outer eye corners.
@@ -167,7 +167,11 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"of the ensemble, two or more, see below ({MEMBERS})",
     )
     models.add_argument(
-        "--tracker", default="faces-68", metavar="MODEL", help="follows the faces (faces-68)"
+        "--tracker",
+        type=path,
+        default="faces-68",
+        metavar="MODEL",
+        help="follows the faces (faces-68)",
     )
 
     windows = parser.add_argument_group("windows")
@@ -202,7 +206,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     windows.add_argument(
         "--fps",
-        type=not_negative,
+        type=rate,
         default=25.0,
         metavar="RATE",
         help="frames per second of pictures in a row (25)",

@@ -5,7 +5,7 @@ outer eye corners. Members are those of `members.Ensemble`.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -78,15 +78,15 @@ def habits(windows: Sequence[Found], own: np.ndarray, eye_corners: tuple[int, in
         own: (M,) whether a member's landmarks are those of the labels, not of another schema.
         eye_corners: indices of the outer eye corners.
     """
-    differences, faces = [], []
-    for window in windows:
-        face = _in_eyes(window.points, _eyes(window.points[own], eye_corners))
-        middle = face[own].mean(axis=0)
-        differences.append(np.median(face - middle, axis=1))
-        faces.append(face)
+
+    def faces() -> Iterator[np.ndarray]:  # again each time, as those of a thousand windows are many
+        for window in windows:
+            yield _in_eyes(window.points, _eyes(window.points[own], eye_corners))
+
+    differences = [np.median(face - face[own].mean(axis=0), axis=1) for face in faces()]
     offsets = np.median(differences, axis=0)
     away = []
-    for face in faces:
+    for face in faces():
         centred = face - offsets[:, None]
         others = [np.median(np.delete(centred, m, axis=0), axis=0) for m in range(len(centred))]
         distance = np.linalg.norm(centred - np.stack(others), axis=-1)

@@ -123,7 +123,7 @@ def label_films(
 
 
 def find(video: Path, boxes: np.ndarray, ensemble: Ensemble) -> Findings:
-    """What the members find in the video of a window; what is in `work` is used again.
+    """What the members find in the video of a window; they are asked once for all calls.
 
     Args:
         video: of the window, in whose folder the result is kept.
@@ -134,10 +134,19 @@ def find(video: Path, boxes: np.ndarray, ensemble: Ensemble) -> Findings:
         UserError: the video cannot be read, or has another number of frames.
     """
     kept = video.with_suffix(".npz")
-    marks = ensemble.marks
     known = work.read_findings(kept, len(boxes))
-    if known is not None and set(marks) <= set(known.marks):
-        return known.of(marks)
+    marks = ensemble.marks
+    missing = [n for n, mark in enumerate(marks) if known is None or mark not in known.marks]
+    if missing:
+        found = _ask(video, boxes, ensemble.part(missing))
+        known = found if known is None else known.plus(found)
+        work.write_findings(kept, known)
+    assert known is not None
+    return known.of(marks)
+
+
+def _ask(video: Path, boxes: np.ndarray, ensemble: Ensemble) -> Findings:
+    """What all members find in the video of a window, a few frames held at a time."""
     parts, batch, brightness = [], [], []
     for index, frame in enumerate(VideoReader(video).frames()):
         if frame.image is None or index >= len(boxes):
@@ -155,9 +164,7 @@ def find(video: Path, boxes: np.ndarray, ensemble: Ensemble) -> Findings:
         name: np.concatenate([getattr(part, name) for part in parts], axis=1)
         for name in ("points", "spread", "ok")
     }
-    found = Findings(marks=marks, brightness=np.array(brightness), **arrays)
-    work.write_findings(kept, found)
-    return found
+    return Findings(marks=ensemble.marks, brightness=np.array(brightness), **arrays)
 
 
 def _surveys(

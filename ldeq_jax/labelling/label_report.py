@@ -1,23 +1,17 @@
 """The report of a set of labels: how far its members agree, which windows it has, and faces."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ldeq_jax.errors import UserError
-from ldeq_jax.face import geometry
 from ldeq_jax.labelling.choice import EASY, HARD
+from ldeq_jax.labelling.label_pictures import clip_of, picture_of
 from ldeq_jax.labelling.labels import Labelled, Labels
 from ldeq_jax.labelling.members import Ensemble
 from ldeq_jax.labelling.work import Survey
-from ldeq_jax.media.pictures import jpeg
-from ldeq_jax.media.video import VideoReader
-from ldeq_jax.report import clips
 from ldeq_jax.report.charts import Chart, Series, face_chart, upright
-from ldeq_jax.report.draw import draw_landmarks
 from ldeq_jax.report.html import (
     Clip,
     Code,
@@ -25,7 +19,6 @@ from ldeq_jax.report.html import (
     Gallery,
     Page,
     Part,
-    Picture,
     Section,
     Table,
     Text,
@@ -33,11 +26,6 @@ from ldeq_jax.report.html import (
 )
 
 _SHOWN = 8  # windows of each kind in a gallery
-_FACE_SIDE, _AROUND = (
-    240,
-    1.9,
-)  # pixels of a drawn face, and side of its part of the frame by its own
-_CLIP_SECONDS, _CLIP_SIDE = 5.0, 360
 _CURVES = 5  # windows in the chart over time
 _DROPPED = "dropped"
 
@@ -170,7 +158,7 @@ def _faces(work: Path, windows: Mapping[str, Labelled], ensemble: Ensemble) -> l
         (_DROPPED, "Windows that are dropped"),
     ):
         some = sorted(_of(windows, kind), key=lambda item: -np.nan_to_num(_mean(item[1]), nan=1e9))
-        pictures = [_picture(work, id, window, ensemble) for id, window in some[:_SHOWN]]
+        pictures = [picture_of(work, id, window, ensemble) for id, window in some[:_SHOWN]]
         shown = [picture for picture in pictures if picture is not None]
         if shown:
             text = f"{caption}: the frame in which the members disagree most."
@@ -179,13 +167,14 @@ def _faces(work: Path, windows: Mapping[str, Labelled], ensemble: Ensemble) -> l
     first = next(((kind, some) for kind, some in clips_of if some), None)
     if first is not None:
         id, window = max(first[1], key=lambda item: _mean(item[1]))
-        data = _clip(work, id, window, ensemble)
+        data = clip_of(work, id, window, ensemble)
         if data is not None:
-            caption = f"{id}: the {first[0]} window with the greatest disagreement, where it is."
+            kind = f"the {first[0]} window with the greatest disagreement"
+            caption = f"{id}, {kind}: the seconds around its worst frame."
             clip = Clip(
                 caption=caption,
                 address=data_address(data, "video/mp4"),
-                poster=_picture(work, id, window, ensemble),
+                poster=picture_of(work, id, window, ensemble),
             )
             parts.insert(0, clip)
     return parts
@@ -281,58 +270,6 @@ def _how(record: Mapping[str, Any]) -> list[Part]:
     if record["command"]:
         parts.append(Code(text=record["command"]))
     return [*parts, Facts(values=record["versions"])]
-
-
-def _picture(work: Path, id: str, window: Labelled, ensemble: Ensemble) -> Picture | None:
-    """A face with its labels, None where the video cannot be read."""
-    if window.measures is None:
-        return None
-    index = int(window.disagreement.mean(axis=1).argmax())
-    try:
-        frames = VideoReader(work / f"{id}.mp4").frames()
-        image = next(itertools.islice(frames, index, None)).image
-    except (OSError, UserError, StopIteration):
-        return None
-    if image is None:
-        return None
-    drawn = _face(image, window.points[index], window.points[index], _FACE_SIDE, ensemble)
-    caption = f"{id}, frame {index}: {window.disagreement[index].mean():.1f} %"
-    if window.faults:
-        caption += f". {'; '.join(window.faults)}"
-    return Picture(data=jpeg(drawn), alt=f"a face of {id} with its labels", caption=caption)
-
-
-def _clip(work: Path, id: str, window: Labelled, ensemble: Ensemble) -> bytes | None:
-    """A window's face with its labels, as a film: the seconds around its worst frame."""
-    count = min(len(window.window), max(1, round(_CLIP_SECONDS * window.window.fps)))
-    worst = int(window.disagreement.mean(axis=1).argmax())
-    start = int(np.clip(worst - count // 2, 0, len(window.window) - count))
-    part = window.points[start : start + count]
-    everywhere = part.reshape(-1, 2)
-
-    def pictures():
-        frames = VideoReader(work / f"{id}.mp4").frames()
-        chosen = itertools.islice(frames, start, start + count)
-        for points, frame in zip(part, chosen, strict=True):
-            if frame.image is not None:
-                yield _face(frame.image, points, everywhere, _CLIP_SIDE, ensemble)
-
-    try:
-        return clips.encode(pictures(), window.window.fps)
-    except (OSError, UserError):
-        return None
-
-
-def _face(
-    image: np.ndarray, points: np.ndarray, extent: np.ndarray, side: int, ensemble: Ensemble
-) -> np.ndarray:
-    """The part of a frame around some points, `side` pixels wide, with a face's labels drawn."""
-    low, high = extent.min(axis=0), extent.max(axis=0)
-    zoom = side / (_AROUND * (high - low).max())
-    matrix = np.diag([zoom, zoom, 1.0])
-    matrix[:2, 2] = side / 2 - zoom * (low + high) / 2
-    part = geometry.warp(image, matrix, side)
-    return draw_landmarks(part, geometry.transform_points(matrix, points), ensemble.schema)
 
 
 def _of(windows: Mapping[str, Labelled], kind: str) -> Sequence[tuple[str, Labelled]]:

@@ -17,6 +17,7 @@ from ldeq_jax.inference.doubt import why_not_a_face, why_unlikely
 from ldeq_jax.inference.pictures import Predictor, calibrated
 from ldeq_jax.labelling.onnx_member import OnnxMember
 from ldeq_jax.labelling.variants import NAMES, split, unmirrored, varied
+from ldeq_jax.media.files import expand
 from ldeq_jax.report.records import to_json
 from ldeq_jax.weights import load_model
 
@@ -73,6 +74,14 @@ class Ensemble:
     def marks(self) -> tuple[str, ...]:
         """Of the members, with the labels' schema."""
         return tuple(f"{member.mark}, for {self.schema.name}" for member in self.members)
+
+    def part(self, numbers: Sequence[int]) -> "Ensemble":
+        """Some of the members, for the same labels."""
+        return dataclasses.replace(
+            self,
+            members=tuple(self.members[n] for n in numbers),
+            indices=tuple(self.indices[n] for n in numbers),
+        )
 
     def find(self, frames: Sequence[np.ndarray], boxes: np.ndarray) -> Landmarks:
         """What all members find: Landmarks (M, T), as in `Member.find`.
@@ -141,6 +150,7 @@ def load_ensemble(names: Sequence[str]) -> Ensemble:
 
 def _load(name: str, models: dict[str, tuple[Predictor, str]]) -> Member:
     model, variants = split(name)
+    model = str(expand(model))
     if model.endswith(".json"):
         return OnnxMember(name, Path(model), variants)
     if model not in models:

@@ -61,6 +61,12 @@ class Findings:
     ok: np.ndarray
     brightness: np.ndarray
 
+    def plus(self, other: "Findings") -> "Findings":
+        """These and those of other members."""
+        names = ("points", "spread", "ok")
+        arrays = {n: np.concatenate([getattr(self, n), getattr(other, n)]) for n in names}
+        return Findings(marks=self.marks + other.marks, brightness=self.brightness, **arrays)
+
     def of(self, marks: Sequence[str]) -> "Findings":
         """Those of some members, in their order."""
         rows = [self.marks.index(mark) for mark in marks]
