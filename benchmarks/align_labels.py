@@ -25,6 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ldeq_jax.data.sources import FaceSource
+from ldeq_jax.face.eyes import from_eyes, to_eyes
 from ldeq_jax.face.schema import get_schema, indices_of
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.media.pictures import write_picture
@@ -80,20 +81,6 @@ def main() -> None:
     (options.output / "offsets.csv").write_text("landmark,x,y\n" + "".join(lines))
     size = 100 * np.linalg.norm(offsets, axis=1).mean()
     print(f"{len(names)} faces; offsets of {size:.2f} % of the eye distance in the mean")
-
-
-def to_eyes(points: np.ndarray, eyes: np.ndarray) -> np.ndarray:
-    """(K, 2) points in the frame of the (2, 2) eye corners, which lie at (0, 0) and (1, 0)."""
-    z, (a, b) = points @ [1, 1j], eyes @ [1, 1j]
-    found = (z - a) / (b - a)
-    return np.stack([found.real, found.imag], axis=-1)
-
-
-def from_eyes(points: np.ndarray, eyes: np.ndarray) -> np.ndarray:
-    """The inverse of `to_eyes`."""
-    z, (a, b) = points @ [1, 1j], eyes @ [1, 1j]
-    found = a + z * (b - a)
-    return np.stack([found.real, found.imag], axis=-1)
 
 
 if __name__ == "__main__":

@@ -38,10 +38,10 @@ import cv2
 import jax
 import numpy as np
 
-from benchmarks.align_labels import from_eyes, to_eyes
 from ldeq_jax.cli.options import names
 from ldeq_jax.data.sources import FaceSource
 from ldeq_jax.face import metrics
+from ldeq_jax.face.eyes import from_eyes, to_eyes
 from ldeq_jax.face.schema import IBUG_68, IBUG_IN_WFLW, indices_of
 from ldeq_jax.inference.pictures import Predictor
 from ldeq_jax.report.records import to_json

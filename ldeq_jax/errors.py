@@ -26,6 +26,7 @@ _EXTRAS = {
     "flatbuffers": "stablehlo",
     "jaxopt": "bench",
     "onnx": "onnx",
+    "onnxruntime": "ensemble",
     "torch": "convert",
 }
 

@@ -24,6 +24,7 @@ COMMANDS = [
     "ldeq_jax/cli/evaluate.py",
     "ldeq_jax/cli/predict.py",
     "ldeq_jax/cli/track.py",
+    "ldeq_jax/cli/label.py",
     "ldeq_jax/cli/live.py",
     "ldeq_jax/cli/doctor.py",
     "ldeq_jax/cli/convert.py",
@@ -33,6 +34,10 @@ COMMANDS = [
 COMMANDS += ["datasets/build.py", "datasets/sample_faces.py"]
 COMMANDS += [f"benchmarks/{path.name}" for path in sorted((ROOT / "benchmarks").glob("*.py"))]
 COMMANDS += [f"examples/{path.name}" for path in sorted((ROOT / "examples").glob("*.py"))]
+COMMANDS += [
+    "web/export_models.py",
+    *(f"web/tests/{name}.py" for name in ("make_golden", "screenshots", "speed")),
+]
 SAME_AS = {
     ("python", "train.py"): "ldeq_jax/cli/train.py",
     ("ldeq", "build"): "datasets/build.py",

@@ -32,6 +32,7 @@ FLOORS = (
     "zoo",
     "weights",
     "inference",
+    "labelling",
     "interop",
     "training",
     "evaluation",

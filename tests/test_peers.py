@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import peers
-from benchmarks.align_labels import from_eyes, to_eyes
+from ldeq_jax.face.eyes import from_eyes, to_eyes
 from ldeq_jax.face.schema import IBUG_68
 
 CORNERS = list(IBUG_68.eye_corners)

@@ -35,6 +35,7 @@ EXTRAS = {
     "video": ("av", "drawn films in H.264, with sound and exact times (PyAV, with x264: GPL)"),
     "convert": ("torch", "conversion of released PyTorch files, by ldeq convert"),
     "onnx": ("onnx", "models as ONNX, by ldeq export --format=onnx"),
+    "ensemble": ("onnxruntime", "ONNX models of others as members of an ensemble, in ldeq label"),
     "stablehlo": ("flatbuffers", "models as StableHLO, by ldeq export --format=stablehlo"),
     "bench": ("albumentations", "the comparisons in benchmarks/"),
 }

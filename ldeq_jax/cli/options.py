@@ -155,3 +155,11 @@ def not_negative(text: str) -> float:
     if not number >= 0:
         raise argparse.ArgumentTypeError(f"must be a number of 0 or more, not {text!r}")
     return number
+
+
+def rate(text: str) -> float:
+    """A number of frames per second."""
+    number = not_negative(text)
+    if not 0 < number <= 1000:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1000, not {text!r}")
+    return number

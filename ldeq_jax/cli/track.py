@@ -17,6 +17,7 @@ from ldeq_jax.cli.options import (
     not_negative,
     parser_of,
     path,
+    rate,
 )
 from ldeq_jax.errors import exit_at_once_on_interrupt
 
@@ -189,7 +190,7 @@ def make_parser() -> argparse.ArgumentParser:
     frames.add_argument("--max_frames", type=count, metavar="N", help="so many frames at most")
     frames.add_argument(
         "--fps",
-        type=_positive,
+        type=rate,
         default=25.0,
         metavar="RATE",
         help="frames per second of pictures (25)",
@@ -213,10 +214,3 @@ def make_parser() -> argparse.ArgumentParser:
 
     add_face_options(parser)
     return parser
-
-
-def _positive(text: str) -> float:
-    number = not_negative(text)
-    if not 0 < number <= 1000:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1000, not {text!r}")
-    return number

@@ -16,11 +16,14 @@ from ldeq_jax.media.video import Path
 
 _TICKS = 90000  # per second, of the times in the file
 _COPIED = ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac")  # sound that an mp4 file may hold
-_OPTIONS = {"crf": "20", "preset": "veryfast", "bf": "0"}
+_OPTIONS = {"preset": "veryfast", "bf": "0"}
+_QUALITY = 20
 
 
 @contextlib.contextmanager
-def open_film(path: Path, fps: float, *, sound: Path | None = None) -> Iterator["FilmWriter"]:
+def open_film(
+    path: Path, fps: float, *, sound: Path | None = None, quality: int = _QUALITY
+) -> Iterator["FilmWriter"]:
     """A writer of a film; the file appears at the end, after an error none does.
 
     Args:
@@ -28,6 +31,7 @@ def open_film(path: Path, fps: float, *, sound: Path | None = None) -> Iterator[
         fps: usual frames per second, for how long the last frame is shown.
         sound: film whose sound is copied, as it is, between the times of the first and the last
             frame; None for none.
+        quality: constant rate factor of H.264, from 0, lossless, to 51; 6 less are twice the bytes.
 
     Yields:
         A `FilmWriter`.
@@ -41,7 +45,7 @@ def open_film(path: Path, fps: float, *, sound: Path | None = None) -> Iterator[
     with _naming(path), replacing(path) as partial, contextlib.ExitStack() as stack:
         container = stack.enter_context(av.open(str(partial), "w", format="mp4"))
         source = None if sound is None else stack.enter_context(av.open(str(sound)))
-        writer = FilmWriter(path, container, fps, source)
+        writer = FilmWriter(path, container, fps, source, quality)
         yield writer
         writer.finish()
 
@@ -54,8 +58,11 @@ class FilmWriter:
             cannot hold, whose sound is left out.
     """
 
-    def __init__(self, path: Path, container: Any, fps: float, source: Any):
+    def __init__(
+        self, path: Path, container: Any, fps: float, source: Any, quality: int = _QUALITY
+    ):
         self._path, self._container, self._fps, self._source = path, container, fps, source
+        self._options = {**_OPTIONS, "crf": str(quality)}
         self._stream: Any = None
         self._first = self._last = 0.0
         self._packets: Iterator[Any] = iter(())
@@ -98,7 +105,7 @@ class FilmWriter:
     def _begin(self, picture, time):
         self._first = time
         rate = Fraction(self._fps).limit_denominator(1000)
-        self._stream = self._container.add_stream("libx264", rate=rate, options=_OPTIONS)
+        self._stream = self._container.add_stream("libx264", rate=rate, options=self._options)
         self._stream.height, self._stream.width = picture.shape[:2]
         self._stream.pix_fmt = "yuv420p"
         self._stream.time_base = self._stream.codec_context.time_base = Fraction(1, _TICKS)

@@ -49,13 +49,16 @@ export class Camera {
     try {
       await video.play();
       let begun = null;
+      let last = -1;
       for (;;) {
         const news = await Promise.race([nextFrame(video), ended, this.stopped]);
         if (!news) break;
         begun ??= news.now;
+        const time = (news.now - begun) / 1000;
+        if (time <= last) continue;
+        last = time;
         const image = await createImageBitmap(video);
         const { width, height } = image;
-        const time = (news.now - begun) / 1000;
         yield { image, width, height, time, taken: news.captureTime ?? news.now };
       }
       if (track.readyState === "ended" && !this.closed) {
@@ -80,6 +83,10 @@ export class Camera {
 /** Waits for the next frame of a video element; says when it came. */
 export function nextFrame(video) {
   return new Promise((resolve) => {
-    video.requestVideoFrameCallback((now, about) => resolve({ now, ...about }));
+    if (video.requestVideoFrameCallback) {
+      video.requestVideoFrameCallback((now, about) => resolve({ now, ...about }));
+    } else {
+      requestAnimationFrame((now) => resolve({ now }));
+    }
   });
 }

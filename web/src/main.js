@@ -40,6 +40,7 @@ let flicker;
 let table;
 let source = null; // what is shown: {open(), caption, loop}
 let turns = 0; // how often something was chosen
+let changed; // a promise that the model is the chosen one
 let clock = { time: 0, offset: 0 }; // the meter's, which goes on when a film begins again
 
 function state(name) {
@@ -68,6 +69,7 @@ async function play(next) {
   const turn = ++turns;
   player.stop();
   $("trouble").hidden = true;
+  await changed;
   let opened;
   try {
     opened = await next.open();
@@ -222,6 +224,19 @@ function loadSample(name) {
   return samples[name];
 }
 
+/** Takes another model, and shows what was shown with it. */
+async function changeModel() {
+  if (!player) return; // it is read when all is loaded
+  const turn = ++turns;
+  player.stop();
+  say("Changing the model …");
+  changed = models.use($("model").value).catch(complain);
+  await changed;
+  if (turn !== turns) return;
+  if (source) play(source);
+  else say("Ready.");
+}
+
 function closeUp(on) {
   $("close-up").checked = view.closeUp = on;
   view.draw();
@@ -247,16 +262,7 @@ function prepareControls() {
       restart();
     });
   }
-  $("model").addEventListener("change", async () => {
-    say("Changing the model …");
-    player.stop();
-    try {
-      await models.use($("model").value);
-    } catch (error) {
-      complain(error);
-    }
-    if (source) play(source);
-  });
+  $("model").addEventListener("change", changeModel);
   addEventListener("dragover", (event) => {
     event.preventDefault();
     document.body.classList.add("dropping");
@@ -312,13 +318,12 @@ async function begin() {
   );
   rest.catch((error) => console.warn(error)); // what is missing is asked for again when it is used
   const choice = $("model").value;
-  if (models.meant(choice) !== models.used)
-    await rest.then(
-      () => models.use(choice),
-      () => {},
-    );
+  if (models.meant(choice) !== models.used) {
+    changed = rest.then(() => models.use(choice)).catch(() => {});
+    await changed;
+  }
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  if (!source && !calm) playSample("head");
+  if (!turns && !calm) playSample("head");
 }
 
 prepareControls();

@@ -40,7 +40,7 @@ export function noCameraMessage(file) {
 
 export const NO_SIMD =
   "This browser cannot run the model: it lacks WebAssembly with SIMD. All browsers since 2023 have " +
-  "it (Chrome 91, Firefox 89, Safari 16.4); please try a newer one.";
+  "it (Chrome, Firefox, Safari 16.4); please try a newer one.";
 
 /** Why a file cannot be shown. */
 export const fileMessage = (name) =>

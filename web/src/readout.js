@@ -55,7 +55,7 @@ export class Readout {
     this.written = performance.now();
     const { times, computing } = this;
     const seconds = (times.at(-1) - times[0]) / 1000;
-    const median = computing.toSorted((a, b) => a - b)[computing.length >> 1];
+    const median = [...computing].sort((a, b) => a - b)[computing.length >> 1];
     $("rate").textContent = number(times.length > 1 ? (times.length - 1) / seconds : null, 1);
     $("computing").textContent = number(median ?? null);
     $("latency").textContent = number(this.latency);

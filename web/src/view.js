@@ -112,7 +112,8 @@ export class View {
     const { frame, faces } = this.shown;
     context.save();
     context.beginPath();
-    context.roundRect(0, 0, width, height, 8);
+    if (context.roundRect) context.roundRect(0, 0, width, height, 8);
+    else context.rect(0, 0, width, height);
     context.clip();
     context.fillStyle = "#000";
     context.fillRect(0, 0, width, height);

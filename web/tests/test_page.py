@@ -266,6 +266,7 @@ def test_the_page_is_accessible(scheme, watched, address):
 def test_the_page_is_used_with_a_keyboard(watched, address):
     page = watched(address)
     page.wait("running")
+    page.until_frame(2)  # there is a table to download
     keys = page.page.keyboard
     reached = []
     for _ in range(16):
