@@ -125,6 +125,13 @@ def main(argv=None):
     parser.add_argument("--drawn", help="the film with its landmarks")
     parser.add_argument("--strength", type=float, default=1.0, help="0 holds nothing (1)")
     options = parser.parse_args(argv)
+    if not (options.folder / "first.onnx").exists():
+        parser.error(f"{options.folder} is not what `ldeq export --format=onnx` writes")
+    if not options.strength >= 0:
+        parser.error("--strength must be 0 or more")
+    for path in filter(None, (options.output, options.drawn)):
+        if not pathlib.Path(path).absolute().parent.is_dir():
+            parser.error(f"there is no folder to write {path} to")
     film = cv2.VideoCapture(options.film)
     if not film.isOpened():
         parser.error(f"{options.film} is no film that OpenCV can read")
@@ -147,6 +154,8 @@ def main(argv=None):
                 size, rate = frame.shape[1::-1], film.get(cv2.CAP_PROP_FPS)
                 code = cv2.VideoWriter.fourcc(*"mp4v")
                 drawn = drawn or cv2.VideoWriter(options.drawn, code, rate, size)
+                if not drawn.isOpened():
+                    parser.error(f"OpenCV cannot write {options.drawn}: is it an .mp4?")
                 for x, y in points:
                     cv2.circle(frame, (round(16 * x), round(16 * y)), 24, (0, 255, 0), -1, 16, 4)
                 drawn.write(frame)

@@ -274,6 +274,25 @@ def test_the_example_takes_the_same_crops(plain, stablehlo):
         assert difference.max() <= 2 and difference.mean() < 0.2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nothing", "--strength=1"], "nothing is not what `ldeq export --format=onnx` writes"),
+        (["exported", "--strength=-1"], "must be 0 or more"),
+        (["exported", "--strength=nan"], "must be 0 or more"),
+        (["exported", "--output=no/such.csv"], "no folder to write no/such.csv to"),
+        (["exported", "--drawn=no/such.mp4"], "no folder to write no/such.mp4 to"),
+    ],
+)
+def test_the_example_says_what_is_wrong(arguments, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "first.onnx").touch()
+    with pytest.raises(SystemExit, match="2"):
+        load("onnx_video").main([arguments[0], str(CLIP), *arguments[1:]])
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["faces-68", "faces-68-tiny"])
 def test_a_whole_clip_through_onnxruntime(model, tmp_path):

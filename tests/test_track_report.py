@@ -15,7 +15,7 @@ from test_tracking import film
 from ldeq_jax.cli.main import main
 from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.face.schema import IBUG_68
-from ldeq_jax.inference import drawing, film_summary, tracker
+from ldeq_jax.inference import drawing, film_summary, track_films, tracker
 from ldeq_jax.inference.film_summary import Bin, FilmSummary, Tally, steps_in_face
 from ldeq_jax.inference.track_charts import timeline
 from ldeq_jax.inference.track_report import film_page
@@ -180,6 +180,24 @@ def test_films_that_are_not_done_are_left_out(model, folder, monkeypatch):  # no
         ("a", "yes"),
         ("deep/b&", "no, broken off"),
     ]
+
+
+def test_a_film_that_is_cut_short_and_one_that_fails_are_named(model, folder, monkeypatch):  # noqa: F811
+    (folder / "c.avi").write_bytes(b"no film")
+
+    def short(reader, count):
+        return "the end is missing: it may be cut short" if reader.name.endswith("a.avi") else ""
+
+    monkeypatch.setattr(track_films, "cut_short", short)
+    out = track(model, "--report", "--no_overlay", folder, code=3)
+    page = Page(out / "index.html").check()
+    assert [(row["film"], row["complete"]) for row in page.rows()] == [
+        ("a", "no, the film is cut short"),
+        ("deep/b&", "yes"),
+    ]
+    assert "Films that failed" in page.text and "c.avi" in page.text
+    assert "the end is missing" in Page(out / "a.html").check().text
+    assert "the end is missing" not in Page(out / "deep" / "b&.html").check().text
 
 
 def test_one_film_needs_no_such_page(model, clip):  # noqa: F811

@@ -47,7 +47,8 @@ Written to DIR, for each film NAME (films below a folder keep their subfolders):
               the detector's score, the model's confidence, x and y of every landmark in frame
               pixels, spread of every landmark, probability of every landmark
   NAME.npz    the same as arrays with one entry per row; ended_face, ended_frame and ended_reason of
-              ids that are given up; settings, schema, size, fps; complete, False if it was stopped
+              ids that are given up; settings, schema, size, fps; complete, False if it was stopped;
+              cut_short, True if the film ends before its header says
   NAME.jsonl  with --json: a line per frame with its faces
   NAME.html   with --report: a page with a summary, who is there when, confidence and motion over
               time, and the drawn film, in itself if it is below 4 MB; needs no network. Of several

@@ -25,7 +25,7 @@ from ldeq_jax.inference.track_index import check_index, write_index
 from ldeq_jax.inference.track_report import film_page
 from ldeq_jax.inference.track_tables import Tables, is_done
 from ldeq_jax.inference.tracker import FaceTracker, Limits, Seen, TrackedFrame
-from ldeq_jax.inference.video_file import print_if_cut_short
+from ldeq_jax.inference.video_file import cut_short
 from ldeq_jax.media import files
 from ldeq_jax.media.film_writer import open_film
 from ldeq_jax.media.films import Film
@@ -164,7 +164,7 @@ def track_films(
     tracker = FaceTracker(config, variables, recurrence, limits=options.limits)
     method = _Method(tracker, options, Alone(config, variables) if options.side_by_side else None)
     schema = get_schema(config.data.schema)
-    failed = {}
+    failed: dict[str, str] = {}
     try:
         for number, (film, outputs) in enumerate(waiting, start=1):
             title = (
@@ -179,7 +179,7 @@ def track_films(
                     raise
                 failed[film.source] = reason
     finally:  # after Ctrl-C too
-        write_index(reports, folder, command)
+        write_index(reports, folder, command, failed)
     return failed
 
 
@@ -263,7 +263,7 @@ def _track_film(film, outputs, method, schema, options, step, title, command):
         "fps": np.float32(reader.fps),
         "size": (reader.width, reader.height),
     }
-    tally, stopped = Tally(), None
+    tally, stopped, short = Tally(), None, ""
     summary = None
     if options.report:
         summary = FilmSummary(schema, options.limits.detect_every, draw_tracks)
@@ -299,8 +299,8 @@ def _track_film(film, outputs, method, schema, options, step, title, command):
                     behind.do(summary.add, found)
                 if drawing is not None:
                     behind.do(drawing.add, found, shown)
-            if chosen.to_the_end:
-                print_if_cut_short(reader, chosen.read)
+            if chosen.to_the_end and (short := cut_short(reader, chosen.read)):
+                print(short)
         except (KeyboardInterrupt, SystemExit, CameraStoppedError) as error:
             stopped = error
         behind.wait()
@@ -308,13 +308,14 @@ def _track_film(film, outputs, method, schema, options, step, title, command):
             raise stopped or UserError(
                 f"{film.source} has no frame from --start on and before --end"
             )
-        tables.finish(complete=stopped is None)
+        tables.finish(complete=stopped is None, cut_short=bool(short))
         if drawing is not None:
             drawing.finish([], {})
         if summary is not None:
             about |= {"complete": stopped is None, "checkpoint": options.checkpoint}
             about |= {"name": film.name, "command": command, "codec": options.codec}
-            about["trouble"] = [] if drawing is None else drawing.failed
+            about["trouble"] = [short] * bool(short)
+            about["trouble"] += [] if drawing is None else drawing.failed
             drawn = outputs[-1] if drawing is not None and not drawing.failed else None
             [path] = [path for path in outputs if path.suffix == ".html"]
             write_page(path, film_page(summary, schema, about, drawn))

@@ -138,7 +138,9 @@ def _film(summary: FilmSummary, about: Mapping[str, Any], film: Path | None) -> 
         inside = plays and size <= clips.LARGEST
         caption = "The film with the landmarks and ids drawn."
         if not inside:
-            caption += f" It is a file of its own, {film.name}, {size / 1e6:.0f} MB, beside this."
+            caption += f" It is a file of its own, {film.name}, {size / 1e6:.1f} MB, beside this."
+        if not plays:
+            caption += " Browsers cannot play its codec, media players can."
         link = file_address(Path(film.name))
         parts.append(
             Clip(

@@ -106,11 +106,12 @@ class Tables:
         if self._lines is not None:
             self._lines.write(records.to_json(frame_record(index, frame)) + "\n")
 
-    def finish(self, *, complete: bool = True) -> None:
+    def finish(self, *, complete: bool = True, cut_short: bool = False) -> None:
         """Completes the files.
 
         Args:
             complete: whether the film was tracked to its end.
+            cut_short: whether that end came before the one that the film's header announces.
 
         Raises:
             OSError: one cannot be written.
@@ -126,6 +127,7 @@ class Tables:
         arrays["ended_reason"] = np.array([reason for _, _, reason in self._ended], str)
         arrays |= {name: np.array(value) for name, value in self._about.items()}
         arrays |= {"version": np.array(__version__), "complete": np.array(complete)}
+        arrays["cut_short"] = np.array(cut_short)
         arrays[files.RECORD] = np.array([path.name for path in self._outputs])
         with files.replacing(self._paths[".npz"]) as partial:
             np.savez_compressed(partial, **arrays)

@@ -187,7 +187,8 @@ def watch(reader: VideoReader) -> Iterator[Frame]:
         count += 1
         missing += frame.image is None
         yield frame
-    print_if_cut_short(reader, count)
+    if short := cut_short(reader, count):
+        print(short)
     if missing:
         print(
             f"{reader.name}: {missing} of {count} frames cannot be decoded and count as "
@@ -195,13 +196,14 @@ def watch(reader: VideoReader) -> Iterator[Frame]:
         )
 
 
-def print_if_cut_short(reader: VideoReader, count: int) -> None:
-    """Prints that a video that was read to its end has fewer frames than its header lists."""
-    if reader.listed_frames > count:
-        print(
-            f"{reader.name}: its header lists {reader.listed_frames} frames, of which "
-            f"{count} could be read: it may be cut short"
-        )
+def cut_short(reader: VideoReader, count: int) -> str:
+    """Says that a video that was read to its end has fewer frames than its header lists, or ""."""
+    if reader.listed_frames <= count:
+        return ""
+    return (
+        f"{reader.name}: its header lists {reader.listed_frames} frames, of which {count} could be "
+        "read: it may be cut short"
+    )
 
 
 def read_boxes(

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ldeq_jax.errors import UserError, one_line
 from ldeq_jax.inference.tracker import FaceTracker, Limits
-from ldeq_jax.inference.video_file import print_if_cut_short
+from ldeq_jax.inference.video_file import cut_short
 from ldeq_jax.labelling import work
 from ldeq_jax.labelling.choice import Rules
 from ldeq_jax.labelling.labels import label_windows
@@ -207,7 +207,8 @@ def _survey(film: Film, name: str, tracker: FaceTracker, options: Options, title
     frames = _bar(tracker.track(reader), reader.header_frames or None, title)
     with contextlib.closing(frames):
         found = list(windows.find(frames))
-    print_if_cut_short(reader, windows.frames)
+    if short := cut_short(reader, windows.frames):
+        print(short)
     found.sort(key=lambda window: (window.start, window.face))
     return Survey(
         windows={work.window_id(name, window): window for window in chosen(found, options)},

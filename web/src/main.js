@@ -286,7 +286,7 @@ async function begin() {
     bytes += more;
     $("curtain").textContent = `Loading … ${(bytes / 1e6).toFixed(0)} MB`;
   };
-  $("curtain").textContent = "Loading …";
+  $("curtain").textContent = $("status").textContent = "Loading …";
   const client = new Client(startWorker());
   const [wasm, detector] = await Promise.all([
     asset("ort/ort-wasm-simd-threaded.wasm", progress),
