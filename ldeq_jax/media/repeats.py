@@ -16,7 +16,7 @@ import numpy as np
 _SIDE, _PERCENTILE = 96, 98
 SAME = 0.25  # levels of 255; below that a frame is a repeat whatever the others do
 NEARLY, RATIO = 2.0, 0.3  # of a change, in levels, and against the last that was no repeat
-_MOST = 2  # repeats in a row that are told by that ratio; more are a pause of the film
+_MOST = 2  # repeats in a row that this ratio finds; more are a pause of the film
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
