@@ -6,8 +6,8 @@ r"""Turns the heads of labelled faces by a fitted 3D face, as further faces to t
 Each face is turned once, about the upright axis by up to --degrees and up or down by a third of
 that, both uniform. Its landmarks move with the picture, so they stay where they were on the skin,
 also on the outline, where people would label other points of a turned face. FOLDER gets `images/`
-and `landmarks.npz` as `ldeq build faces/NAME` wants them. Faces that turn to one side by more than that already, and those
-that the 3D face does not fit, are left out; how many is printed.
+and `landmarks.npz` as `ldeq build faces/NAME` wants them. Faces that turn to one side by more than
+that already, and those that the 3D face does not fit, are left out; how many is printed.
 """
 
 import argparse

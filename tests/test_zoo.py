@@ -23,6 +23,7 @@ def test_a_name_leads_to_the_model_that_the_table_describes(name, tmp_path, monk
     named, checked = load_model(name)[1], load_model(zoo.find(name))[1]
     assert jax.tree.structure(named) == jax.tree.structure(checked)
     jax.tree.map(np.testing.assert_array_equal, named, checked)
+    assert {leaf.dtype for leaf in jax.tree.leaves(named)} == {np.dtype(np.float32)}
     card = (zoo.find(name) / "README.md").read_text("utf-8")
     assert card.startswith(f"# Model card: {name}\n")
     assert "non-commercial research" in card and "non-commercial research" in model.terms
