@@ -20,7 +20,7 @@ from ldeq_jax.data.sources import VideoSource
 from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.face.schema import IBUG_68
 from ldeq_jax.inference import follower, tracker
-from ldeq_jax.labelling import label_films
+from ldeq_jax.labelling import label_films, options
 from ldeq_jax.labelling.members import Ensemble
 from ldeq_jax.labelling.window_films import Resize
 from ldeq_jax.labelling.writing import COLUMNS
@@ -175,7 +175,11 @@ def test_the_table_says_where_windows_are_from(model, films):  # noqa: F811
     record = json.loads((out / "settings.json").read_text())
     assert record["complete"] and record["schema"] == "ibug_68" and record["command"]
     assert record["windows"] == {"easy": 3, "hard": 2, "dropped": 0}
-    assert record["films"][str(films / "empty.avi")] == {"frames": 30, "windows": 0}
+    assert record["films"][str(films / "empty.avi")] == {
+        "name": "empty",
+        "frames": 30,
+        "windows": 0,
+    }
 
 
 def test_the_report_shows_all_windows(model, films):  # noqa: F811
@@ -339,8 +343,8 @@ def test_videos_have_even_sides_and_boxes_stay_on_the_face(size):
 
 
 def test_the_usual_members_are_said_alike():
-    assert tuple(make_parser().parse_args(["--output=a", "b"]).members) == label_films.MEMBERS
-    assert ",".join(label_films.MEMBERS) == MEMBERS
+    assert tuple(make_parser().parse_args(["--output=a", "b"]).members) == options.MEMBERS
+    assert ",".join(options.MEMBERS) == MEMBERS
 
 
 def test_two_faces_of_a_film_are_two_windows(model, films):  # noqa: F811

@@ -9,6 +9,7 @@ from ldeq_jax.errors import UserError
 from ldeq_jax.face.confidence import face_size
 
 EASY, HARD = "easy", "hard"
+KEEP, DROP = "keep", "drop"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,5 +149,5 @@ def divide(windows: dict[str, Measures], rules: Rules) -> dict[str, str]:
         for rank, id in enumerate(in_order):
             ranks[id] += rank
     in_order = sorted(ids, key=lambda id: (ranks[id], windows[id].motion, id))
-    half = len(ids) - len(ids) // 2
-    return {id: EASY if in_order.index(id) < half else HARD for id in windows}
+    easy = set(in_order[: len(ids) - len(ids) // 2])
+    return {id: EASY if id in easy else HARD for id in windows}
