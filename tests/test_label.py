@@ -70,6 +70,10 @@ class Finder:
 @pytest.fixture(autouse=True)
 def squares(monkeypatch):
     """Squares are faces, and members find them."""
+    pretend(monkeypatch)
+
+
+def pretend(monkeypatch):
     monkeypatch.setattr(follower, "VideoPredictor", Model)
     monkeypatch.setattr(tracker, "YuNet", lambda least_score: Detect())
     monkeypatch.setattr(Finder, "calls", 0)
@@ -95,7 +99,10 @@ def walk(path, frames=30, speed=SPEED, faces=1):
 @pytest.fixture
 def films(tmp_path):
     """A slow film, a fast one, one without a face, and a broken one."""
-    folder = tmp_path / "films"
+    return shoot(tmp_path / "films")
+
+
+def shoot(folder):
     (folder / "below").mkdir(parents=True)
     walk(folder / "slow one.avi", speed=1)
     walk(folder / "below" / "fast.avi", speed=3, frames=45)

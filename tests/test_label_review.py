@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 from commands import complaint, ldeq
 from pages import Page
-from test_label import IDS, Finder, contents, films, label, squares, table, walk  # noqa: F401
+from test_label import (  # noqa: F401
+    IDS,
+    Finder,
+    contents,
+    films,
+    label,
+    pretend,
+    shoot,
+    squares,
+    table,
+    walk,
+)
 from test_track import model  # noqa: F401  (a fixture)
 
 from ldeq_jax.cli.main import main
@@ -23,14 +34,23 @@ from ldeq_jax.media.video import VideoReader
 FAST, SLOW = "below_fast_000020_0", "slow_one_000000_0"
 
 
-@pytest.fixture
-def made(model, films):  # noqa: F811
-    """A set of which the rules drop two windows of five; its films and its models are gone then."""
-    calm = label(model, films)
-    limit = sorted(float(row["disagreement"]) for row in table(calm))[2]
-    out = label(model, films, f"--most_disagreement={limit}")
-    films.rename(films.with_name("gone"))
+@pytest.fixture(scope="module")
+def template(model, tmp_path_factory):  # noqa: F811
+    """A set of which the rules drop two windows of five."""
+    with pytest.MonkeyPatch.context() as patch:
+        pretend(patch)
+        films = shoot(tmp_path_factory.mktemp("template") / "films")  # noqa: F811
+        calm = label(model, films)
+        limit = sorted(float(row["disagreement"]) for row in table(calm))[2]
+        out = label(model, films, f"--most_disagreement={limit}")
+        shutil.rmtree(films)
     return out
+
+
+@pytest.fixture
+def made(template, tmp_path):
+    """Such a set; its films are gone."""
+    return shutil.copytree(template, tmp_path / "set")
 
 
 @pytest.fixture
