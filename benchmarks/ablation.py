@@ -23,12 +23,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ldeq_jax.cli.options import budgets, names, numbers, path
+from ldeq_jax.cli.options import budgets, names, natural, numbers, path
 from ldeq_jax.errors import show_in_one_line
 
 if __name__ == "__main__":
@@ -283,21 +284,34 @@ def table(lines: list[dict]) -> str:
     return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _seeds(text: str) -> list[int]:
+    return [natural(part) for part in names(text)]
+
+
+def training_parser(
+    description: str | None, variants: Iterable[str], steps: int
+) -> argparse.ArgumentParser:
+    """A parser of the options that benchmarks have which train variants."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--data_dir", type=path, required=True, help="folder of the data sets")
-    add("--output", type=lambda text: Path(text), required=True, help="folder of runs and results")
-    add("--variants", type=names, default=list(VARIANTS), help="names of VARIANTS (all)")
-    add("--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[0])
-    add("--steps", type=int, default=1200, help="steps of each run (1200)")
+    add("--output", type=Path, required=True, help="folder of runs and results")
+    add("--variants", type=names, default=list(variants), help="names of VARIANTS (all)")
+    add("--seeds", type=_seeds, default=[0], help="one run of each variant per seed (0)")
+    add("--steps", type=int, default=steps, help=f"steps of each run ({steps})")
+    add("--lanes", type=int, default=1, help="trainings at a time (1)")
+    add("--train_seconds", type=float, default=float("inf"), help="no training after that time")
+    return parser
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = training_parser(__doc__, VARIANTS, 1200)
+    add = parser.add_argument
     add("--crops", type=int, default=64, help="crops of each step: clips times frames (64)")
     add("--set", action="append", default=[], help="a field for all runs: optimizer.b1=.8")
-    add("--lanes", type=int, default=1, help="trainings at a time (1)")
     add("--workers", type=int, default=2, help="processes that load data for each of them (2)")
-    add("--train_seconds", type=float, default=float("inf"), help="no training after that time")
     add("--stills", default="", help="data set and split of stills: ibug_300w,test_common")
     add("--video", action="append", default=[], help="NAME,TUNING,REPORTED,CROP[,POINTS]")
     add("--fusions", type=names, default="arithmetic,geometric", help="fusions to measure (both)")

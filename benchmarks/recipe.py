@@ -37,7 +37,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from benchmarks import peers
-from ldeq_jax.cli.options import names, path
+from benchmarks.ablation import training_parser
 from ldeq_jax.report.records import to_json
 
 BASE = (
@@ -213,18 +213,10 @@ def table(lines: list[dict]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = training_parser(__doc__, VARIANTS, 300)
+    parser.add_argument(
+        "--start", type=Path, required=True, help="the model that all variants go on from"
     )
-    add = parser.add_argument
-    add("--data_dir", type=path, required=True, help="folder of the data sets")
-    add("--start", type=Path, required=True, help="the model that all variants go on from")
-    add("--output", type=Path, required=True, help="folder of runs and results")
-    add("--variants", type=names, default=list(VARIANTS), help="names of VARIANTS (all)")
-    add("--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[0])
-    add("--steps", type=int, default=300, help="steps of each run (300)")
-    add("--lanes", type=int, default=1, help="trainings at a time (1)")
-    add("--train_seconds", type=float, default=float("inf"), help="no training after that time")
     return parser
 
 

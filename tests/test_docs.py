@@ -68,10 +68,18 @@ SLOW = dict.fromkeys(
 )
 
 
-def flags_of(name):
-    """Flags that a command defines, in its text; with --no for the switches of absl."""
-    flags = set()
-    for node in ast.walk(ast.parse((ROOT / name).read_text("utf-8"))):
+# Functions that define flags of several commands, and where they are.
+SHARED = dict.fromkeys(
+    ("add_host_options", "add_face_options", "add_device"), "ldeq_jax/cli/options.py"
+) | {"training_parser": "benchmarks/ablation.py"}
+
+
+def flags_of(name, function=None):
+    """Flags that a command, or a function, defines in its text; with --no for absl's switches."""
+    flags, tree = set(), ast.parse((ROOT / name).read_text("utf-8"))
+    if function is not None:
+        [tree] = [node for node in tree.body if getattr(node, "name", "") == function]
+    for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
         function = getattr(node.func, "attr", getattr(node.func, "id", ""))
@@ -81,8 +89,8 @@ def flags_of(name):
             flags.add(f"--{texts[0]}")
             if function == "DEFINE_bool":
                 flags.add(f"--no{texts[0]}")
-        elif function in ("add_host_options", "add_face_options"):
-            flags |= flags_of("ldeq_jax/cli/options.py")
+        elif function in SHARED:
+            flags |= flags_of(SHARED[function], function)
         elif function == "add_model" and not texts:
             flags.add("--checkpoint")
         elif function in ("add_argument", "add"):

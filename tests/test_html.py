@@ -243,3 +243,18 @@ def test_pictures_are_fitted_and_never_enlarged():
     assert clips.fitted(np.zeros((300, 600, 3), np.uint8), 100).shape == (50, 100, 3)
     same = np.zeros((30, 40, 3), np.uint8)
     assert clips.fitted(same, 40) is same
+
+
+@pytest.mark.parametrize(
+    ("levels", "chosen"),
+    [
+        ([90, 100, 110, 120], 2),
+        ([2, 2, 2, 2, 80, 90], 4),
+        ([80, 90, 100, 3, 2, 2, 2], 2),
+        ([2, 9, 31, 3], 2),
+        ([0], 0),
+    ],
+)
+def test_the_poster_of_a_film_is_not_dark(levels, chosen):
+    """Black at the beginning, in the middle, or everywhere: what can be seen stands for it."""
+    assert clips.poster_of(levels) == chosen

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import functools
 import json
+import os
 import re
 import weakref
 from pathlib import Path
@@ -238,12 +239,16 @@ def test_a_broken_film_is_reported_at_the_end_and_the_others_are_done(model, tmp
     (folder / "b.mp4").write_bytes((VIDEOS / "reordered.mp4").read_bytes()[:300])
     (folder / "empty.mov").touch()
     (folder / "notes.txt").write_text("no film")
+    (folder / "sound.mp4").write_bytes((VIDEOS / "sound.m4a").read_bytes())
+    Image.fromarray(scene((10, 10))).save(folder / "picture.mp4", "PNG")
     out = track(model, "--no_overlay", folder, code=3)
     assert numbers(out / "a.npz")["complete"] and numbers(out / "more" / "z.npz")["complete"]
     assert sorted(path.name for path in out.iterdir()) == ["a.csv", "a.npz", "more"]
     told = capsys.readouterr().err
-    assert "ldeq track: 2 of 4 film(s) failed:" in told
+    assert "ldeq track: 4 of 6 film(s) failed:" in told
     assert re.search(r"b.mp4 is .*(damaged|not finished)", told) and "empty.mov is empty" in told
+    assert re.search(r"sound.mp4 is sound without a video.*: get it again", told)
+    assert "picture.mp4 is a picture with the ending of a film: rename it" in told
 
 
 def test_films_that_are_done_are_left_out(model, tmp_path, capsys, monkeypatch):
@@ -263,6 +268,35 @@ def test_films_that_are_done_are_left_out(model, tmp_path, capsys, monkeypatch):
     )
     track(model, "--no_overlay", "--resume", "--stride=2", folder)
     assert "done before" not in capsys.readouterr().out, "other options, other numbers"
+
+
+def test_a_film_that_was_replaced_is_not_left_out(model, tmp_path, capsys):
+    shots, other = tmp_path / "films" / "shots", film(tmp_path / "other.avi", frames()[::-1])
+    shots.mkdir(parents=True)
+    for t, image in enumerate(frames()):
+        Image.fromarray(image).save(shots / f"{t}.png")
+    clip = film(tmp_path / "films" / "clip.avi", frames())
+    out = track(model, "--no_overlay", clip.parent)
+    whole = numbers(out / "clip.npz")
+    copied = clip.read_bytes()
+    clip.unlink()
+    clip.write_bytes(copied)
+    capsys.readouterr()
+    track(model, "--no_overlay", "--resume", clip.parent)
+    assert capsys.readouterr().out.count("done before") == 2, "a copy is the same film"
+
+    clip.write_bytes(other.read_bytes())
+    (shots / "11.png").unlink()
+    track(model, "--no_overlay", "--resume", clip.parent)
+    told = capsys.readouterr().out
+    assert told.count("not the film that was tracked before") == 2 and "done before" not in told
+    assert not np.array_equal(numbers(out / "clip.npz")["face"], whole["face"])
+    assert numbers(out / "shots.npz")["frame"].max() == 10
+
+    old = {name: value for name, value in whole.items() if name != "fingerprint"}
+    np.savez(out / "clip.npz", **old)
+    track(model, "--no_overlay", "--resume", clip.parent)
+    assert capsys.readouterr().out.count("done before") == 2, "not known what it is of"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -398,6 +432,14 @@ def test_mistakes_are_reported_in_one_line(model, clip, tmp_path, arguments, mes
     assert re.search(message, told), told
 
 
+@pytest.mark.parametrize("command", ["track", "live"])
+def test_the_device_is_that_of_the_option(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")  # what JAX reads when it is loaded
+    given = ["--output=out"] * (command == "track") + [tmp_path / "nothing.mp4"]
+    assert "there is no file" in complaint(command, "--device=tpu", *given)
+    assert os.environ["JAX_PLATFORMS"] == "tpu"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -436,6 +478,16 @@ def test_pictures_in_a_row_are_a_film(model, tmp_path):
         assert found["status"][found["frame"] == 5].tolist() == ["lost", "lost"]
         np.testing.assert_allclose(found["box"][-2], square(*ONE[11], SIDE), atol=0.6)
     assert out.exists()
+
+
+def test_motion_jpeg_begins_like_a_picture_and_is_a_film(tmp_path):
+    path = tmp_path / "films" / "clip.mjpeg"
+    path.parent.mkdir()
+    Image.fromarray(frames()[3]).save(tmp_path / "frame.jpg")
+    path.write_bytes((tmp_path / "frame.jpg").read_bytes() * 3)
+    for given in (path, path.parent):
+        [found] = find_films([str(given)])
+        assert len([*found.open().frames()]) == 3
 
 
 def test_films_of_a_folder_are_those_below_it_too_with_names_of_their_own(tmp_path):

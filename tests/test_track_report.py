@@ -1,5 +1,7 @@
 """Reports of tracked films: they say what the tables say, and stay small however long a film is."""
 
+import base64
+import io
 import math
 import os
 import types
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from commands import complaint
 from pages import Page
+from PIL import Image
 from test_track import clip, frames, model, numbers, squares, track  # noqa: F401 (fixtures)
 from test_tracking import film
 
@@ -72,6 +75,17 @@ def test_the_drawn_film_is_in_the_page_if_browsers_play_it(model, clip, monkeypa
     page = Page(path).check()
     assert not [link for link in page.attributes("href") if "mp4" in link]
     assert len([tag for tag, _ in page.elements if tag == "img"]) > 3, "frames are there"
+
+
+def test_a_film_that_is_black_up_to_its_middle_has_a_poster(model, tmp_path):  # noqa: F811
+    black = [np.zeros_like(frames()[0])] * 8
+    out = track(
+        model, "--report", "--codec=vp09", film(tmp_path / "clip.avi", black + frames()[6:9])
+    )
+    page = Page(out / "clip.html").check()
+    [poster] = [of["src"] for _, of in page.elements if "poster" in of.get("class", "")]
+    data = base64.b64decode(poster.removeprefix("data:image/jpeg;base64,"))
+    assert np.mean(Image.open(io.BytesIO(data))) > 30
 
 
 def test_a_film_without_a_face_has_a_report(model, tmp_path):  # noqa: F811

@@ -683,7 +683,8 @@ def test_a_table_holds_the_means_and_the_change_against_the_best_filter():
     row = rows["RwR"]
     assert (row["setting"], row["NME (%)"], row["NMF"]) == ("penalty 1", "3.000", "50.0")
     assert row["against kalman (%)"] == "-37.5 [-37.5, -37.5]"
-    assert row["above jitter"] == f"{np.sqrt(75**2 - 40**2) / 2:.1f}"
+    assert row["NMF without label jitter"] == f"{np.sqrt(75**2 - 40**2) / 2:.1f}"
+    assert row["drift over 16 frames (%)"] == "5000.000"
     assert rows["kalman"]["against kalman (%)"] == "-"
     assert [row["frames/s"] for row in rows.values()] == ["60"] + [""] * 5
 
@@ -693,7 +694,8 @@ def test_one_video_has_no_interval_and_a_failure_no_number():
     one = {s: Scores(*(field[:1] for field in scores)) for s, scores in one.items()}
     choice = choose(one, 0)
     rows = cells(video_tables.choice_table(of(one, jitter=np.nan), choice))
-    assert rows["RwR"]["against kalman (%)"] == "-37.5" and rows["RwR"]["above jitter"] == "nan"
+    assert rows["RwR"]["against kalman (%)"] == "-37.5"
+    assert rows["RwR"]["NMF without label jitter"] == "nan"
     one[choice.recurrence] = Scores(*(np.nan * field for field in one[choice.recurrence]))
     row = cells(video_tables.choice_table(of(one), choice))["RwR"]
     assert (row["NMF"], row["against kalman (%)"], row["evaluations"]) == ("nan", "", "nan")
@@ -803,13 +805,15 @@ def test_tables_and_lines_agree_with_the_record(written, splits):
     )
     easy = next(r for r in record["subsets"]["easy"] if r["setting"] == "penalty 3")
     assert f"| RwR | penalty 3 | {easy['nme_percent']:.3f} | {easy['nmf']:.1f} |" in text
-    assert f"an NMF of {record['label_jitter']:.1f};" in text
+    assert f"an NMF of {record['label_jitter']:.1f}." in text
+    assert video_tables.EXPLAINED in text
     assert "**Only 4 videos:** intervals over fewer than 20 " in text
 
 
 def test_the_report_says_what_the_record_says(written):
     record, page = json.loads((written / "metrics.json").read_text()), Page(written / "report.html")
     page.check()
+    assert video_tables.EXPLAINED in page.text
     rows, kept = page.rows(), {(row["method"], row["setting"]): row for row in record["reported"]}
     assert [row["method"].rstrip("*") for row in rows] == [
         row["method"] for row in record["chosen"]

@@ -9,8 +9,15 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ldeq_jax.cli.options import add_face_options, add_model, parser_of, path
-from ldeq_jax.cli.track import PLATFORMS
+from ldeq_jax.cli.options import (
+    add_device,
+    add_face_options,
+    add_model,
+    limits_of,
+    parser_of,
+    path,
+    prepare,
+)
 from ldeq_jax.errors import UserError, exit_at_once_on_interrupt
 
 CAMERA_STOPPED = 3  # exit code
@@ -57,28 +64,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: it cannot begin.
     """
     options = make_parser().parse_args(argv)
-    if options.device is not None:
-        os.environ["JAX_PLATFORMS"] = PLATFORMS[options.device]
+    prepare(options.device)
 
     with exit_at_once_on_interrupt():
         from ldeq_jax import hosts
         from ldeq_jax.face.schema import get_schema
         from ldeq_jax.inference import live
         from ldeq_jax.inference.track_films import Options, recurrence_of
-        from ldeq_jax.inference.tracker import FaceTracker, Limits
+        from ldeq_jax.inference.tracker import FaceTracker
         from ldeq_jax.media import window
         from ldeq_jax.media.films import find_films
         from ldeq_jax.media.video import CameraStoppedError
         from ldeq_jax.weights import load_model
 
-    limits = Limits(
-        detect_every=options.detect_every,
-        min_score=options.min_score,
-        min_size=options.min_size,
-        max_faces=options.max_faces,
-        keep_seconds=options.keep,
-        cuts=not options.no_cuts,
-    )
+    limits = limits_of(options)
     films = find_films([options.input])
     if len(films) != 1:
         raise UserError(f"{options.input} has {len(films)} films: name one of them")
@@ -144,7 +143,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="camera:N or a film; camera:0 if not given",
     )
     add_model(parser, default="faces-68")
-    add("--device", choices=PLATFORMS, help="where the model runs; where JAX chooses if not given")
+    add_device(parser)
     add("--no_window", action="store_true", help="show nothing")
     add("--udp", metavar="HOST:PORT", help="send each frame there, as JSON")
     add("--stdout", action="store_true", help="write each frame to stdout, as JSON")

@@ -5,9 +5,19 @@ before it exits with 2.
 """
 
 import argparse
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ldeq_jax import zoo
 from ldeq_jax.media.files import expand
+
+if TYPE_CHECKING:
+    from ldeq_jax.inference.tracker import Limits
+
+SOME_FAILED = 3  # exit code of commands that go on after a film or picture that fails
+_PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}  # as JAX_PLATFORMS names them
 
 
 def parser_of(
@@ -102,6 +112,56 @@ def add_face_options(parser: argparse.ArgumentParser, max_faces: int = 16) -> No
         help="a lost face that comes back within that time keeps its id (2)",
     )
     faces.add_argument("--no_cuts", action="store_true", help="ids go on across cuts")
+
+
+def limits_of(options: argparse.Namespace) -> "Limits":
+    """What the options of `add_face_options` say, once JAX may be loaded."""
+    from ldeq_jax.inference.tracker import Limits
+
+    return Limits(
+        detect_every=options.detect_every,
+        min_score=options.min_score,
+        min_size=options.min_size,
+        max_faces=options.max_faces,
+        keep_seconds=options.keep,
+        cuts=not options.no_cuts,
+    )
+
+
+def add_device(parser: argparse.ArgumentParser, *, models: str = "the model runs") -> None:
+    """Adds --device, for `prepare`."""
+    parser.add_argument(
+        "--device",
+        choices=_PLATFORMS,
+        help=f"where {models}; where JAX chooses if not given",
+    )
+
+
+def prepare(device: str | None = None) -> None:
+    """Prepares the process of a command, before it loads JAX.
+
+    Args:
+        device: of the option of `add_device`; None leaves the choice to JAX.
+    """
+    if device is not None:
+        os.environ["JAX_PLATFORMS"] = _PLATFORMS[device]
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
+
+
+def print_failed(command: str, failed: Mapping[str, str], total: int, kind: str = "film") -> None:
+    """Says which films or pictures failed, and why.
+
+    Args:
+        command: as it is typed.
+        failed: reasons by what messages call each film.
+        total: number of all.
+        kind: what they are.
+    """
+    print(f"{command}: {len(failed)} of {total} {kind}(s) failed:", file=sys.stderr)
+    for source, reason in failed.items():
+        named = reason if source in reason else f"{source}: {reason}"
+        print(f"  {named}", file=sys.stderr)
 
 
 def path(text: str) -> str:

@@ -5,15 +5,21 @@ This module reads the arguments; `inference.picture_file`, `inference.picture_fi
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ldeq_jax.cli.options import add_model, natural, not_negative, parser_of, path
+from ldeq_jax.cli.options import (
+    SOME_FAILED,
+    add_model,
+    natural,
+    not_negative,
+    parser_of,
+    path,
+    prepare,
+    print_failed,
+)
 from ldeq_jax.errors import UserError, exit_at_once_on_interrupt
-
-SOME_FAILED = 3  # exit code
 
 _DESCRIPTION = """\
 Finds the landmarks of the faces in pictures, or of one face in a video; draws them, and writes
@@ -110,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = make_parser()
     options = parser.parse_args(argv)
+    prepare()
 
     with exit_at_once_on_interrupt():
         from ldeq_jax import hosts
@@ -117,8 +124,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         from ldeq_jax.inference.video_file import predict_video
         from ldeq_jax.media.pictures import kind_of
 
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
     source, output = Path(options.source[0]), Path(options.output)
     common = {"checkpoint": options.checkpoint, "overwrite": options.overwrite}
     if len(options.source) > 1 or source.is_dir():
@@ -178,9 +183,7 @@ def _predict_many(options: argparse.Namespace, folder: Path, common: dict[str, A
             shots, folder, overlay=not options.no_overlay, json=options.json, **common
         )
     if failed:
-        print(f"ldeq predict: {len(failed)} of {len(shots)} picture(s) failed:", file=sys.stderr)
-        for source, reason in failed.items():
-            print(f"  {reason if source in reason else f'{source}: {reason}'}", file=sys.stderr)
+        print_failed("ldeq predict", failed, len(shots), "picture")
     return SOME_FAILED if failed else 0
 
 

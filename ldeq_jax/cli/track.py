@@ -4,26 +4,28 @@ This module reads the arguments; `inference.track_films` does the work.
 """
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ldeq_jax.cli.options import (
+    SOME_FAILED,
+    add_device,
     add_face_options,
     add_model,
     count,
+    limits_of,
     not_negative,
     parser_of,
     path,
+    prepare,
+    print_failed,
     rate,
 )
 from ldeq_jax.errors import exit_at_once_on_interrupt
 
-SOME_FAILED = 3  # exit code
 SMOOTHS = ("rwr", "none", "exponential", "moving_average", "one_euro", "kalman")
-PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}  # as JAXPLATFORMS names them
 
 _DESCRIPTION = """\
 Finds the landmarks of all faces in films, frame after frame, with an id for each face that stays.
@@ -47,8 +49,8 @@ Written to DIR, for each film NAME (films below a folder keep their subfolders):
               the detector's score, the model's confidence, x and y of every landmark in frame
               pixels, spread of every landmark, probability of every landmark
   NAME.npz    the same as arrays with one entry per row; ended_face, ended_frame and ended_reason of
-              ids that are given up; settings, schema, size, fps; complete, False if it was stopped;
-              cut_short, True if the film ends before its header says
+              ids that are given up; settings, schema, size, fps; fingerprint of the film; complete,
+              False if it was stopped; cut_short, True if the film ends before its header says
   NAME.jsonl  with --json: a line per frame with its faces
   NAME.html   with --report: a page with a summary, who is there when, confidence and motion over
               time, and the drawn film, in itself if it is below 4 MB; needs no network. Of several
@@ -70,9 +72,10 @@ A face keeps its id while its landmarks are followed, and when it is detected ag
 
 A film is read once, and takes the same memory whatever its length. What is found until Ctrl-C or
 SIGTERM is kept. With --resume, films that were tracked to their end with the same options are left
-out, and one that was stopped starts over. A film that fails is reported at the end, and the others
-are done. A command can be run again: it replaces what it wrote before, and other files only with
---overwrite.
+out; one that was stopped, or whose file was replaced by another film since, starts over. A film
+that fails is reported at the end, and the others are done; a file of a folder that is named as a
+film and is sound or a picture counts as one that fails. A command can be run again: it replaces
+what it wrote before, and other files only with --overwrite.
 
 exit codes: 0 all films are done, 1 nothing could be begun, 2 the arguments cannot be understood, 3
 some or all films failed (lines say which and why), 130 after Ctrl-C, 143 after SIGTERM.
@@ -93,32 +96,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     options = make_parser().parse_args(argv)
-    if options.device is not None:
-        os.environ["JAXPLATFORMS"] = PLATFORMS[options.device]
+    prepare(options.device)
 
     with exit_at_once_on_interrupt():
         from ldeq_jax import hosts
         from ldeq_jax.inference.track_films import Options, track_films
-        from ldeq_jax.inference.tracker import Limits
         from ldeq_jax.media.films import find_films
 
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
     folder = Path(options.output)
-    limits = Limits(
-        detect_every=options.detect_every,
-        min_score=options.min_score,
-        min_size=options.min_size,
-        max_faces=options.max_faces,
-        keep_seconds=options.keep,
-        cuts=not options.no_cuts,
-    )
     films = find_films(options.input, fps=options.fps, without=folder)
     settings = Options(
         checkpoint=options.checkpoint,
         smooth=options.smooth,
         strength=options.strength,
-        limits=limits,
+        limits=limits_of(options),
         start=options.start,
         end=options.end,
         stride=options.stride,
@@ -139,10 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             command=shlex.join(["ldeq", "track", *argv]),
         )
     if failed:
-        print(f"ldeq track: {len(failed)} of {len(films)} film(s) failed:", file=sys.stderr)
-        for source, reason in failed.items():
-            named = reason if source in reason else f"{source}: {reason}"
-            print(f"  {named}", file=sys.stderr)
+        print_failed("ldeq track", failed, len(films))
         return SOME_FAILED
     if settings.overlay and not settings.with_sound:
         print(
@@ -159,7 +147,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("input", type=path, nargs="+", metavar="INPUT", help="film, folder, pictures or camera:N")
     add("--output", type=path, required=True, metavar="DIR", help="folder to write to")
     add_model(parser, default="faces-68")
-    add("--device", choices=PLATFORMS, help="where the model runs; where JAX chooses if not given")
+    add_device(parser)
     add("--resume", action="store_true", help="leave out films that are done")
     add("--overwrite", action="store_true", help="replace files that no earlier call wrote")
 

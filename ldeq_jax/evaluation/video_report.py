@@ -13,7 +13,7 @@ from ldeq_jax.evaluation.how import how_it_was_measured, percent
 from ldeq_jax.evaluation.motion import motion_rows
 from ldeq_jax.evaluation.settings import ALONE, Setting, is_causal
 from ldeq_jax.evaluation.video_results import VideoResults, described, file_name
-from ldeq_jax.evaluation.video_tables import choice_rows, subset_rows
+from ldeq_jax.evaluation.video_tables import EXPLAINED, choice_rows, subset_rows
 from ldeq_jax.media.pictures import jpeg
 from ldeq_jax.report import clips, overlay, video_plots
 from ldeq_jax.report.charts import Chart, Series, face_chart, upright
@@ -81,6 +81,7 @@ def _methods(results: VideoResults) -> list[Part]:
         "distance from the labels, percent of the distance of the outer eye corners. NMF: "
         f"flicker, {_UNIT}. Against: change of the flicker against the best causal filter, "
         f"{described(choice.best_causal_filter)}, with an interval of 95 % (bootstrap over videos)."
+        f" {EXPLAINED}"
     )
     parts: list[Part] = [Table(caption=caption, rows=choice_rows(reported, choice), digits=3)]
     if choice.above:
@@ -204,11 +205,12 @@ def _clip(results: VideoResults, name: str) -> Iterator[Clip]:
     if not pictures:
         return
     caption = f"{name}, its first {len(pictures)} frames: " + " and ".join(drawn) + "."
+    poster = pictures[clips.poster_of([float(picture.mean()) for picture in pictures])]
     whole = Path("overlays") / f"{file_name(name)}.mp4"
     yield Clip(
         caption=caption,
         address=data_address(clips.encode(pictures, fps), "video/mp4"),
-        poster=Picture(data=jpeg(pictures[len(pictures) // 2]), alt=f"A frame of {name}"),
+        poster=Picture(data=jpeg(poster), alt=f"A frame of {name}"),
         link=file_address(whole) if results.overlays else "",
     )
 

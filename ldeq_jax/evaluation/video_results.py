@@ -15,7 +15,7 @@ from ldeq_jax.evaluation.choice import Choice, choose
 from ldeq_jax.evaluation.measured import Measured
 from ldeq_jax.evaluation.motion import motion_table, videos_with_motion
 from ldeq_jax.evaluation.settings import ALONE, Setting, is_causal, is_recurrence
-from ldeq_jax.evaluation.video_tables import choice_table, setting_rows, subset_table
+from ldeq_jax.evaluation.video_tables import EXPLAINED, choice_table, setting_rows, subset_table
 from ldeq_jax.face import fidelity, video_metrics
 from ldeq_jax.face.schema import LandmarkSchema
 from ldeq_jax.report import overlay, records, video_plots
@@ -101,9 +101,9 @@ class VideoResults:
         if math.isfinite(reported.mean_jitter):
             parts.append(
                 "The jitter of the labels, and motion as fast, is estimated to add an NMF of "
-                f'{reported.mean_jitter:.1f}; "above jitter" is what is left without it.'
+                f"{reported.mean_jitter:.1f}."
             )
-        parts.append("Intervals: 95 %, bootstrap over videos. Frames/s without decoding.")
+        parts.append(f"{EXPLAINED} Intervals: 95 %, bootstrap over videos. Frames/s: no decoding.")
         for sentence in self.warnings():
             head, _, rest = sentence.partition(":")
             parts.append(f"**{head}:**{rest}")

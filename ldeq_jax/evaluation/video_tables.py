@@ -14,6 +14,13 @@ from ldeq_jax.evaluation.settings import Setting
 from ldeq_jax.face import intervals
 from ldeq_jax.report.tables import markdown_table
 
+# What columns of `choice_rows` mean that their headers do not say.
+EXPLAINED = (
+    "NMF without label jitter: what is left when the estimated jitter of the labels is taken away. "
+    f"Drift: how far the mean error of {LAGS[-1]} frames is from that of the {LAGS[-1]} before, "
+    "percent of the face size. Evaluations: of the network's map, per frame."
+)
+
 
 def choice_table(measured: Measured, choice: Choice) -> str:
     """`choice_rows` as a Markdown table."""
@@ -40,8 +47,8 @@ def choice_rows(measured: Measured, choice: Choice) -> list[dict[str, Any]]:
                 "of face size (%)": 100 * float(np.mean(scores.nme_face)),
                 "NMF": f"{np.mean(scores.nmf):.1f}",
                 f"against {choice.best_causal_filter.name} (%)": against,
-                "above jitter": f"{_mean(above, scores):.1f}",
-                f"NAD({LAGS[-1]}) (%)": 100 * _mean(scores.nad[:, -1], scores),
+                "NMF without label jitter": f"{_mean(above, scores):.1f}",
+                f"drift over {LAGS[-1]} frames (%)": 100 * _mean(scores.nad[:, -1], scores),
                 "evaluations": f"{_mean(scores.num_evaluations, scores):.2f}",
                 "frames/s": f"{speed:.0f}" if math.isfinite(speed) else "",
             }

@@ -115,6 +115,18 @@ class Story:
         return self.total.frames - self.total.lost
 
 
+class Still(NamedTuple):
+    """A frame of a film, small, with its landmarks.
+
+    Attributes:
+        jpeg: the picture, as a file.
+        level: its mean, of 255.
+    """
+
+    jpeg: bytes
+    level: float
+
+
 class FilmSummary:
     """Numbers of a film for its report.
 
@@ -138,7 +150,7 @@ class FilmSummary:
         num_cuts: number of all cuts.
         most: faces that are found in one frame at most.
         per_bin: frames of a bin.
-        pictures: by time, JPEG files of frames with their landmarks.
+        pictures: by time, frames from all over the film.
     """
 
     def __init__(
@@ -155,7 +167,7 @@ class FilmSummary:
         self.cuts: list[float] = []
         self.num_cuts = self.most = 0
         self.per_bin = 1
-        self.pictures: dict[float, bytes] = {}
+        self.pictures: dict[float, Still] = {}
         self._every = 1  # frames from one picture to the next
         count = schema.num_landmarks
         self._shape, self._spread = np.zeros((count, 2)), np.zeros(count)
@@ -266,7 +278,8 @@ class FilmSummary:
         small = fitted(image, _WIDTH)
         scale = np.array(small.shape[1::-1]) / image.shape[1::-1]
         points = {face: (landmarks + 0.5) * scale - 0.5 for face, landmarks in found.items()}
-        self.pictures[time] = jpeg(self._draw(small, points, self._schema), 80)
+        drawn = self._draw(small, points, self._schema)
+        self.pictures[time] = Still(jpeg(drawn, 80), float(small.mean()))
 
 
 def steps_in_face(before: np.ndarray, after: np.ndarray) -> float:

@@ -23,7 +23,7 @@ from ldeq_jax.inference.pictures import on_device
 from ldeq_jax.inference.smoothing import Alone, Filtered
 from ldeq_jax.inference.track_index import check_index, write_index
 from ldeq_jax.inference.track_report import film_page
-from ldeq_jax.inference.track_tables import Tables, is_done
+from ldeq_jax.inference.track_tables import Tables, is_done, is_of
 from ldeq_jax.inference.tracker import FaceTracker, Limits, Seen, TrackedFrame
 from ldeq_jax.inference.video_file import cut_short
 from ldeq_jax.media import files
@@ -117,7 +117,8 @@ def track_films(
         films: with names of their own.
         folder: to write to.
         options: how.
-        resume: leave out films that were tracked to their end with the same options.
+        resume: leave out films that were tracked to their end with the same options, and were not
+            replaced since.
         overwrite: replace files that no earlier call wrote.
         command: for the reports.
 
@@ -148,10 +149,13 @@ def track_films(
         if options.report and len(films) > 1:
             reports[film.source] = outputs
         done = resume and is_done(outputs[0], options.text())
-        if done and all(path.exists() for path in outputs):
+        done = done and all(path.exists() for path in outputs)
+        if done and is_of(outputs[0], film.fingerprint()):
             print(f"{film.source}: done before")
-        else:
-            waiting.append((film, outputs))
+            continue
+        if done:
+            print(f"{film.source}: not the film that was tracked before, so it is tracked again")
+        waiting.append((film, outputs))
     if not waiting:
         write_index(reports, folder, command)
         return {}
@@ -257,6 +261,7 @@ def _track_film(film, outputs, method, schema, options, step, title, command):
     reader = film.open()
     about = {
         "source": film.source,
+        "fingerprint": film.fingerprint(),
         "settings": options.text(),
         "step": step,
         "schema": schema.name,

@@ -129,9 +129,11 @@ def _film(summary: FilmSummary, about: Mapping[str, Any], film: Path | None) -> 
     parts: list[Part] = []
     pictures = [
         Picture(
-            data=data, alt=f"The film at {time:.1f} s, landmarks drawn", caption=f"{time:.1f} s"
+            data=still.jpeg,
+            alt=f"The film at {time:.1f} s, landmarks drawn",
+            caption=f"{time:.1f} s",
         )
-        for time, data in summary.pictures.items()
+        for time, still in summary.pictures.items()
     ]
     if film is not None and film.exists():
         plays, size = about["codec"] != "mp4v", film.stat().st_size
@@ -142,13 +144,14 @@ def _film(summary: FilmSummary, about: Mapping[str, Any], film: Path | None) -> 
         if not plays:
             caption += " Browsers cannot play its codec, media players can."
         link = file_address(Path(film.name))
+        levels = [still.level for still in summary.pictures.values()]
         parts.append(
             Clip(
                 caption=caption,
                 address=data_address(film.read_bytes(), "video/mp4") if inside else link,
                 link="" if inside else link,
                 plays=plays,
-                poster=pictures[len(pictures) // 2] if pictures else None,
+                poster=pictures[clips.poster_of(levels)] if pictures else None,
             )
         )
     step = max(1, math.ceil(len(pictures) / _SHOWN))

@@ -143,6 +143,13 @@ def is_done(numbers: Path, settings: str) -> bool:
         return False
 
 
+def is_of(numbers: Path, fingerprint: str) -> bool:
+    """Whether a .npz file is that of the film of a fingerprint; True where one is not known."""
+    with np.load(numbers, allow_pickle=False) as arrays:
+        before = str(arrays["fingerprint"]) if "fingerprint" in arrays else ""
+    return before == fingerprint or not (before and fingerprint)
+
+
 def _header(num_landmarks):
     points = [f"{axis}{k}" for k in range(num_landmarks) for axis in "xy"]
     spreads = [f"spread{k}" for k in range(num_landmarks)]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from ldeq_jax.errors import UserError, UserFileNotFoundError
 from ldeq_jax.media import pictures
 from ldeq_jax.media.video import VideoReader
 
+_SAMPLE = 1 << 16  # bytes of a file that are read from its beginning, middle and end
 _SUFFIXES = ".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .mts .m2ts .ts .wmv .flv .ogv .3gp .mjpeg"
 
 
@@ -55,10 +57,44 @@ class Film:
         path = Path(self.source)
         kind = pictures.kind_of(path)
         if kind == "audio":
-            raise UserError(f"{path} is sound without a video (a cover picture does not count)")
+            raise UserError(
+                f"{path} is sound without a video (a cover picture does not count): get it again "
+                "with its pictures, or move it elsewhere"
+            )
+        if kind == "picture" and path.suffix.lower() != ".mjpeg":  # which begins like a picture
+            raise UserError(
+                f"{path} is a picture with the ending of a film: rename it and use ldeq predict, "
+                "or move it elsewhere"
+            )
         if kind == "animation":
             return VideoReader(functools.partial(pictures.animation_frames, path), name=str(path))
         return VideoReader(path)
+
+    def fingerprint(self) -> str:
+        """What a copy of the film has too, and a film that replaces it does not.
+
+        Made of the sizes of all files, and of some bytes of the first, middle and last file, so it
+        is found at once whatever the size.
+
+        Returns:
+            A short text; "" for a camera, and where a file cannot be read.
+        """
+        paths = self.pictures or (() if self.file is None else (self.file,))
+        if not paths:
+            return ""
+        digest = hashlib.sha256()
+        try:
+            for path in paths:
+                digest.update(b"%d," % path.stat().st_size)
+            for path in (paths[0], paths[len(paths) // 2], paths[-1]):
+                end = path.stat().st_size - _SAMPLE
+                with path.open("rb") as file:
+                    for start in (0, end // 2, end):
+                        file.seek(max(0, start))
+                        digest.update(file.read(_SAMPLE))
+        except OSError:
+            return ""
+        return digest.hexdigest()
 
 
 def find_films(
@@ -70,6 +106,8 @@ def find_films(
         inputs: each a video file or an animated picture; a folder, in which and below which all
             videos are taken, and all pictures of a folder that has no video, as one film in the
             order of their numbers; a name with a number in it, as frames/%04d.png; or camera:N.
+            A file with the ending of a film is taken whatever it is: `Film.open` says what is wrong
+            with it.
         fps: frames per second of pictures.
         without: folder to leave out of those that are searched, as what is written goes there.
 
@@ -112,11 +150,11 @@ def _in_folder(folder: Path, fps: float, without: Path | None) -> Iterator[Film]
         )
         files = [here / name for name in sorted(names, key=_by_number) if not name.startswith(".")]
         kinds = {path: _kind(path) for path in files}
-        videos = [path for path, kind in kinds.items() if kind in ("video", "animation")]
-        for path in videos:
-            yield Film(source=str(path), name=path.relative_to(folder).with_suffix(""))
+        for path, kind in kinds.items():
+            if kind in ("video", "animation", "misnamed"):
+                yield Film(source=str(path), name=path.relative_to(folder).with_suffix(""))
         images = tuple(path for path, kind in kinds.items() if kind == "picture")
-        if not videos and len(images) > 1:
+        if not {"video", "animation"} & set(kinds.values()) and len(images) > 1:
             inside = here.relative_to(folder)
             name = inside if inside.parts else Path(here.resolve().name or "pictures")
             yield Film(source=str(here), name=name, pictures=images, fps=fps)
@@ -145,11 +183,13 @@ def _in_a_row(paths: Sequence[Path], fps: float) -> Iterator[tuple[np.ndarray | 
 
 
 def _kind(path: Path) -> str:
-    """The kind of a file; what is broken is of the kind that its name says, "" if of none."""
+    """The kind of a file: that of `kind_of`, "misnamed" if its name alone says film, or ""."""
+    named = path.suffix.lower() in _SUFFIXES.split()
     try:
-        return pictures.kind_of(path)
+        kind = pictures.kind_of(path)
     except (UserError, OSError):
-        return "video" if path.suffix.lower() in _SUFFIXES.split() else ""
+        return "video" if named else ""
+    return "misnamed" if named and kind in ("picture", "audio") else kind
 
 
 def _distinct(films: Sequence[Film]) -> list[Film]:

@@ -347,7 +347,7 @@ def _why_not(stream: BinaryIO) -> str:
         return "is a sound recording: it holds no video"
     if b"\0" not in head:
         return "is a text, not a video"
-    return "is no video that OpenCV knows, or it is damaged"
+    return "is no video that OpenCV knows, holds sound alone, or is damaged"
 
 
 def _mp4_boxes(stream: BinaryIO, size: int) -> dict[str, tuple[int, int]]:

@@ -1,8 +1,8 @@
-"""Short films for a report, in a format that browsers play: `encode`."""
+"""Short films for a report, in a format that browsers play: `encode`, `poster_of`."""
 
 import importlib.util
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -12,6 +12,7 @@ from ldeq_jax.media.film_writer import open_film
 from ldeq_jax.media.writer import write_video
 
 LARGEST = 4_000_000  # bytes of a film that a report holds; larger ones are linked
+_DARK = 32  # mean level, of 255, below which a picture shows too little to stand for a film
 
 
 def encode(pictures: Iterable[np.ndarray], fps: float, width: int = 960) -> bytes:
@@ -32,6 +33,21 @@ def encode(pictures: Iterable[np.ndarray], fps: float, width: int = 960) -> byte
                 for number, picture in enumerate(shown):
                     film.write(picture, number / fps)
         return path.read_bytes()
+
+
+def poster_of(levels: Sequence[float]) -> int:
+    """Which of a film's pictures stands for it: the one nearest to its middle that is not dark.
+
+    Args:
+        levels: mean of each picture, of 255; one at least.
+
+    Returns:
+        Its index; that of the brightest if all are dark.
+    """
+    [bright] = np.nonzero(np.asarray(levels) >= _DARK)
+    if not len(bright):
+        return int(np.argmax(levels))
+    return int(bright[np.abs(bright - len(levels) // 2).argmin()])
 
 
 def fitted(picture: np.ndarray, width: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import {
   codecMessage,
   fileMessage,
   shortMessage,
+  soundMessage,
 } from "./messages.js";
 
 /**
@@ -35,8 +36,9 @@ export async function openFile(file, name) {
   }
   const video = file.size ? await playable(file) : null;
   if (video) return new PlayedFilm(video, name);
-  const codec = track && (await track.getCodec().catch(() => null));
-  throw new VisibleError(track ? codecMessage(name, codec) : fileMessage(name));
+  if (track) throw new VisibleError(codecMessage(name, await track.getCodec().catch(() => null)));
+  const sound = await input.getPrimaryAudioTrack().catch(() => null);
+  throw new VisibleError(sound ? soundMessage(name) : fileMessage(name));
 }
 
 /** A film whose frames are all decoded. */

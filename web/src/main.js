@@ -38,6 +38,7 @@ let player;
 let models;
 let flicker;
 let table;
+let met = false; // whether a face was found since the source began
 let source = null; // what is shown: {open(), caption, loop}
 let turns = 0; // how often something was chosen
 let changed; // a promise that the model is the chosen one
@@ -87,6 +88,7 @@ async function play(next) {
   $("source").replaceChildren(...(next.live ? [ofCamera] : next.caption));
   restart();
   table = new Table(models.schema.num_landmarks);
+  met = false;
   let again = false;
   try {
     do {
@@ -120,8 +122,10 @@ function restart() {
 function finish(opened, frames) {
   state("done");
   if (!frames) say("Nothing is shown.");
-  else if (opened.still) say("A picture: no recurrence here. The table has its landmarks.");
   else if (opened.live) say("The camera is off.");
+  else if (!met && opened.still) say("No face was found in this picture.");
+  else if (!met) say(`No face was found in this film: ${frames} frames, ${skipped(opened)}.`);
+  else if (opened.still) say("A picture: no recurrence here. The table has its landmarks.");
   else say(`The film has ended: ${frames} frames, ${skipped(opened)}.`);
 }
 
@@ -130,6 +134,7 @@ const skipped = ({ skipped }) => (skipped ? `${skipped} skipped` : "none skipped
 /** Shows a frame that is done. */
 function show({ frame, result, index, milliseconds }) {
   view.show(frame, result.faces);
+  met ||= result.faces.some(({ found }) => found);
   table.add(index, frame.time, result.faces);
   const points = (of) =>
     new Map(result.faces.filter((face) => of(face)).map((face) => [face.id, of(face)]));

@@ -46,6 +46,8 @@ export const NO_SIMD =
 export const fileMessage = (name) =>
   `“${name}” is no film or picture that this browser can read. It reads MP4, MOV, WebM, MKV, and ` +
   "pictures such as JPEG and PNG.";
+export const soundMessage = (name) =>
+  `“${name}” holds sound but no picture. Choose a film or a picture.`;
 export const codecMessage = (name, codec) =>
   `This browser cannot decode “${name}”${codec ? ` (${codec})` : ""}. Convert it to H.264, for ` +
   "example with “ffmpeg -i film -c:v libx264 film.mp4”.";

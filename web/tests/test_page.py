@@ -9,6 +9,7 @@ from conftest import DIST, HEAD, PATIENCE, PEOPLE, ROOT
 
 AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 PORTRAIT = ROOT / "examples" / "portrait_1.jpg"
+SOUND = ROOT / "tests" / "videos" / "sound.m4a"
 
 
 def test_a_visitor_sees_landmarks_at_once_and_less_flicker(watched, address):
@@ -133,6 +134,7 @@ def broken(tmp_path):
     (tmp_path / "text.mp4").write_text("no film")
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "page.jpg").write_text("<html>")
+    (tmp_path / "sound.mp4").write_bytes(SOUND.read_bytes())
     (tmp_path / "short.mp4").write_bytes(data[: len(data) // 3])
     old = cv2.VideoWriter(str(tmp_path / "old.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 64))
     for level in range(5):
@@ -148,6 +150,7 @@ def broken(tmp_path):
         ("text.mp4", "no film or picture that this browser can read"),
         ("empty.mp4", "no film or picture that this browser can read"),
         ("page.jpg", "no film or picture that this browser can read"),
+        ("sound.mp4", "holds sound but no picture"),
         ("short.mp4", r"cut short: 1\.\d of 5\.0 seconds"),
         ("old.mp4", "cannot decode"),
     ],
@@ -190,6 +193,24 @@ def test_a_picture(watched, address):
     rows = page.film(PORTRAIT, show="both").splitlines()
     assert len(rows) == 2 and rows[1].startswith("0,0.000000,0,detected,")
     assert "A picture" in page.page.inner_text("#status")
+
+
+def test_it_is_said_where_no_face_was_found(watched, address, tmp_path):
+    stone = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
+    film = cv2.VideoWriter(
+        str(tmp_path / "film.webm"), cv2.VideoWriter.fourcc(*"VP80"), 10, (160, 120)
+    )
+    for _ in range(4):
+        film.write(stone)
+    film.release()
+    cv2.imwrite(str(tmp_path / "picture.png"), stone)
+    page = watched(address)
+    for name, words in (
+        ("film.webm", "No face was found in this film: 4 frames, none skipped."),
+        ("picture.png", "No face was found in this picture."),
+    ):
+        rows = page.film(tmp_path / name, model="faces-68-tiny", show="rwr").splitlines()
+        assert all(",none," in row for row in rows[1:]) and page.page.inner_text("#status") == words
 
 
 def test_a_film_can_be_dropped(watched, address):
