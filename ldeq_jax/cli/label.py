@@ -4,17 +4,25 @@ This module reads the arguments; `labelling.label_films` does the work.
 """
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ldeq_jax.cli.options import count, names, not_negative, parser_of, path, rate
+from ldeq_jax.cli.options import (
+    SOME_FAILED,
+    add_device,
+    count,
+    names,
+    not_negative,
+    parser_of,
+    path,
+    prepare,
+    print_failed,
+    rate,
+)
 from ldeq_jax.errors import UserError, exit_at_once_on_interrupt
 
-SOME_FAILED = 3  # exit code
-PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}  # as JAXPLATFORMS names them
 MEMBERS = "faces-68,faces-68:mirrored,faces-68:wider,faces-68-tiny:mirrored"
 
 _DESCRIPTION = """\
@@ -103,8 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if not options.input:
         _check_alone(parser, argv)
-    if options.device is not None:
-        os.environ["JAXPLATFORMS"] = PLATFORMS[options.device]
+    prepare(options.device)
 
     with exit_at_once_on_interrupt():
         from ldeq_jax import hosts
@@ -116,8 +123,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         from ldeq_jax.labelling.windows import Cutting
         from ldeq_jax.media.films import find_films
 
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
     folder = Path(options.output)
     settings = Options(
         members=tuple(options.members),
@@ -153,9 +158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 overwrite=options.overwrite,
                 command=shlex.join(["ldeq", "label", *argv]),
             )
-    for source, reason in result.failed.items():
-        named = reason if source in reason else f"{source}: {reason}"
-        print(f"ldeq label: {named}", file=sys.stderr)
+    if result.failed:
+        print_failed("ldeq label", result.failed, result.films)
     if result.waiting:
         print(
             f"{result.waiting} choices made by hand are for windows that are not there now; they "
@@ -188,7 +192,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--output", type=path, required=True, metavar="DIR", help="folder to write to")
     add("--apply", type=path, metavar="FILE", help="choices made by hand, see below")
     add("--overwrite", action="store_true", help="write into a folder that holds something else")
-    add("--device", choices=PLATFORMS, help="where the models run; where JAX chooses if not given")
+    add_device(parser, models="the models run")
 
     models = parser.add_argument_group("models")
     models.add_argument(

@@ -4,14 +4,11 @@ This module reads the arguments; `labelling.review_page` does the work.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ldeq_jax.cli.options import parser_of, path
+from ldeq_jax.cli.options import SOME_FAILED, parser_of, path, prepare, print_failed
 from ldeq_jax.errors import exit_at_once_on_interrupt
-
-SOME_FAILED = 3  # exit code
 
 _DESCRIPTION = """\
 Writes a page to look at each window of a set that ldeq label made, the dropped ones too, and to say
@@ -60,17 +57,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: there is no set, or what it was made of is gone.
     """
     options = make_parser().parse_args(argv)
+    prepare()
 
     with exit_at_once_on_interrupt():
         from ldeq_jax import hosts
         from ldeq_jax.labelling.review_page import write_review
 
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
     with hosts.exit_on_sigterm():
         review = write_review(Path(options.folder))
-    for id, reason in review.failed.items():
-        print(f"ldeq review: {id}: {reason}", file=sys.stderr)
+    if review.failed:
+        print_failed("ldeq review", review.failed, review.windows, "window")
     print(
         f"{review.page}: {review.windows} windows, pictures made of {review.made}; open it in a "
         "browser"

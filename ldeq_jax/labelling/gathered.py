@@ -101,7 +101,7 @@ def digests_of(surveys: Mapping[str, Survey]) -> dict[str, str]:
     count, nor what the members find: so it is the same on all machines, and with all members.
     """
     return {
-        id: letters([survey.bytes, survey.frames, survey.size, w.start, len(w), w.face])
+        id: letters([survey.film, w.start, len(w), w.face])
         for survey in surveys.values()
         for id, w in survey.windows.items()
     }

@@ -172,7 +172,7 @@ def _surveys(
                         for ending in (".mp4", ".npz"):
                             (folder / f"{id}{ending}").unlink(missing_ok=True)
                 tracker = tracker or FaceTracker.load(options.tracker, limits=options.limits)
-                survey = _survey(film, name, tracker, options, title, work.bytes_of(mark))
+                survey = _survey(film, name, tracker, options, title, work.fingerprint_of(mark))
                 work.write_survey(path, mark, survey)
             videos = {folder / f"{id}.mp4": window for id, window in survey.windows.items()}
             missing = {path: window for path, window in videos.items() if not path.exists()}
@@ -186,7 +186,7 @@ def _surveys(
 
 
 def _survey(
-    film: Film, name: str, tracker: FaceTracker, options: Options, title: str, size: int
+    film: Film, name: str, tracker: FaceTracker, options: Options, title: str, fingerprint: str
 ) -> Survey:
     reader = film.open()
     windows = Windows(options.cutting)
@@ -200,7 +200,7 @@ def _survey(
         windows={work.window_id(name, window): window for window in chosen(found, options)},
         size=(reader.width, reader.height),
         frames=windows.frames,
-        bytes=size,
+        film=fingerprint,
         unused=windows.unused,
         ends=dict(sorted(windows.ends.items())),
     )

@@ -32,7 +32,7 @@ class Survey:
         windows: by their IDs.
         size: width and height of the film, pixels.
         frames: of the film.
-        bytes: of its file, or of all its pictures.
+        film: its fingerprint, see `Film.fingerprint`.
         unused: frames times faces that are in no window.
         ends: why stretches ended that were too short.
     """
@@ -40,7 +40,7 @@ class Survey:
     windows: dict[str, Window]
     size: tuple[int, int]
     frames: int
-    bytes: int
+    film: str
     unused: int
     ends: dict[str, int]
 
@@ -114,13 +114,12 @@ def survey_file(film: str) -> str:
 def mark_of(film: Film, options: Any) -> str:
     """Says by which file, as it is now, and how a survey was made."""
     files = [Path(film.source)] if not film.pictures else list(film.pictures)
-    known = [file.stat() for file in files]
     return to_json(
         {
             "version": __version__,
             "source": film.source,
-            "bytes": sum(stat.st_size for stat in known),
-            "modified": max(stat.st_mtime_ns for stat in known),
+            "fingerprint": film.fingerprint(),
+            "modified": max(file.stat().st_mtime_ns for file in files),
             "options": options,
         }
     )
@@ -132,9 +131,9 @@ def is_of(mark: str, source: str, options: Any) -> bool:
     return about["source"] == source and about["options"] == json.loads(to_json(options))
 
 
-def bytes_of(mark: str) -> int:
-    """The size of the film that a mark is of, bytes."""
-    return json.loads(mark)["bytes"]
+def fingerprint_of(mark: str) -> str:
+    """The fingerprint of the film that a mark is of."""
+    return json.loads(mark)["fingerprint"]
 
 
 def write_survey(path: Path, mark: str, survey: Survey) -> None:
@@ -165,7 +164,7 @@ def read_survey(path: Path) -> tuple[str, Survey] | None:
                 for number, (id, (face, start)) in enumerate(about["windows"].items())
             }
         rest = {name: about[name] for name in ("frames", "unused", "ends")}
-        rest |= {"size": tuple(about["size"]), "bytes": bytes_of(about["mark"])}
+        rest |= {"size": tuple(about["size"]), "film": fingerprint_of(about["mark"])}
         return about["mark"], Survey(windows=windows, **rest)
     except _BROKEN:
         return None

@@ -49,6 +49,7 @@ class Result:
 
     Attributes:
         folder: of the set.
+        films: number of them.
         easy: number of easy windows.
         hard: of hard ones.
         dropped: of those that are not in the set.
@@ -61,6 +62,7 @@ class Result:
     """
 
     folder: Path
+    films: int
     easy: int
     hard: int
     dropped: int
@@ -177,6 +179,7 @@ def write_set(
     (folder / UNFINISHED).unlink()
     return Result(
         folder=folder,
+        films=len(surveys.keys() | gathered.failed.keys()),
         easy=len(lists[EASY]),
         hard=len(lists[HARD]),
         dropped=len(labels.windows) - len(kept),
