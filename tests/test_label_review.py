@@ -26,7 +26,7 @@ from test_track import model  # noqa: F401  (a fixture)
 from ldeq_jax.cli.main import main
 from ldeq_jax.errors import UserError
 from ldeq_jax.face.landmarks import Landmarks
-from ldeq_jax.labelling import label_films, review_page
+from ldeq_jax.labelling import label_films, review_page, writing
 from ldeq_jax.labelling.gathered import digests_of, recall
 from ldeq_jax.labelling.review_choices import NONE, WORDS, Choice, parse_choices, read_choices
 from ldeq_jax.media.video import VideoReader
@@ -108,6 +108,16 @@ def test_files_of_choices_are_read_as_spreadsheets_write_them(tmp_path, text):
         assert read_choices(path).rows == {"a": Choice("drop"), "b": Choice("none")}
 
 
+def test_files_of_several_people_can_be_joined(tmp_path):
+    first, second = (
+        "id,choice\na,drop\nb,none\nc,none\n",
+        "id,choice\na,drop\nc,easy\nd,none\na,none\n",
+    )
+    (tmp_path / "all.csv").write_text(first + second)
+    words = {id: row.word for id, row in read_choices(tmp_path / "all.csv").rows.items()}
+    assert words == {"a": "drop", "b": "none", "c": "easy", "d": "none"}
+
+
 def test_lines_of_choices_can_be_read_again():
     lines = ["id,choice,digest", "a,drop,abcdefgh", "b,none,", "c,easy,zzzzzzzz"]
     assert parse_choices(lines, "x").lines() == lines
@@ -123,7 +133,8 @@ def test_lines_of_choices_can_be_read_again():
         (b"id,choice\na,drop\nb,kep\n", "choices.csv, line 3: must be an ID and then keep, drop,"),
         (b"id,choice\n,drop\n", "line 2: must be an ID"),
         (b'id,choice\n"a,drop\nb,keep\n', "line 2: must be an ID"),
-        (b"id,choice\na,drop\n\na,keep\n", "line 4: a has a choice above: delete one of both"),
+        (b"id,choice\na,drop\n\na,keep\n", "line 4: a is to be keep, and drop in a line above"),
+        (b"id,choice,digest\na,drop,b\na,drop,c\n", "line 3: a is to be drop, and drop in a line"),
         (b"\xff\xfeab\xff", "choices.csv is not utf-16 throughout"),
     ],
 )
@@ -282,6 +293,22 @@ def test_files_of_other_sets_change_nothing(made, alone, text, message):
     assert everything(made) == before
 
 
+def test_applying_goes_on_after_an_interruption(made, alone, monkeypatch):
+    choices = {SLOW: "drop", FAST: "hard"}
+    apply(made, {})
+    apply(made, choices)
+    whole = everything(made)
+    apply(made, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            writing, "label_page", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        apply(made, choices, code=130)
+    assert (made / "UNFINISHED.txt").exists()
+    apply(made, choices)
+    assert everything(made) == whole
+
+
 @pytest.mark.parametrize(
     "name", ["members.json", f"{SLOW}.npz", f"{SLOW}.mp4", "slow_one.film.npz"]
 )
@@ -373,6 +400,26 @@ def test_the_page_shows_all_windows(made, alone, capsys):
         clip = [frame.image for frame in VideoReader(made / one["clip"]).frames()]
         assert sheet.shape == (720, 1440, 3)
         assert len(clip) == one["frames"] and clip[0].shape == (400, 800, 3)
+
+
+def test_a_set_without_windows_has_a_page(model, films):  # noqa: F811
+    out = label(model, films / "empty.avi", code=1)
+    ldeq("review", out)
+    assert data_of(out)["windows"] == []
+
+
+def test_the_browser_knows_a_set_again_that_has_grown(model, films):  # noqa: F811
+    """What the browser keeps is filed under the set, and there under its windows."""
+    out = label(model, films)
+    ldeq("review", out)
+    key = data_of(out)["key"]
+    walk(films / "more.avi", frames=13)
+    label(model, films, "--members=one,two", "--most_disagreement=2")
+    ldeq("review", out)
+    assert data_of(out)["key"] == key and len(data_of(out)["windows"]) == 6
+    other = label(model, films, f"--output={films.parent / 'other'}")
+    ldeq("review", films.parent / "other")
+    assert other == out and data_of(films.parent / "other")["key"] != key
 
 
 def test_pictures_are_made_once(made, alone, monkeypatch):

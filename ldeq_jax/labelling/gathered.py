@@ -53,7 +53,7 @@ class Gathered:
     @property
     def windows(self) -> dict[str, Window]:
         """All windows, by their IDs."""
-        return windows_of(self.surveys)
+        return {id: w for survey in self.surveys.values() for id, w in survey.windows.items()}
 
     @property
     def sources(self) -> dict[str, str]:
@@ -81,17 +81,8 @@ class Gathered:
 
     @property
     def digest(self) -> str:
-        """Of what all labels depend on besides the films: members and options, but not the rules.
-
-        So it stays when films are added, or when the rules change.
-        """
-        ensemble, options = self.ensemble, self.options
-        return letters([ensemble.marks, options.of_surveys(), options.strongest])
-
-
-def windows_of(surveys: Mapping[str, Survey]) -> dict[str, Window]:
-    """All windows of some films, by their IDs."""
-    return {id: window for survey in surveys.values() for id, window in survey.windows.items()}
+        """Of all windows and members."""
+        return letters([digests_of(self.surveys), self.ensemble.marks])
 
 
 def digests_of(surveys: Mapping[str, Survey]) -> dict[str, str]:
@@ -123,7 +114,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         The contents of settings.json; where there is none of an earlier call, all that is needed of
         it, empty.
     """
-    empty = {"made_by": "", "films": {}, "choices": [",".join(COLUMNS)], RECORD: []}
+    empty = {"made_by": "", "set": "", "films": {}, "choices": [",".join(COLUMNS)], RECORD: []}
     try:
         found = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError):

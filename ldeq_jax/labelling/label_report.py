@@ -187,7 +187,7 @@ def _faces(work: Path, windows: Mapping[str, Labelled], ensemble: Ensemble) -> l
 
 def _by_hand(windows: Mapping[str, Labelled], record: Mapping[str, Any]) -> list[Part]:
     """What people chose."""
-    seen = len(record["choices"]) - 1  # the first line names the columns
+    seen = len({line.partition(",")[0] for line in record["choices"]} & windows.keys())
     words = collections.Counter(window.choice for window in windows.values() if window.choice)
     if not seen:
         return []

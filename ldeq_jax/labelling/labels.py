@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ldeq_jax.errors import UserError
-from ldeq_jax.labelling.choice import DROP, EASY, HARD, Measures, Rules, divide, faults, measure
+from ldeq_jax.labelling.choice import DROP, EASY, HARD, Measures, Rules, faults, measure, rank
 from ldeq_jax.labelling.fusion import Found, Habits, fuse, habits
 from ldeq_jax.labelling.members import Ensemble
 from ldeq_jax.labelling.smoothing import smooth
@@ -128,7 +128,11 @@ def label_windows(
             measures=measures,
             faults=tuple(faults(measures, rules)),
         )
-    ranked = _ranked(labelled, rules)
+    ranked = rank(
+        {id: window.measures for id, window in labelled.items() if window.measures is not None},
+        [id for id, window in labelled.items() if window.faults],
+        rules,
+    )
     labelled = {
         id: dataclasses.replace(window, ranked=ranked.get(id, ""), choice=choices.get(id, ""))
         for id, window in labelled.items()
@@ -136,21 +140,10 @@ def label_windows(
     for id, made in labelled.items():
         if made.measures is None and made.choice not in ("", DROP):
             raise UserError(
-                f"{id} has no labels that could be kept ({made.reason}): take the choice "
-                f"{made.choice} of it out of the file"
+                f"{id} has no labels that could be kept ({'; '.join(made.faults)}): apply a file "
+                f"in which it is not {made.choice}"
             )
     return Labels(windows=labelled, habits=known)
-
-
-def _ranked(windows: Mapping[str, Labelled], rules: Rules) -> dict[str, str]:
-    """Easy or hard by the rules.
-
-    Windows that they drop get what each would get if it alone was kept as well.
-    """
-    measured = {id: w.measures for id, w in windows.items() if w.measures is not None}
-    kept = {id: measures for id, measures in measured.items() if not windows[id].faults}
-    others = measured.keys() - kept.keys()
-    return divide(kept, rules) | {id: divide(kept | {id: measured[id]}, rules)[id] for id in others}
 
 
 def _unlabelled(window: Window, findings: Findings, ensemble: Ensemble) -> Labelled:

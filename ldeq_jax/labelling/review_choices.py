@@ -2,7 +2,7 @@
 
 A file of them is a CSV table with the columns id, choice and digest. The digest says which window
 the choice is for, and may be left out; other columns count for nothing, so labels.csv, whose column
-choice is filled in, is such a file too.
+choice is filled in, is such a file too. Files with the same columns can be joined.
 """
 
 import csv
@@ -140,6 +140,8 @@ def parse_choices(lines: Iterable[str], where: str) -> Choices:
         )
     rows: dict[str, Choice] = {}
     for number, line in numbered[1:]:
+        if line == head:
+            continue  # several files in one
         cells = dict(zip(names, _cells(line, delimiter), strict=False))
         id, word = cells.get("id", "").strip(), cells.get("choice", "").strip().lower()
         if not id or word not in ("", *WORDS):
@@ -147,10 +149,15 @@ def parse_choices(lines: Iterable[str], where: str) -> Choices:
                 f"{where}, line {number}: must be an ID and then {', '.join(WORDS)} or nothing, "
                 f"not {line[:80]!r}"
             )
-        if id in rows:
-            raise UserError(f"{where}, line {number}: {id} has a choice above: delete one of both")
-        if word:
-            rows[id] = Choice(word, cells.get("digest", "").strip())
+        row = Choice(word, cells.get("digest", "").strip())
+        former = rows.setdefault(id, row) if word else row
+        if former.word == NONE:
+            rows[id] = row
+        elif row != former and word != NONE:
+            raise UserError(
+                f"{where}, line {number}: {id} is to be {word}, and {former.word} in a line above: "
+                "delete one of both"
+            )
     return Choices(rows, where)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ldeq_jax.errors import UserError
-from ldeq_jax.labelling.gathered import Gathered, digests_of, letters, recall
+from ldeq_jax.labelling.gathered import Gathered, digests_of, letters, read_record, recall
 from ldeq_jax.labelling.labels import Labelled
 from ldeq_jax.labelling.review_choices import Choices
 from ldeq_jax.labelling.review_pictures import DOUBT, Shown, review_pictures
@@ -122,11 +122,10 @@ def page_data(
     """
     digests, sources = digests_of(gathered.surveys), gathered.sources
     away = choices.strangers(digests)
-    rules = dataclasses.asdict(gathered.options.rules)
     return {
-        "key": f"ldeq review {gathered.digest}",
+        "key": f"ldeq review {read_record(folder)['set']}",
         "command": shlex.join(["ldeq", "label", f"--output={folder}", "--apply=choices.csv"]),
-        "limits": rules,
+        "limit": gathered.options.rules.most_in_a_frame,
         "applied": {id: row.word for id, row in choices.rows.items() if id not in away},
         "waiting": choices.only(away).lines()[1:],
         "windows": [

@@ -123,7 +123,7 @@ def write_set(
     sources, surveys, ensemble = gathered.sources, gathered.surveys, gathered.ensemble
     sides = {source: gathered.resize(source) for source in surveys}
     kept = {id: window for id, window in labels.windows.items() if window.kept}
-    former = read_record(folder)[RECORD]
+    former = read_record(folder)
     written = [SETTINGS, "labels.csv", "report.html"]
     for id, window in kept.items():
         boxes = sides[sources[id]].boxes(window.window.boxes)
@@ -142,12 +142,13 @@ def write_set(
         for id, window in labels.windows.items()
     ]
     write_whole(folder / "labels.csv", _csv(rows))
-    for name in set(former) - set(written):  # of windows that are not in the set any more
+    for name in set(former[RECORD]) - set(written):  # of windows that are not in the set any more
         if not Path(name).is_absolute() and ".." not in Path(name).parts:
             (folder / name).unlink(missing_ok=True)
     members = [member.name for member in ensemble.members]
     record = {
         "made_by": MAKER,
+        "set": former["set"] or gathered.digest,  # its name for good, whatever is added
         "complete": not gathered.failed,
         "schema": ensemble.schema.name,
         "num_landmarks": ensemble.schema.num_landmarks,

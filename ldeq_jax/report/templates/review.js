@@ -325,8 +325,9 @@
     $("order").value = state.order;
     $("advance").checked = state.advance;
     $("undo").disabled = !undos.length;
+    for (const part of document.querySelectorAll(".decide, .seen, .heading button")) part.hidden = !one;
     if (!one) {
-      $("name").textContent = "There is no window";
+      $("name").textContent = "The set has no windows";
       return;
     }
     $("name").textContent = one.id;
@@ -418,8 +419,8 @@
     const box = $("curve");
     box.replaceChildren();
     if (!values) return;
-    const limit = data.limits.most_in_a_frame;
-    const top = Math.max(1.15 * Math.max(...values), limit * 0.4);
+    const { limit } = data;
+    const top = Math.max(1.15 * Math.max(...values), 0.4 * limit, 1e-6);
     const space = "http://www.w3.org/2000/svg";
     const svg = document.createElementNS(space, "svg");
     svg.setAttribute("viewBox", `0 0 ${values.length} 1`);
