@@ -252,6 +252,17 @@ def test_choices_stay_when_films_are_added_and_so_do_ids(model, films):  # noqa:
     assert rows[FAST]["decision"] == "drop" and rows[SLOW]["decision"] == "keep"
 
 
+def test_a_file_of_another_set_is_refused_with_films_too(model, films, capsys):  # noqa: F811
+    out = label(model, films)
+    apply(out, {SLOW: "drop"})
+    whole = contents(out)
+    path = write(out, "id,choice\nnobody_000000_0,drop\n")
+    label(model, films, f"--apply={path}", code=1)
+    assert "the set has no window nobody_000000_0" in capsys.readouterr().err
+    assert {name: data for name, data in contents(out).items() if name != "UNFINISHED.txt"} == whole
+    assert contents(label(model, films)) == whole
+
+
 def test_choices_wait_for_films_that_are_not_there(model, films, capsys):  # noqa: F811
     out = label(model, films)
     apply(out, {SLOW: "drop", FAST: "hard"})
@@ -272,9 +283,9 @@ def test_choices_wait_for_films_that_are_not_there(model, films, capsys):  # noq
     away.rename(films / "slow one.avi")
     assert contents(label(model, films)) == whole
     # Another film of that name has windows of its own.
-    walk(films / "slow one.avi", frames=16)
+    walk(films / "slow one.avi", speed=2)
     rows = rows_of(label(model, films))
-    assert rows[SLOW]["choice"] == "" and rows[SLOW]["frames"] == "16"
+    assert rows[SLOW]["choice"] == "" and rows[SLOW]["frames"] == "15"
 
 
 @pytest.mark.parametrize(
