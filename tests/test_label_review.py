@@ -269,10 +269,12 @@ def test_choices_wait_for_films_that_are_not_there(model, films, capsys):  # noq
     whole, away = contents(out), films.with_name("away.avi")
     (films / "slow one.avi").rename(away)
     rows = rows_of(label(model, films))
-    assert "1 choices made by hand are for windows that are not there" in capsys.readouterr().out
+    assert "1 choice(s) made by hand wait for windows that are not" in capsys.readouterr().out
     assert set(rows) == {id for id in IDS if "fast" in id} and rows[FAST]["choice"] == "hard"
     # They can be saved and applied again meanwhile, and count when the film is back.
+    capsys.readouterr()
     ldeq("review", out)
+    assert "1 choice(s) made by hand wait" in capsys.readouterr().out
     data = data_of(out)
     assert [line.partition(",")[0] for line in data["waiting"]] == [SLOW]
     assert data["applied"] == {FAST: "hard"}
