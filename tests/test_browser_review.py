@@ -340,6 +340,10 @@ def test_without_going_on_a_choice_stays_where_it_is(tab, reviewed):
     press(page, "d", "e")
     assert name(page) == ids[0] and "1 decided by hand" in count(page)
     assert "You say easy, so it is easy." in page.locator("#verdict").text_content()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.reload()
+    assert name(page) == ids[0] and "1 decided by hand" in count(page)
+    assert not page.locator("#advance").is_checked()
     page.locator("#list button").nth(3).click()
     assert name(page) == ids[3] and "1 of 5 looked at" in count(page)
 

@@ -204,6 +204,10 @@ def test_choices_are_applied_without_films_and_models(made, alone, capsys):
     ]
     page = Page(made / "report.html").check()
     assert "People looked at 3 windows, and decided on 2 of them: 1 drop, 1 easy." in page.text
+    [number] = [n for n, table in enumerate(page.tables) if "by hand" in table[0]]
+    shown = {row["ID"]: row for row in page.rows(number)}
+    assert (shown[kept[0]]["by hand"], shown[out]["by hand"]) == ("drop", "easy")
+    assert shown[kept[0]]["reason"] == "dropped by hand" and shown[kept[1]]["by hand"] == "–"
 
 
 def test_choices_applied_twice_are_applied_once_and_none_are_none(made, alone):
@@ -452,6 +456,22 @@ def test_pictures_are_made_once(made, alone, monkeypatch):
         name for name in before if SLOW in name
     }
     assert after.keys() - before.keys() == {"notes.txt"}
+
+
+def test_a_call_that_is_broken_off_has_done_what_it_did(made, alone, monkeypatch):
+    real, calls = review_page.review_pictures, []
+
+    def twice(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(review_page, "review_pictures", twice)
+    assert main(["review", str(made)]) == 130
+    assert len(list((made / "review").iterdir())) == 4 and not (made / "review.html").exists()
+    ldeq("review", made)
+    assert len(calls) == 3 + 3 and len(list((made / "review").iterdir())) == 10
 
 
 def test_pictures_of_other_labels_are_made_again(model, films):  # noqa: F811
