@@ -25,6 +25,7 @@ COMMANDS = [
     "ldeq_jax/cli/predict.py",
     "ldeq_jax/cli/track.py",
     "ldeq_jax/cli/label.py",
+    "ldeq_jax/cli/review.py",
     "ldeq_jax/cli/live.py",
     "ldeq_jax/cli/doctor.py",
     "ldeq_jax/cli/convert.py",

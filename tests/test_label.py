@@ -20,7 +20,7 @@ from ldeq_jax.data.sources import VideoSource
 from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.face.schema import IBUG_68
 from ldeq_jax.inference import follower, tracker
-from ldeq_jax.labelling import label_films
+from ldeq_jax.labelling import label_films, options
 from ldeq_jax.labelling.members import Ensemble
 from ldeq_jax.labelling.window_films import Resize
 from ldeq_jax.labelling.writing import COLUMNS
@@ -70,6 +70,10 @@ class Finder:
 @pytest.fixture(autouse=True)
 def squares(monkeypatch):
     """Squares are faces, and members find them."""
+    pretend(monkeypatch)
+
+
+def pretend(monkeypatch):
     monkeypatch.setattr(follower, "VideoPredictor", Model)
     monkeypatch.setattr(tracker, "YuNet", lambda least_score: Detect())
     monkeypatch.setattr(Finder, "calls", 0)
@@ -95,7 +99,10 @@ def walk(path, frames=30, speed=SPEED, faces=1):
 @pytest.fixture
 def films(tmp_path):
     """A slow film, a fast one, one without a face, and a broken one."""
-    folder = tmp_path / "films"
+    return shoot(tmp_path / "films")
+
+
+def shoot(folder):
     (folder / "below").mkdir(parents=True)
     walk(folder / "slow one.avi", speed=1)
     walk(folder / "below" / "fast.avi", speed=3, frames=45)
@@ -175,7 +182,11 @@ def test_the_table_says_where_windows_are_from(model, films):  # noqa: F811
     record = json.loads((out / "settings.json").read_text())
     assert record["complete"] and record["schema"] == "ibug_68" and record["command"]
     assert record["windows"] == {"easy": 3, "hard": 2, "dropped": 0}
-    assert record["films"][str(films / "empty.avi")] == {"frames": 30, "windows": 0}
+    assert record["films"][str(films / "empty.avi")] == {
+        "name": "empty",
+        "frames": 30,
+        "windows": 0,
+    }
 
 
 def test_the_report_shows_all_windows(model, films):  # noqa: F811
@@ -339,8 +350,8 @@ def test_videos_have_even_sides_and_boxes_stay_on_the_face(size):
 
 
 def test_the_usual_members_are_said_alike():
-    assert tuple(make_parser().parse_args(["--output=a", "b"]).members) == label_films.MEMBERS
-    assert ",".join(label_films.MEMBERS) == MEMBERS
+    assert tuple(make_parser().parse_args(["--output=a", "b"]).members) == options.MEMBERS
+    assert ",".join(options.MEMBERS) == MEMBERS
 
 
 def test_two_faces_of_a_film_are_two_windows(model, films):  # noqa: F811

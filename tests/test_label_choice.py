@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ldeq_jax.errors import UserError
-from ldeq_jax.labelling.choice import EASY, HARD, Measures, Rules, divide, faults, measure
+from ldeq_jax.labelling.choice import EASY, HARD, Measures, Rules, divide, faults, measure, rank
 
 FINE = Measures(
     motion=1.0,
@@ -97,6 +97,22 @@ def test_either_threshold_makes_a_window_hard():
     for id, split in divide(some, rules).items():
         assert (split == HARD) == (some[id].motion >= 3 or some[id].disagreement >= 2.5)
     assert set(divide(some, Rules(hard_motion=5.0)).values()) == {EASY}
+
+
+def test_dropped_windows_have_a_rank_of_their_own_and_do_not_count():
+    some = windows(21)
+    dropped = list(some)[3::4]
+    found = rank(some, dropped, Rules())
+    kept = {id: measures for id, measures in some.items() if id not in dropped}
+    assert {id: found[id] for id in kept} == divide(kept, Rules())
+    for id in dropped:
+        assert found[id] == divide(kept | {id: some[id]}, Rules())[id]
+    assert divide(some, Rules()) != found and found.keys() == some.keys()
+    # What moves and disagrees more than all others is hard, whatever is dropped beside it.
+    most = dataclasses.replace(FINE, motion=9.0, disagreement=9.0)
+    least = dataclasses.replace(FINE, motion=0.0, disagreement=0.0)
+    found = rank(some | {"most": most, "least": least}, [*dropped, "most", "least"], Rules())
+    assert (found["most"], found["least"]) == (HARD, EASY)
 
 
 def test_thresholds_below_zero_are_refused():

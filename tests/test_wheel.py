@@ -126,3 +126,20 @@ inside = (points > [x1 - 20, y1 - 20]) & (points < [x2 + 20, y2 + 20])
 assert points.shape == (1, 68, 2) and inside.all()
 """
     run(["-c", code])
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_labels_films_and_shows_them_to_be_judged(installed):
+    _, empty, _, ldeq = installed
+    film = ROOT / "examples" / "wflw_v" / "videos" / "intel_head_pose_male.mp4"
+    members = "--members=faces-68-tiny,faces-68-tiny:mirrored"
+    lengths = "--shortest=40", "--longest=62"
+    ldeq("label", "--output=set", members, "--tracker=faces-68-tiny", *lengths, film)
+    assert "1 windows" in ldeq("review", "set")
+    page = (empty / "set" / "review.html").read_text("utf-8")
+    assert "How to review" in page and "addEventListener" in page and "--paper" in page
+    assert {path.suffix for path in (empty / "set" / "review").iterdir()} == {".jpg", ".mp4"}
+    [id] = [path.stem for path in (empty / "set" / "videos").iterdir()]
+    (empty / "choices.csv").write_text(f"id,choice\n{id},hard\n")
+    ldeq("label", "--output=set", "--apply=choices.csv")
+    assert (empty / "set" / "hard_video_IDs.txt").read_text().split() == [id]

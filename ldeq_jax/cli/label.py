@@ -4,17 +4,25 @@ This module reads the arguments; `labelling.label_films` does the work.
 """
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ldeq_jax.cli.options import count, names, not_negative, parser_of, path, rate
+from ldeq_jax.cli.options import (
+    SOME_FAILED,
+    add_device,
+    count,
+    names,
+    not_negative,
+    parser_of,
+    path,
+    prepare,
+    print_failed,
+    rate,
+)
 from ldeq_jax.errors import UserError, exit_at_once_on_interrupt
 
-SOME_FAILED = 3  # exit code
-PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}  # as JAXPLATFORMS names them
 MEMBERS = "faces-68,faces-68:mirrored,faces-68:wider,faces-68-tiny:mirrored"
 
 _DESCRIPTION = """\
@@ -25,6 +33,8 @@ anything by hand. What comes out is what `ldeq build wflw_v/ibug_68 --manual_dir
 _EPILOG = """\
   ldeq label --output=my_set films/
   ldeq label --output=my_set --per_film=3 --members=faces-68,faces-68:mirrored,pfld.json films/
+  ldeq review my_set
+  ldeq label --output=my_set --apply=choices.csv
   ldeq build wflw_v/ibug_68 --manual_dir=my_set --data_dir=DATA
 
 how it works:
@@ -46,14 +56,28 @@ Written to DIR:
 
   videos/ID.mp4, landmarks/ID.npy (T, K, 2), bboxes/ID.npy (T, 5: x1 y1 x2 y2 and the probability
   that it is a face), easy_video_IDs.txt, hard_video_IDs.txt
-  labels.csv      a row per window: where it is from, its figures, whether it is kept and why not
+  labels.csv      a row per window: where it is from, its figures, whether it is kept and why not,
+                  and whether a person said so
   report.html     a page to look at: the faces, the agreement, all windows
   settings.json   all settings and versions
-  work/           what was found so far; it makes a second call fast, and may be deleted at the end
+  work/           what was found so far: it makes a second call fast, and ldeq review and --apply
+                  need it; it may be deleted at the end
 
 A call that was broken off goes on where it stopped when it is given again; until then DIR has a
 file UNFINISHED.txt. A call with other members or other rules for steps 5 to 7 uses again what it
 can of the former.
+
+With --apply, what people say counts more than the rules of step 7. FILE has a line for each window
+that they decided on, such as those that the page of ldeq review saves:
+
+  id,choice           id,choice,digest if the page wrote it
+  film_000120_0,drop  keep, drop, easy, hard, or none for what the rules say
+
+drop takes a window out; keep puts one in, in the list that its motion and disagreement rank it in;
+easy and hard put it in that list. A choice changes the window that it is for and no other. Without
+INPUT the set is written again from what DIR holds: the films and the models may be gone, and
+nothing is computed again. The choices stay with the set, also when films or members are added,
+until another FILE is applied; one with the first line alone takes all back.
 
 A MEMBER is a pretrained model by name, a training run's --workdir, or an exported folder. After a
 colon its crops can be varied: mirrored, wider, closer, left, right, or several with + between. A
@@ -83,20 +107,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: nothing can be begun, or no window is left.
     """
     argv = sys.argv[1:] if argv is None else argv
-    options = make_parser().parse_args(argv)
-    if options.device is not None:
-        os.environ["JAXPLATFORMS"] = PLATFORMS[options.device]
+    parser = make_parser()
+    options = parser.parse_args(argv)
+    if not options.input:
+        _check_alone(parser, argv)
+    prepare(options.device)
 
     with exit_at_once_on_interrupt():
         from ldeq_jax import hosts
         from ldeq_jax.inference.tracker import Limits
         from ldeq_jax.labelling.choice import Rules
-        from ldeq_jax.labelling.label_films import Options, label_films
+        from ldeq_jax.labelling.label_films import apply_choices, label_films
+        from ldeq_jax.labelling.options import Options
+        from ldeq_jax.labelling.review_choices import read_choices
         from ldeq_jax.labelling.windows import Cutting
         from ldeq_jax.media.films import find_films
 
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
     folder = Path(options.output)
     settings = Options(
         members=tuple(options.members),
@@ -119,18 +145,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             hard_disagreement=options.hard_disagreement,
         ),
     )
-    films = find_films(options.input, fps=options.fps, without=folder)
+    choices = None if options.apply is None else read_choices(Path(options.apply))
     with hosts.exit_on_sigterm():
-        result = label_films(
-            films,
-            folder,
-            settings,
-            overwrite=options.overwrite,
-            command=shlex.join(["ldeq", "label", *argv]),
+        if choices is not None and not options.input:
+            result = apply_choices(folder, choices)
+        else:
+            result = label_films(
+                find_films(options.input, fps=options.fps, without=folder),
+                folder,
+                settings,
+                choices=choices,
+                overwrite=options.overwrite,
+                command=shlex.join(["ldeq", "label", *argv]),
+            )
+    if result.failed:
+        print_failed("ldeq label", result.failed, result.films)
+    if result.waiting:
+        print(
+            f"{result.waiting} choices made by hand are for windows that are not there now; they "
+            "stay in settings.json"
         )
-    for source, reason in result.failed.items():
-        named = reason if source in reason else f"{source}: {reason}"
-        print(f"ldeq label: {named}", file=sys.stderr)
     if result.why_none:
         reasons = "; ".join(result.why_none)
         raise UserError(
@@ -142,9 +176,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"no window is left: no film shows a face that is large enough (--min_face) for "
             f"{options.shortest} frames (--shortest); see {folder / 'report.html'}"
         )
+    by_hand = f" ({result.by_hand} decided on by hand)" if result.by_hand else ""
     print(
-        f"{folder}: {result.easy} easy and {result.hard} hard windows, {result.dropped} dropped; "
-        f"look at {folder / 'report.html'}"
+        f"{folder}: {result.easy} easy and {result.hard} hard windows, {result.dropped} dropped"
+        f"{by_hand}; look at {folder / 'report.html'}, or at each window: ldeq review {folder}"
     )
     return SOME_FAILED if result.failed else 0
 
@@ -153,10 +188,11 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the arguments."""
     parser = parser_of("ldeq label", _DESCRIPTION, _EPILOG)
     add = parser.add_argument
-    add("input", type=path, nargs="+", metavar="INPUT", help="film, folder, or pictures in a row")
+    add("input", type=path, nargs="*", metavar="INPUT", help="film, folder, or pictures in a row")
     add("--output", type=path, required=True, metavar="DIR", help="folder to write to")
+    add("--apply", type=path, metavar="FILE", help="choices made by hand, see below")
     add("--overwrite", action="store_true", help="write into a folder that holds something else")
-    add("--device", choices=PLATFORMS, help="where the models run; where JAX chooses if not given")
+    add_device(parser, models="the models run")
 
     models = parser.add_argument_group("models")
     models.add_argument(
@@ -286,6 +322,24 @@ def make_parser() -> argparse.ArgumentParser:
         help="from which a window is hard; with neither, half of the windows are",
     )
     return parser
+
+
+def _check_alone(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    """Refuses a call without films that asks for more than to apply choices; exits with 2."""
+    names = vars(parser.parse_args(argv))
+    given = vars(parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names))))
+    if given["apply"] is None:
+        parser.error("name films: INPUT is needed, unless choices are applied with --apply")
+    others = [
+        f"--{name}"
+        for name, value in given.items()
+        if value is not None and name not in ("input", "output", "apply")
+    ]
+    if others:
+        parser.error(
+            f"without INPUT all options but --apply are those of the set: leave out "
+            f"{', '.join(others)}, or name the films"
+        )
 
 
 def _side(text: str) -> int:

@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": "find the landmarks in a picture or a video, draw them and write them as numbers",
     "track": "find the landmarks of all faces in films, with ids, as tables and drawn",
     "label": "make a set of labelled videos out of films, by several models that agree",
+    "review": "look at each window of such a set in a browser, and decide which are good",
     "live": "the same of a camera: in a window, and sent on as JSON",
     "train": "train a model",
     "evaluate": "measure a model on a data set of pictures or videos",

@@ -138,7 +138,7 @@ def crop_from_box(box: np.ndarray, size: int, scale: float = 1.2) -> np.ndarray:
     center = np.array([x1 + (x2 - x1 + 1) // 2, y1 + (y2 - y1 + 1) // 2])
     top = np.float32(center[1] - scale * max(x2 - x1, y2 - y1) / 2)
     left = np.float32(center[0]) - (np.float32(center[1]) - top)
-    return _centred(center, size / 2 / (center - [left, top]), size)
+    return centred_crop(center, size / 2 / (center - [left, top]), size)
 
 
 def crop_from_landmarks(points: np.ndarray, size: int, scale: float = 1.2) -> np.ndarray:
@@ -164,7 +164,7 @@ def crop_from_landmarks(points: np.ndarray, size: int, scale: float = 1.2) -> np
     if side <= 0:
         raise ValueError(f"the landmarks all lie on one point, {low.tolist()}: nothing to crop")
     _check_positive(size=size, scale=scale)
-    return _centred((low + high) / 2, size / (scale * side), size)
+    return centred_crop((low + high) / 2, size / (scale * side), size)
 
 
 def crop_whole(width: int, height: int, size: int) -> np.ndarray:
@@ -185,11 +185,20 @@ def crop_whole(width: int, height: int, size: int) -> np.ndarray:
         ValueError: a length is not positive.
     """
     _check_positive(width=width, height=height, size=size)
-    return _centred(np.array([width, height]) / 2, size / max(width, height), size)
+    return centred_crop(np.array([width, height]) / 2, size / max(width, height), size)
 
 
-def _centred(center, zoom, size):
-    """Matrix of the given zoom (one or per axis) that takes ``center`` to the crop's centre."""
+def centred_crop(center: np.ndarray, zoom: np.ndarray | float, size: int) -> np.ndarray:
+    """The crop around a point.
+
+    Args:
+        center: (2,) frame pixels; it goes to ``size / 2``.
+        zoom: crop pixels per frame pixel, one or per axis.
+        size: side of the crop, pixels.
+
+    Returns:
+        (3, 3) float64 ``crop_from_frame``.
+    """
     matrix = np.diag([*np.broadcast_to(zoom, 2), 1.0])
     matrix[:2, 2] = size / 2 - zoom * center
     return matrix

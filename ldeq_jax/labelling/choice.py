@@ -1,7 +1,7 @@
 """Which windows are kept, and which of those are easy and which are hard."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from ldeq_jax.errors import UserError
 from ldeq_jax.face.confidence import face_size
 
 EASY, HARD = "easy", "hard"
+KEEP, DROP = "keep", "drop"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,5 +149,24 @@ def divide(windows: dict[str, Measures], rules: Rules) -> dict[str, str]:
         for rank, id in enumerate(in_order):
             ranks[id] += rank
     in_order = sorted(ids, key=lambda id: (ranks[id], windows[id].motion, id))
-    half = len(ids) - len(ids) // 2
-    return {id: EASY if in_order.index(id) < half else HARD for id in windows}
+    easy = set(in_order[: len(ids) - len(ids) // 2])
+    return {id: EASY if id in easy else HARD for id in windows}
+
+
+def rank(windows: Mapping[str, Measures], dropped: Collection[str], rules: Rules) -> dict[str, str]:
+    """Easy or hard as `divide` says of the windows that are kept, by the ID; and of the others.
+
+    A window that is dropped gets what it would get if it alone was kept as well.
+
+    Args:
+        windows: the figures of all.
+        dropped: IDs of those that are not kept.
+        rules: the thresholds.
+    """
+    away = set(dropped)
+    kept = {id: measures for id, measures in windows.items() if id not in away}
+    return divide(kept, rules) | {
+        id: divide(kept | {id: measures}, rules)[id]
+        for id, measures in windows.items()
+        if id in away
+    }

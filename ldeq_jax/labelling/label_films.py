@@ -1,7 +1,6 @@
-"""Films made into a set of labelled videos, step after step: `label_films`."""
+"""Films made into a set of labelled videos, step after step: `label_films`, `apply_choices`."""
 
 import contextlib
-import dataclasses
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,53 +9,25 @@ import numpy as np
 from tqdm import tqdm
 
 from ldeq_jax.errors import UserError, one_line
-from ldeq_jax.inference.tracker import FaceTracker, Limits
+from ldeq_jax.inference.tracker import FaceTracker
 from ldeq_jax.inference.video_file import cut_short
 from ldeq_jax.labelling import work
-from ldeq_jax.labelling.choice import Rules
-from ldeq_jax.labelling.labels import label_windows
-from ldeq_jax.labelling.members import AT_ONCE, Ensemble, load_ensemble
-from ldeq_jax.labelling.smoothing import STRONGEST
+from ldeq_jax.labelling.gathered import (
+    MEMBERS_FILE,
+    Gathered,
+    digests_of,
+    read_record,
+    recall,
+)
+from ldeq_jax.labelling.members import AT_ONCE, Ensemble, load_ensemble, write_ensemble
+from ldeq_jax.labelling.options import Options
+from ldeq_jax.labelling.review_choices import Choices
 from ldeq_jax.labelling.window_films import Resize, write_films
-from ldeq_jax.labelling.windows import Cutting, Window, Windows
+from ldeq_jax.labelling.windows import Window, Windows
 from ldeq_jax.labelling.work import Findings, Survey
-from ldeq_jax.labelling.writing import Result, begin, check_folder, write_set
+from ldeq_jax.labelling.writing import Result, begin, check_folder, recorded_choices, write_set
 from ldeq_jax.media.films import Film
 from ldeq_jax.media.video import VideoReader
-
-MEMBERS = ("faces-68", "faces-68:mirrored", "faces-68:wider", "faces-68-tiny:mirrored")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """How films are labelled.
-
-    Attributes:
-        members: of the ensemble, as `members.load_ensemble` takes them.
-        tracker: name or folder of the model that follows the faces.
-        limits: which faces are followed.
-        cutting: what a window must be.
-        side: of the written videos at most, pixels.
-        per_film: number of windows of a film at most, evenly chosen; None for all.
-        codec: of the written videos, see `window_films.write_films`.
-        strongest: smoothing at most, see `smoothing.smooth`; 0 for none.
-        rules: which windows are kept, and which are hard.
-    """
-
-    members: tuple[str, ...] = MEMBERS
-    tracker: str = "faces-68"
-    limits: Limits = dataclasses.field(default_factory=Limits)
-    cutting: Cutting = dataclasses.field(default_factory=Cutting)
-    side: int = 1280
-    per_film: int | None = None
-    codec: str | None = None
-    strongest: float = STRONGEST
-    rules: Rules = dataclasses.field(default_factory=Rules)
-
-    def of_surveys(self) -> dict[str, Any]:
-        """Those that the windows and their videos depend on."""
-        chosen = ("tracker", "limits", "cutting", "side", "per_film", "codec")
-        return {name: value for name, value in dataclasses.asdict(self).items() if name in chosen}
 
 
 def label_films(
@@ -64,6 +35,7 @@ def label_films(
     folder: Path,
     options: Options,
     *,
+    choices: Choices | None = None,
     overwrite: bool = False,
     command: str = "",
 ) -> Result:
@@ -76,6 +48,7 @@ def label_films(
         films: with names of their own, no cameras.
         folder: to write to.
         options: how.
+        choices: made by hand; None for those that the folder's set was last given.
         overwrite: replace files that no earlier call wrote.
         command: for the record.
 
@@ -83,43 +56,54 @@ def label_films(
         What was written, and which films failed.
 
     Raises:
-        UserError: nothing can be begun, or a file of the set cannot be written.
+        UserError: nothing can be begun, a file of the set cannot be written, or one of the choices
+            given is for a window that there is not.
     """
     if cameras := [film for film in films if film.file is None and not film.pictures]:
         raise UserError(f"{cameras[0].source} cannot be read twice: record a film of it first")
     check_folder(folder, overwrite)
     ensemble = load_ensemble(options.members)
+    record = read_record(folder)
     begin(folder)
-    surveys, failed = _surveys(films, folder / "work", options)
-    everything: dict[str, tuple[str, Window]] = {
-        id: (source, window)
-        for source, survey in surveys.items()
-        for id, window in survey.windows.items()
-    }
+    former = {source: film["name"] for source, film in record["films"].items() if "name" in film}
+    names = work.film_names(films, former)
+    surveys, failed = _surveys(films, names, folder / "work", options)
+    if choices is not None:
+        choices.check(digests_of(surveys), recorded_choices(folder))
     found = {}
-    bar = tqdm(everything.items(), unit="window", desc="labels", leave=False, disable=None)
-    for id, (source, window) in bar:
+    everything = [(s, id, w) for s, survey in surveys.items() for id, w in survey.windows.items()]
+    bar = tqdm(everything, unit="window", desc="labels", leave=False, disable=None)
+    for source, id, window in bar:
         with _noting(failed, source):
-            resize = Resize(*surveys[source].size, options.side)
-            boxes = resize.boxes(window.boxes)
+            boxes = Resize(*surveys[source].size, options.side).boxes(window.boxes)
             found[id] = find(folder / "work" / f"{id}.mp4", boxes, ensemble)
-    labelled = label_windows(
-        {id: (everything[id][1], findings) for id, findings in found.items()},
-        ensemble,
-        options.rules,
-        options.strongest,
-    )
-    return write_set(
-        folder,
-        labelled,
-        sources={id: source for id, (source, _) in everything.items()},
+    write_ensemble(folder / MEMBERS_FILE, ensemble)
+    gathered = Gathered(
         surveys=surveys,
-        sides={source: Resize(*survey.size, options.side) for source, survey in surveys.items()},
+        names={film.source: name for film, name in zip(films, names, strict=True)},
+        found=found,
         ensemble=ensemble,
-        options=dataclasses.asdict(options),
+        options=options,
         failed=failed,
         command=command,
     )
+    return write_set(folder, gathered, recorded_choices(folder) if choices is None else choices)
+
+
+def apply_choices(folder: Path, choices: Choices) -> Result:
+    """Writes a set again as people want it, from what it holds: without films, without models.
+
+    Args:
+        folder: of a set that `label_films` finished.
+        choices: made by hand.
+
+    Raises:
+        UserError: there is no such set, its folder `work` is not complete any more, or a choice is
+            for a window that there is not. The set stays as it was.
+    """
+    gathered = recall(folder)
+    choices.check(digests_of(gathered.surveys), recorded_choices(folder))
+    return write_set(folder, gathered, choices)
 
 
 def find(video: Path, boxes: np.ndarray, ensemble: Ensemble) -> Findings:
@@ -168,16 +152,16 @@ def _ask(video: Path, boxes: np.ndarray, ensemble: Ensemble) -> Findings:
 
 
 def _surveys(
-    films: Sequence[Film], folder: Path, options: Options
+    films: Sequence[Film], names: Sequence[str], folder: Path, options: Options
 ) -> tuple[dict[str, Survey], dict[str, str]]:
     """The windows of all films, whose videos are there then; and why films failed."""
     surveys: dict[str, Survey] = {}
     failed: dict[str, str] = {}
     tracker: FaceTracker | None = None
-    for number, (film, name) in enumerate(zip(films, work.film_names(films), strict=True), start=1):
+    for number, (film, name) in enumerate(zip(films, names, strict=True), start=1):
         title = f"{number}/{len(films)} {name}" if len(films) > 1 else name
         with _noting(failed, film.source):
-            path = folder / f"{name}.film.npz"
+            path = folder / work.survey_file(name)
             mark = work.mark_of(film, options.of_surveys())
             before = work.read_survey(path)
             if before is not None and before[0] == mark:
@@ -188,7 +172,7 @@ def _surveys(
                         for ending in (".mp4", ".npz"):
                             (folder / f"{id}{ending}").unlink(missing_ok=True)
                 tracker = tracker or FaceTracker.load(options.tracker, limits=options.limits)
-                survey = _survey(film, name, tracker, options, title)
+                survey = _survey(film, name, tracker, options, title, work.fingerprint_of(mark))
                 work.write_survey(path, mark, survey)
             videos = {folder / f"{id}.mp4": window for id, window in survey.windows.items()}
             missing = {path: window for path, window in videos.items() if not path.exists()}
@@ -201,7 +185,9 @@ def _surveys(
     return surveys, failed
 
 
-def _survey(film: Film, name: str, tracker: FaceTracker, options: Options, title: str) -> Survey:
+def _survey(
+    film: Film, name: str, tracker: FaceTracker, options: Options, title: str, fingerprint: str
+) -> Survey:
     reader = film.open()
     windows = Windows(options.cutting)
     frames = _bar(tracker.track(reader), reader.header_frames or None, title)
@@ -214,6 +200,7 @@ def _survey(film: Film, name: str, tracker: FaceTracker, options: Options, title
         windows={work.window_id(name, window): window for window in chosen(found, options)},
         size=(reader.width, reader.height),
         frames=windows.frames,
+        film=fingerprint,
         unused=windows.unused,
         ends=dict(sorted(windows.ends.items())),
     )

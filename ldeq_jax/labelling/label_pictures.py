@@ -7,6 +7,7 @@ import numpy as np
 
 from ldeq_jax.errors import UserError
 from ldeq_jax.face import geometry
+from ldeq_jax.face.crops import centred_crop
 from ldeq_jax.labelling.labels import Labelled
 from ldeq_jax.labelling.members import Ensemble
 from ldeq_jax.media.pictures import jpeg
@@ -33,8 +34,8 @@ def picture_of(work: Path, id: str, window: Labelled, ensemble: Ensemble) -> Pic
         return None
     drawn = _face(image, window.points[index], window.points[index], _FACE_SIDE, ensemble)
     caption = f"{id}, frame {index}: {window.disagreement[index].mean():.1f} %"
-    if window.faults:
-        caption += f"; {'; '.join(window.faults)}"
+    if window.reason:
+        caption += f"; {window.reason}"
     return Picture(data=jpeg(drawn), alt=f"a face of {id} with its labels", caption=caption)
 
 
@@ -68,9 +69,6 @@ def _face(
     room = np.maximum(np.array(image.shape[1::-1]) / 2 - half, 0)  # to stay within the frame
     middle = np.array(image.shape[1::-1]) / 2
     centre = middle + np.clip((low + high) / 2 - middle, -room, room)
-    centre = np.clip(centre, high - half, low + half)
-    zoom = side / (2 * half)
-    matrix = np.diag([zoom, zoom, 1.0])
-    matrix[:2, 2] = side / 2 - zoom * centre
+    matrix = centred_crop(np.clip(centre, high - half, low + half), side / (2 * half), side)
     part = geometry.warp(image, matrix, side)
     return draw_landmarks(part, geometry.transform_points(matrix, points), ensemble.schema)

@@ -1,5 +1,6 @@
 """The report of a set of labels: how far its members agree, which windows it has, and faces."""
 
+import collections
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ def label_page(
     if measured:
         mean = np.mean([m.disagreement for m in measured])
         figures["disagreement"] = f"{mean:.2f} %"
+    if by_hand := sum(bool(window.choice) for window in windows.values()):
+        figures["by hand"] = str(by_hand)
     warnings: list[Part] = []
     if record["failed"]:
         said = "; ".join(f"{source}: {reason}" for source, reason in record["failed"].items())
@@ -80,7 +83,9 @@ def label_page(
             Section(title="Warnings", parts=warnings),
             Section(title="Agreement", parts=_agreement(labels, ensemble)),
             Section(title="Faces", parts=_faces(work, windows, ensemble)),
-            Section(title="Windows", parts=_windows(windows, sources)),
+            Section(
+                title="Windows", parts=[*_by_hand(windows, record), *_windows(windows, sources)]
+            ),
             Section(title="Films", parts=_films(windows, sources, surveys)),
             Section(title="Members", parts=_members(labels, ensemble)),
             Section(title="How it was made", parts=_how(record)),
@@ -180,6 +185,17 @@ def _faces(work: Path, windows: Mapping[str, Labelled], ensemble: Ensemble) -> l
     return parts
 
 
+def _by_hand(windows: Mapping[str, Labelled], record: Mapping[str, Any]) -> list[Part]:
+    """What people chose."""
+    seen = len({line.partition(",")[0] for line in record["choices"]} & windows.keys())
+    words = collections.Counter(window.choice for window in windows.values() if window.choice)
+    if not seen:
+        return []
+    said = ", ".join(f"{count} {word}" for word, count in sorted(words.items()))
+    text = f"People looked at {seen} windows, and decided on {words.total()} of them"
+    return [Text(text=f"{text}: {said}." if said else f"{text}.")]
+
+
 def _windows(windows: Mapping[str, Labelled], sources: Mapping[str, str]) -> list[Part]:
     rows = []
     for id, window in windows.items():
@@ -194,7 +210,8 @@ def _windows(windows: Mapping[str, Labelled], sources: Mapping[str, str]) -> lis
                 "disagreement (%)": m.disagreement if m else None,
                 "worst frame (%)": m.worst_frame if m else None,
                 "face (px)": round(m.face) if m else None,
-                "reason": "; ".join(window.faults),
+                "by hand": window.choice,
+                "reason": window.reason,
             }
         )
     if not rows:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ldeq_jax.labelling.choice import Measures, Rules, divide, faults, measure
+from ldeq_jax.errors import UserError
+from ldeq_jax.labelling.choice import DROP, EASY, HARD, Measures, Rules, faults, measure, rank
 from ldeq_jax.labelling.fusion import Found, Habits, fuse, habits
 from ldeq_jax.labelling.members import Ensemble
 from ldeq_jax.labelling.smoothing import smooth
@@ -24,8 +25,9 @@ class Labelled:
         weights: (M,) of the members.
         strength: (K,) of the smoothing, see `smoothing.Smoothed`.
         measures: figures of it; None where there are no labels.
-        faults: why it is dropped; () if it is kept.
-        split: "easy" or "hard"; "" if it is dropped.
+        faults: why the rules drop it; () if they keep it.
+        ranked: "easy" or "hard" by the rules, also if they drop it; "" where there are no labels.
+        choice: made by hand, "keep", "drop", "easy" or "hard"; "" for none.
     """
 
     window: Window
@@ -35,12 +37,30 @@ class Labelled:
     strength: np.ndarray
     measures: Measures | None
     faults: tuple[str, ...]
-    split: str = ""
+    ranked: str = ""
+    choice: str = ""
+
+    @property
+    def split(self) -> str:
+        """List that it is in, "easy" or "hard"; "" if it is dropped."""
+        if self.choice == DROP or not self.choice and self.faults:
+            return ""
+        return self.choice if self.choice in (EASY, HARD) else self.ranked
 
     @property
     def kept(self) -> bool:
         """Whether it is in the set."""
-        return not self.faults
+        return bool(self.split)
+
+    @property
+    def reason(self) -> str:
+        """Why it is dropped, or kept although the rules drop it; "" if nothing is against it."""
+        said = "; ".join(self.faults)
+        if not self.choice:
+            return said
+        if self.choice == DROP:
+            return "dropped by hand" + (f"; {said}" if said else "")
+        return f"kept by hand although {said}" if said else ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,14 +81,22 @@ def label_windows(
     ensemble: Ensemble,
     rules: Rules,
     strongest: float,
+    choices: Mapping[str, str],
 ) -> Labels:
     """Fuses, smooths and judges.
+
+    A choice changes the window that it is made for, and no other: the ranking of the windows is
+    that of the rules alone.
 
     Args:
         windows: with what the members find in them, by their IDs.
         ensemble: the members.
         rules: which windows are kept, and which are hard.
         strongest: smoothing at most.
+        choices: made by hand, "keep", "drop", "easy" or "hard" by the windows' IDs.
+
+    Raises:
+        UserError: a window without labels is to be kept.
     """
     whole = {
         id: Found(points=findings.points, spread=findings.spread)
@@ -100,19 +128,22 @@ def label_windows(
             measures=measures,
             faults=tuple(faults(measures, rules)),
         )
-    kept = {
-        id: window.measures
-        for id, window in labelled.items()
-        if window.kept and window.measures is not None
-    }
-    splits = divide(kept, rules)
-    return Labels(
-        windows={
-            id: dataclasses.replace(window, split=splits.get(id, ""))
-            for id, window in labelled.items()
-        },
-        habits=known,
+    ranked = rank(
+        {id: window.measures for id, window in labelled.items() if window.measures is not None},
+        [id for id, window in labelled.items() if window.faults],
+        rules,
     )
+    labelled = {
+        id: dataclasses.replace(window, ranked=ranked.get(id, ""), choice=choices.get(id, ""))
+        for id, window in labelled.items()
+    }
+    for id, made in labelled.items():
+        if made.measures is None and made.choice not in ("", DROP):
+            raise UserError(
+                f"{id} has no labels that could be kept ({'; '.join(made.faults)}): apply a file "
+                f"in which it is not {made.choice}"
+            )
+    return Labels(windows=labelled, habits=known)
 
 
 def _unlabelled(window: Window, findings: Findings, ensemble: Ensemble) -> Labelled:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -12,12 +13,12 @@ from ldeq_jax.errors import UserError
 from ldeq_jax.face import geometry
 from ldeq_jax.face.crops import box_of_landmarks, crop_around
 from ldeq_jax.face.landmarks import Landmarks
-from ldeq_jax.face.schema import LandmarkSchema, get_schema, indices_of
+from ldeq_jax.face.schema import LandmarkSchema, from_fields, get_schema, indices_of
 from ldeq_jax.inference.doubt import why_not_a_face, why_unlikely
 from ldeq_jax.inference.pictures import Predictor, calibrated
 from ldeq_jax.labelling.onnx_member import OnnxMember
 from ldeq_jax.labelling.variants import NAMES, split, unmirrored, varied
-from ldeq_jax.media.files import expand
+from ldeq_jax.media.files import expand, write_whole
 from ldeq_jax.report.records import to_json
 from ldeq_jax.weights import load_model
 
@@ -146,6 +147,50 @@ def load_ensemble(names: Sequence[str]) -> Ensemble:
             )
         indices.append(chosen)
     return Ensemble(members=tuple(members), schema=schema, indices=tuple(indices))
+
+
+@dataclasses.dataclass(kw_only=True)
+class KnownMember:
+    """A member of an earlier call, whose model is not at hand: it is asked nothing.
+
+    Attributes:
+        name: as the user gave it.
+        mark: as it was then.
+        schema: that of the labels.
+    """
+
+    name: str
+    mark: str
+    schema: LandmarkSchema
+
+    def find(self, frames: Sequence[np.ndarray], boxes: np.ndarray) -> Landmarks:
+        """See `Member.find`; raises NotImplementedError."""
+        raise NotImplementedError(f"the model of {self.name} is not loaded")
+
+
+def write_ensemble(path: Path, ensemble: Ensemble) -> None:
+    """Writes down who the members are, for `read_ensemble`."""
+    own = zip(ensemble.members, ensemble.own.tolist(), strict=True)
+    about = {
+        "schema": dataclasses.asdict(ensemble.schema),
+        "members": [[member.name, member.mark, is_own] for member, is_own in own],
+    }
+    write_whole(path, to_json(about).encode())
+
+
+def read_ensemble(path: Path) -> Ensemble | None:
+    """The members by name, without their models; None if there is no file that can be read."""
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        schema = from_fields(about["schema"])
+        rows = [(name, mark, own) for name, mark, own in about["members"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Ensemble(
+        members=tuple(KnownMember(name=name, mark=mark, schema=schema) for name, mark, _ in rows),
+        schema=schema,
+        indices=tuple(None if own else [] for _, _, own in rows),
+    )
 
 
 def _load(name: str, models: dict[str, tuple[Predictor, str]]) -> Member:

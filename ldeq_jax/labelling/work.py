@@ -9,7 +9,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Survey:
         windows: by their IDs.
         size: width and height of the film, pixels.
         frames: of the film.
+        film: its fingerprint, see `Film.fingerprint`.
         unused: frames times faces that are in no window.
         ends: why stretches ended that were too short.
     """
@@ -39,6 +40,7 @@ class Survey:
     windows: dict[str, Window]
     size: tuple[int, int]
     frames: int
+    film: str
     unused: int
     ends: dict[str, int]
 
@@ -74,11 +76,21 @@ class Findings:
         return Findings(marks=tuple(marks), brightness=self.brightness, **arrays)
 
 
-def film_names(films: Sequence[Film]) -> list[str]:
-    """A name for each film that any file system takes, none twice."""
-    taken: set[str] = set()
+def film_names(films: Sequence[Film], former: Mapping[str, str]) -> list[str]:
+    """A name for each film that any file system takes, none twice.
+
+    Args:
+        films: with names of their own.
+        former: names of an earlier call by the films' sources: they stay, whatever films are added.
+    """
+    former = dict(former)
+    given = [former.pop(film.source, None) for film in films]  # once, if a film is named twice
+    taken = {name.casefold() for name in given if name is not None}
     names = []
-    for film in films:
+    for film, known in zip(films, given, strict=True):
+        if known is not None:
+            names.append(known)
+            continue
         plain = re.sub(r"[^\w.-]+", "_", film.name.as_posix()).strip("._-") or "film"
         name, number = plain, 1
         while name.casefold() in taken:
@@ -94,19 +106,34 @@ def window_id(film: str, window: Window) -> str:
     return f"{film}_{window.start:06d}_{window.face}"
 
 
+def survey_file(film: str) -> str:
+    """The file of the survey of a film by its name."""
+    return f"{film}.film.npz"
+
+
 def mark_of(film: Film, options: Any) -> str:
     """Says by which file, as it is now, and how a survey was made."""
     files = [Path(film.source)] if not film.pictures else list(film.pictures)
-    known = [file.stat() for file in files]
     return to_json(
         {
             "version": __version__,
             "source": film.source,
-            "bytes": sum(stat.st_size for stat in known),
-            "modified": max(stat.st_mtime_ns for stat in known),
+            "fingerprint": film.fingerprint(),
+            "modified": max(file.stat().st_mtime_ns for file in files),
             "options": options,
         }
     )
+
+
+def is_of(mark: str, source: str, options: Any) -> bool:
+    """Whether a mark is of a film by its source, however it is now, and of these options."""
+    about = json.loads(mark)
+    return about["source"] == source and about["options"] == json.loads(to_json(options))
+
+
+def fingerprint_of(mark: str) -> str:
+    """The fingerprint of the film that a mark is of."""
+    return json.loads(mark)["fingerprint"]
 
 
 def write_survey(path: Path, mark: str, survey: Survey) -> None:
@@ -137,7 +164,8 @@ def read_survey(path: Path) -> tuple[str, Survey] | None:
                 for number, (id, (face, start)) in enumerate(about["windows"].items())
             }
         rest = {name: about[name] for name in ("frames", "unused", "ends")}
-        return about["mark"], Survey(windows=windows, size=tuple(about["size"]), **rest)
+        rest |= {"size": tuple(about["size"]), "film": fingerprint_of(about["mark"])}
+        return about["mark"], Survey(windows=windows, **rest)
     except _BROKEN:
         return None
 

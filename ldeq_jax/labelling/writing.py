@@ -4,7 +4,6 @@ import collections
 import csv
 import dataclasses
 import io
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,17 +14,23 @@ import numpy as np
 
 from ldeq_jax.errors import UserFileExistsError
 from ldeq_jax.labelling.choice import EASY, HARD
+from ldeq_jax.labelling.gathered import (
+    MAKER,
+    SETTINGS,
+    UNFINISHED,
+    Gathered,
+    digests_of,
+    read_record,
+)
 from ldeq_jax.labelling.label_report import label_page
 from ldeq_jax.labelling.labels import Labelled, Labels
-from ldeq_jax.labelling.members import Ensemble
-from ldeq_jax.labelling.window_films import Resize
+from ldeq_jax.labelling.review_choices import Choices, parse_choices
 from ldeq_jax.labelling.work import Survey
 from ldeq_jax.media.files import RECORD, replacing, write_whole
 from ldeq_jax.report.html import write_page
 from ldeq_jax.report.records import to_json
 from ldeq_jax.report.versions import versions
 
-SETTINGS, UNFINISHED, MAKER = "settings.json", "UNFINISHED.txt", "ldeq label"
 _NOTICE = """\
 `ldeq label` works here, or was broken off. Videos, labels and lists may be those of an earlier
 call, or missing. Run the same command again: it goes on where it stopped. This file goes away when
@@ -34,7 +39,7 @@ all is done.
 COLUMNS = (
     *("id", "film", "face", "start_frame", "frames", "start_seconds", "seconds", "fps"),
     *("width", "height", "face_size", "brightness", "motion", "disagreement", "worst_frame"),
-    *("smoothing", "decision", "reason", "list"),
+    *("smoothing", "decision", "reason", "list", "choice", "digest"),
 )
 
 
@@ -44,19 +49,26 @@ class Result:
 
     Attributes:
         folder: of the set.
+        films: number of them.
         easy: number of easy windows.
         hard: of hard ones.
         dropped: of those that are not in the set.
+        by_hand: of those that a person decided on.
+        waiting: of choices made by hand for windows that there are not, such as those of films that
+            were left out; the record keeps them.
         failed: why films failed, by their source.
         why_none: reasons why there are no windows, the most frequent first.
         schema: of the landmarks.
     """
 
     folder: Path
+    films: int
     easy: int
     hard: int
     dropped: int
-    failed: dict[str, str]
+    by_hand: int
+    waiting: int
+    failed: Mapping[str, str]
     why_none: tuple[str, ...]
     schema: str
 
@@ -70,7 +82,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     for above in (folder, *folder.parents):
         if above.exists() and not above.is_dir():
             raise UserFileExistsError(f"{above} is a file: choose another --output")
-    ours = (folder / UNFINISHED).exists() or _record(folder).get("made_by") == MAKER
+    ours = (folder / UNFINISHED).exists() or read_record(folder)["made_by"] == MAKER
     if folder.exists() and any(folder.iterdir()) and not ours and not overwrite:
         raise UserFileExistsError(
             f"{folder} holds files that ldeq label did not write: choose another --output, or "
@@ -90,34 +102,28 @@ def begin(folder: Path) -> None:
 
 def write_set(
     folder: Path,
-    labels: Labels,
-    *,
-    sources: Mapping[str, str],
-    surveys: Mapping[str, Survey],
-    sides: Mapping[str, Resize],
-    ensemble: Ensemble,
-    options: Mapping[str, Any],
-    failed: dict[str, str],
-    command: str,
+    gathered: Gathered,
+    choices: Choices,
 ) -> Result:
-    """Writes the set; its folder is finished then.
+    """Makes the labels, and writes the set; its folder is finished then.
 
     Args:
         folder: to write to, in whose `work` the videos are.
-        labels: of all windows.
-        sources: the film of each window, by its ID.
-        surveys: of the films that did not fail.
-        sides: sizes of their videos.
-        ensemble: the members.
-        options: for the record.
-        failed: why films failed.
-        command: for the record.
+        gathered: what is known of the films.
+        choices: made by hand.
 
     Raises:
         OSError: a file cannot be written.
+        UserError: a window without labels is to be kept; nothing is written then.
     """
+    digests = digests_of(gathered.surveys)
+    words = choices.words(digests)
+    labels = gathered.labels(words)
+    begin(folder)
+    sources, surveys, ensemble = gathered.sources, gathered.surveys, gathered.ensemble
+    sides = {source: gathered.resize(source) for source in surveys}
     kept = {id: window for id, window in labels.windows.items() if window.kept}
-    former = _record(folder).get(RECORD, []) if (folder / SETTINGS).exists() else []
+    former = read_record(folder)
     written = [SETTINGS, "labels.csv", "report.html"]
     for id, window in kept.items():
         boxes = sides[sources[id]].boxes(window.window.boxes)
@@ -131,15 +137,19 @@ def write_set(
         written.append(f"{split}_video_IDs.txt")
         write_whole(folder / written[-1], "".join(f"{id}\n" for id in ids).encode())
     sizes = {id: sides[source].size for id, source in sources.items()}
-    rows = [row_of(id, labels.windows[id], sources[id], sizes[id]) for id in labels.windows]
+    rows = [
+        row_of(id, window, sources[id], sizes[id]) | {"digest": digests[id]}
+        for id, window in labels.windows.items()
+    ]
     write_whole(folder / "labels.csv", _csv(rows))
-    for name in set(former) - set(written):  # of windows that are not in the set any more
+    for name in set(former[RECORD]) - set(written):  # of windows that are not in the set any more
         if not Path(name).is_absolute() and ".." not in Path(name).parts:
             (folder / name).unlink(missing_ok=True)
     members = [member.name for member in ensemble.members]
     record = {
         "made_by": MAKER,
-        "complete": not failed,
+        "set": former["set"] or gathered.digest,  # its name for good, whatever is added
+        "complete": not gathered.failed,
         "schema": ensemble.schema.name,
         "num_landmarks": ensemble.schema.num_landmarks,
         "windows": {
@@ -147,13 +157,18 @@ def write_set(
             "dropped": len(labels.windows) - len(kept),
         },
         "members": dict(zip(members, ensemble.marks, strict=True)),
-        "options": options,
+        "options": dataclasses.asdict(gathered.options),
         "films": {
-            source: {"frames": survey.frames, "windows": len(survey.windows)}
+            source: {
+                "name": gathered.names[source],
+                "frames": survey.frames,
+                "windows": len(survey.windows),
+            }
             for source, survey in surveys.items()
         },
-        "failed": failed,
-        "command": command,
+        "failed": gathered.failed,
+        "command": gathered.command,
+        "choices": choices.with_digests(digests).lines(),
         "versions": versions(),
         RECORD: sorted(written),
     }
@@ -165,10 +180,13 @@ def write_set(
     (folder / UNFINISHED).unlink()
     return Result(
         folder=folder,
+        films=len(surveys.keys() | gathered.failed.keys()),
         easy=len(lists[EASY]),
         hard=len(lists[HARD]),
         dropped=len(labels.windows) - len(kept),
-        failed=failed,
+        by_hand=len(words),
+        waiting=len(choices.strangers(digests)),
+        failed=gathered.failed,
         why_none=_why_none(labels, surveys),
         schema=ensemble.schema.name,
     )
@@ -200,8 +218,9 @@ def row_of(id: str, window: Labelled, source: str, size: tuple[int, int]) -> dic
         "width": size[0],
         "height": size[1],
         "decision": "keep" if window.kept else "drop",
-        "reason": "; ".join(window.faults),
+        "reason": window.reason,
         "list": window.split,
+        "choice": window.choice,
     }
 
 
@@ -209,7 +228,7 @@ def _why_none(labels: Labels, surveys: Mapping[str, Survey]) -> tuple[str, ...]:
     """Why no window is kept, the most frequent reasons first; () if some are."""
     if any(window.kept for window in labels.windows.values()):
         return ()
-    dropped = [f"{id}: {window.faults[0]}" for id, window in labels.windows.items()]
+    dropped = [f"{id}: {window.reason}" for id, window in labels.windows.items()]
     if dropped:
         return (f"all {len(dropped)} are dropped, {dropped[0]}",)
     ends: collections.Counter[str] = collections.Counter()
@@ -218,13 +237,13 @@ def _why_none(labels: Labels, surveys: Mapping[str, Survey]) -> tuple[str, ...]:
     return tuple(f"too short, as {reason}" for reason, _ in ends.most_common(3))
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    """What an earlier call wrote of itself; {} if there is no such file."""
-    try:
-        found = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
-    except (OSError, ValueError):
-        return {}
+def recorded_choices(folder: Path) -> Choices:
+    """The choices that the set in a folder was last given.
+
+    Raises:
+        UserError: the record is damaged.
+    """
+    return parse_choices(read_record(folder)["choices"], str(folder / SETTINGS))
 
 
 def _link(path: Path, to: Path) -> None:

@@ -237,12 +237,25 @@ def write_page(path: Path, page: Page) -> None:
 def to_html(page: Page) -> str:
     """A page as HTML."""
     sections = [section for section in page.sections if section.parts]
-    return _template().render(
-        page=page,
-        sections=sections,
-        script=_script() if _has_script(sections) else None,
-        time=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        version=__version__,
+    script = _script() if _has_script(sections) else None
+    return render("page.html", page=page, sections=sections, script=script)
+
+
+def render(template: str, **values: Any) -> str:
+    """A page by a template.
+
+    Args:
+        template: name of a file in `templates/`.
+        values: what it shows; texts are escaped.
+    """
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            **values,
+            time=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            version=__version__,
+        )
     )
 
 
@@ -293,7 +306,7 @@ def _has_script(sections: Sequence[Section]) -> bool:
 
 
 @functools.cache
-def _template() -> Any:
+def _environment() -> Any:
     import jinja2  # here, as the commands import this module for everything that they may write
     import markupsafe
 
@@ -319,14 +332,11 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {"as_json": as_json, "rows": _in_rows, "picture_address": _png_address}
-    return environment.get_template(
-        "page.html",
-        globals={
-            "generator": markupsafe.Markup(f'{_GENERATOR}{__version__}">'),
-            "style": read("style.css"),
-            "own_script": read("page.js"),
-        },
-    )
+    environment.globals |= {
+        "generator": markupsafe.Markup(f'{_GENERATOR}{__version__}">'),
+        "read": read,
+    }
+    return environment
 
 
 @functools.cache
