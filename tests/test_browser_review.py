@@ -83,7 +83,7 @@ def test_keys_choose_and_go_on_and_undo(tab, reviewed):
     assert name(page) == ids[1] and f"{ids[0]}: dropped" in said(page)
     press(page, "e", "ArrowRight", "h")
     assert name(page) == ids[4]
-    assert "4 of 5 looked at · 3 decided by hand (not saved)" in count(page)
+    assert "4 of 5 looked at · 3 decided by hand, not saved" in count(page)
     press(page, "ArrowLeft")
     pressed = page.locator("[data-choice][aria-pressed=true]")
     assert pressed.get_attribute("data-choice") == "hard" and name(page) == ids[3]
@@ -93,15 +93,13 @@ def test_keys_choose_and_go_on_and_undo(tab, reviewed):
     assert "0 decided by hand" in count(page) and "Nothing to undo" in said(page)
     # The choice of all windows tells how many are where.
     press(page, *(["ArrowLeft"] * 5), *("d" * 5))
-    assert "as it stands 0 easy, 0 hard, 5 dropped" in count(page)
+    assert "now 0 easy, 0 hard, 5 dropped" in count(page)
     press(page, "n", *(["ArrowLeft"] * 4), "h")
     assert name(page) == ids[1]
     outcome = rows[ids[4]]["list"] or "dropped"
     expected = {"easy": 0, "hard": 1, "dropped": 3}
     expected[outcome] += 1
-    assert "as it stands {easy} easy, {hard} hard, {dropped} dropped".format(**expected) in count(
-        page
-    )
+    assert "now {easy} easy, {hard} hard, {dropped} dropped".format(**expected) in count(page)
 
 
 def test_a_kept_window_goes_where_the_set_will_have_it(tab, reviewed):
@@ -152,7 +150,7 @@ def test_a_saved_file_is_what_apply_takes(tab, reviewed):
     words = dict(zip(ids, ("drop", "none", "easy", "hard"), strict=False))
     lines = [f"{id},{word},{rows[id]['digest']}" for id, word in words.items()]
     assert path.read_text() == "\n".join(["id,choice,digest", *lines, ""])
-    assert "(not saved)" not in count(page)
+    assert "not saved" not in count(page)
     ldeq("label", f"--output={reviewed}", f"--apply={path}")
     after = rows_of(reviewed)
     assert [after[id]["choice"] for id in ids] == ["drop", "", "easy", "hard", ""]
@@ -160,10 +158,10 @@ def test_a_saved_file_is_what_apply_takes(tab, reviewed):
     # The page that is made again has them from the start, in any browser, and in this one.
     ldeq("review", reviewed)
     for opened in (tab(again=page), tab()):
-        assert "4 of 5 looked at · 3 decided by hand · as it stands" in count(opened)
+        assert "4 of 5 looked at · 3 decided by hand · now" in count(opened)
     # What is applied later counts more than what this browser still knows.
     press(opened, "k")
-    assert "decided by hand (not saved)" in count(opened)
+    assert "decided by hand, not saved" in count(opened)
     apply(reviewed, {ids[0]: "hard", ids[1]: "easy"})
     ldeq("review", reviewed)
     page = tab(again=opened)
@@ -177,7 +175,7 @@ def test_a_file_can_be_loaded_and_strange_lines_are_told(tab, reviewed):
     path.write_text(f"\ufeffID;Choice\r\n{ids[1]};DROP\r\n{ids[2]};\r\n", encoding="utf-8")
     page.set_input_files("#file", path)
     until(page, "document.querySelector('#said').textContent.startsWith('Loaded 1 ')")
-    assert "1 of 5 looked at · 1 decided by hand · as" in count(page)
+    assert "1 of 5 looked at · 1 decided by hand · now" in count(page)
     path.write_text(
         f"id,choice,digest\n{ids[0]},easy,{rows[ids[0]]['digest']}\nnobody,drop,\n"
         f"{ids[3]},drop,abcdefgh\n{ids[4]},dorp,\n",
@@ -187,7 +185,7 @@ def test_a_file_can_be_loaded_and_strange_lines_are_told(tab, reviewed):
     until(page, "document.querySelector('#said').textContent.startsWith('Loaded 1 ')")
     until(page, "document.querySelector('#said').textContent.includes('nobody')")
     assert "3 are for windows that are not on this page, or cannot be read" in said(page)
-    assert "2 decided by hand (not saved)" in count(page)
+    assert "2 decided by hand, not saved" in count(page)
     press(page, "u")
     assert "1 decided by hand" in count(page)
     path.write_text("no choices at all")
@@ -342,6 +340,10 @@ def test_without_going_on_a_choice_stays_where_it_is(tab, reviewed):
     press(page, "d", "e")
     assert name(page) == ids[0] and "1 decided by hand" in count(page)
     assert "You say easy, so it is easy." in page.locator("#verdict").text_content()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.reload()
+    assert name(page) == ids[0] and "1 decided by hand" in count(page)
+    assert not page.locator("#advance").is_checked()
     page.locator("#list button").nth(3).click()
     assert name(page) == ids[3] and "1 of 5 looked at" in count(page)
 

@@ -204,6 +204,10 @@ def test_choices_are_applied_without_films_and_models(made, alone, capsys):
     ]
     page = Page(made / "report.html").check()
     assert "People looked at 3 windows, and decided on 2 of them: 1 drop, 1 easy." in page.text
+    [number] = [n for n, table in enumerate(page.tables) if "by hand" in table[0]]
+    shown = {row["ID"]: row for row in page.rows(number)}
+    assert (shown[kept[0]]["by hand"], shown[out]["by hand"]) == ("drop", "easy")
+    assert shown[kept[0]]["reason"] == "dropped by hand" and shown[kept[1]]["by hand"] == "–"
 
 
 def test_choices_applied_twice_are_applied_once_and_none_are_none(made, alone):
@@ -252,16 +256,29 @@ def test_choices_stay_when_films_are_added_and_so_do_ids(model, films):  # noqa:
     assert rows[FAST]["decision"] == "drop" and rows[SLOW]["decision"] == "keep"
 
 
+def test_a_file_of_another_set_is_refused_with_films_too(model, films, capsys):  # noqa: F811
+    out = label(model, films)
+    apply(out, {SLOW: "drop"})
+    whole = contents(out)
+    path = write(out, "id,choice\nnobody_000000_0,drop\n")
+    label(model, films, f"--apply={path}", code=1)
+    assert "the set has no window nobody_000000_0" in capsys.readouterr().err
+    assert {name: data for name, data in contents(out).items() if name != "UNFINISHED.txt"} == whole
+    assert contents(label(model, films)) == whole
+
+
 def test_choices_wait_for_films_that_are_not_there(model, films, capsys):  # noqa: F811
     out = label(model, films)
     apply(out, {SLOW: "drop", FAST: "hard"})
     whole, away = contents(out), films.with_name("away.avi")
     (films / "slow one.avi").rename(away)
     rows = rows_of(label(model, films))
-    assert "1 choices made by hand are for windows that are not there" in capsys.readouterr().out
+    assert "1 choice(s) made by hand wait for windows that are not" in capsys.readouterr().out
     assert set(rows) == {id for id in IDS if "fast" in id} and rows[FAST]["choice"] == "hard"
     # They can be saved and applied again meanwhile, and count when the film is back.
+    capsys.readouterr()
     ldeq("review", out)
+    assert "1 choice(s) made by hand wait" in capsys.readouterr().out
     data = data_of(out)
     assert [line.partition(",")[0] for line in data["waiting"]] == [SLOW]
     assert data["applied"] == {FAST: "hard"}
@@ -272,9 +289,9 @@ def test_choices_wait_for_films_that_are_not_there(model, films, capsys):  # noq
     away.rename(films / "slow one.avi")
     assert contents(label(model, films)) == whole
     # Another film of that name has windows of its own.
-    walk(films / "slow one.avi", frames=16)
+    walk(films / "slow one.avi", speed=2)
     rows = rows_of(label(model, films))
-    assert rows[SLOW]["choice"] == "" and rows[SLOW]["frames"] == "16"
+    assert rows[SLOW]["choice"] == "" and rows[SLOW]["frames"] == "15"
 
 
 @pytest.mark.parametrize(
@@ -439,6 +456,22 @@ def test_pictures_are_made_once(made, alone, monkeypatch):
         name for name in before if SLOW in name
     }
     assert after.keys() - before.keys() == {"notes.txt"}
+
+
+def test_a_call_that_is_broken_off_has_done_what_it_did(made, alone, monkeypatch):
+    real, calls = review_page.review_pictures, []
+
+    def twice(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(review_page, "review_pictures", twice)
+    assert main(["review", str(made)]) == 130
+    assert len(list((made / "review").iterdir())) == 4 and not (made / "review.html").exists()
+    ldeq("review", made)
+    assert len(calls) == 3 + 3 and len(list((made / "review").iterdir())) == 10
 
 
 def test_pictures_of_other_labels_are_made_again(model, films):  # noqa: F811

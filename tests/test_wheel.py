@@ -135,7 +135,7 @@ def test_an_installed_wheel_labels_films_and_shows_them_to_be_judged(installed):
     members = "--members=faces-68-tiny,faces-68-tiny:mirrored"
     lengths = "--shortest=40", "--longest=62"
     ldeq("label", "--output=set", members, "--tracker=faces-68-tiny", *lengths, film)
-    assert "1 windows" in ldeq("review", "set")
+    assert "1 window(s)" in ldeq("review", "set")
     page = (empty / "set" / "review.html").read_text("utf-8")
     assert "How to review" in page and "addEventListener" in page and "--paper" in page
     assert {path.suffix for path in (empty / "set" / "review").iterdir()} == {".jpg", ".mp4"}

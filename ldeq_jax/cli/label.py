@@ -162,8 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_failed("ldeq label", result.failed, result.films)
     if result.waiting:
         print(
-            f"{result.waiting} choices made by hand are for windows that are not there now; they "
-            "stay in settings.json"
+            f"{result.waiting} choice(s) made by hand wait for windows that are not there now; "
+            "settings.json keeps them"
         )
     if result.why_none:
         reasons = "; ".join(result.why_none)

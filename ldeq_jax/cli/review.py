@@ -67,8 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         review = write_review(Path(options.folder))
     if review.failed:
         print_failed("ldeq review", review.failed, review.windows, "window")
+    if review.waiting:
+        print(
+            f"{review.waiting} choice(s) made by hand wait for windows that are not there now; the "
+            "files that the page saves keep them"
+        )
     print(
-        f"{review.page}: {review.windows} windows, pictures made of {review.made}; open it in a "
+        f"{review.page}: {review.windows} window(s), pictures made of {review.made}; open it in a "
         "browser"
     )
     return SOME_FAILED if review.failed else 0

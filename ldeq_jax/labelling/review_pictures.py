@@ -22,7 +22,7 @@ from ldeq_jax.report.draw import TARGET_RGB, draw_landmarks, write_text
 
 VERSION = 1  # of the drawings: other numbers make all of them again
 SPREAD = 12  # frames of a sheet, besides the worst
-DOUBT = 10.0  # percent of the eye distance: members that disagree more get a ring
+DOUBT = 5.0  # percent of the eye distance: members that disagree more get a ring
 
 _TILE, _CLIP = 240, 400  # pixels
 _COLUMNS, _ROWS = 4, 3  # of tiles; the worst frame is to the left of them

@@ -292,7 +292,10 @@
       const inner = element("bdi", one.id); // its end is what tells windows of a film apart
       name.append(inner);
       button.append(name, element("i"));
-      button.addEventListener("click", () => goTo(one.id));
+      button.addEventListener("click", () => {
+        goTo(one.id);
+        $("content").focus(); // which also scrolls there
+      });
       item.append(button);
       buttons.set(one.id, button);
       return item;
@@ -319,8 +322,8 @@
     for (const other of data.windows) counts[outcome(other)] += 1;
     const byHand = data.windows.filter(({ id }) => isByHand(wordOf(id))).length;
     $("count").textContent =
-      `${words.size} of ${windows.size} looked at · ${byHand} decided by hand${unsaved() ? " (not saved)" : ""} · ` +
-      `as it stands ${counts.easy} easy, ${counts.hard} hard, ${counts.dropped} dropped`;
+      `${words.size} of ${windows.size} looked at · ${byHand} decided by hand${unsaved() ? ", not saved" : ""} · ` +
+      `now ${counts.easy} easy, ${counts.hard} hard, ${counts.dropped} dropped`;
     $("filter").value = state.filter;
     $("order").value = state.order;
     $("advance").checked = state.advance;
@@ -371,6 +374,7 @@
       const group = element("div");
       const value = element("dd", text);
       if (more) value.append(element("small", more));
+      if (name === "Film") group.className = "film";
       group.append(element("dt", name), value);
       rows.push(group);
     };
@@ -378,7 +382,7 @@
       add("Disagreement", `${one.disagreement.toFixed(2)} %`, percentile(one, "disagreement"));
       add("Worst frame", `${one.worst.toFixed(2)} %`, ` frame ${one.worstFrame}`);
       add("Motion", `${one.motion.toFixed(2)} %`, percentile(one, "motion"));
-      add("Face", `${Math.round(one.face)} px`, ` where it is smallest; video ${one.width} × ${one.height}`);
+      add("Face", `${Math.round(one.face)} px`, ` where it is smallest; video ${one.width}\u00a0×\u00a0${one.height}`);
       add("Brightness", `${Math.round(one.brightness)}`, " of 255");
     }
     add("Lost", one.lost || "in no frame by no member");
