@@ -34,7 +34,7 @@ def pytest_configure(config):
         folder = tempfile.TemporaryDirectory(prefix="ldeq_jax_compiled_")
         config.add_cleanup(folder.cleanup)  # by the process that starts the others
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update(
         "jax_persistent_cache_min_compile_time_secs",
@@ -51,6 +51,14 @@ def pytest_runtest_makereport():
         for title, text in report.sections
     ]
     return report
+
+
+@pytest.fixture(autouse=True, scope="session")
+def two_cores():
+    """Makes the machine one of two cores: JAX keeps the number of devices that it began with."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -40,7 +40,7 @@ def make_clips(seed=0, size=4, frames=2):
 
 @pytest.fixture(scope="module")
 def variables():
-    return LDEQ(MODEL).init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    return jax.jit(LDEQ(MODEL).init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
 
 
 jitted = jax.jit(clip_loss, static_argnums=(0, 1, 3))

@@ -176,9 +176,8 @@ def test_an_ill_conditioned_case_is_as_near_as_its_weights_in_single_precision(g
     assert 1e-2 < by_rounding and in_float32 < 4 * by_rounding
 
 
-@pytest.mark.parametrize(
-    "name", ["faces-68-tiny", pytest.param("faces-68", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["faces-68-tiny", "faces-68"])
 def test_trained_weights_in_pytorch_find_the_same_landmarks(name):
     """On real faces, in single precision, the layers as plain PyTorch modules agree."""
     config, variables, _ = load_model(name)

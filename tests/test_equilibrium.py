@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_solver import fixed_point
 
-from ldeq_jax.deq import Method, SolverConfig, fixed_point, jacobian_penalty, spectral_radius
+from ldeq_jax import deq
+from ldeq_jax.deq import Method, SolverConfig, jacobian_penalty, spectral_radius
 
 METHODS = ("picard", "anderson", "broyden")
 GRADIENTS = ("implicit", "one_step", "phantom", "unrolled")
@@ -163,9 +165,9 @@ def test_states_that_are_no_batch_are_refused():
         ((jnp.ones((2, 3)), 1.0), TypeError, "pytree of them, not float"),
     ):
         with pytest.raises(error, match=words):
-            fixed_point(half, None, wrong, forward=config())
+            deq.fixed_point(half, None, wrong, forward=config())
     with pytest.raises(ValueError, match=r"\{'a': \(2, 3\)\} into \(2, 3\)"):
-        fixed_point(lambda _, z: z["a"], None, {"a": jnp.ones((2, 3))}, forward=config())
+        deq.fixed_point(lambda _, z: z["a"], None, {"a": jnp.ones((2, 3))}, forward=config())
 
 
 def test_diagnostics_of_a_pytree():

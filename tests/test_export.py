@@ -179,7 +179,7 @@ def test_strength_multiplies_the_time_constants(plain, tmp_path):
             np.testing.assert_allclose(found["motion"], state.motion, rtol=1e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("rows", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_stablehlo_programs_compute_what_the_model_does(rows, plain, stablehlo):
     folder, config, variables = plain
     still, following = (

@@ -273,11 +273,16 @@ def test_a_set_of_nothing_says_why(model, films, capsys):  # noqa: F811
 
 def test_a_broken_film_does_not_stop_the_others(model, films, capsys):  # noqa: F811
     (films / "broken.mp4").write_bytes(b"no film at all")
+    sound = Path(__file__).parent / "videos" / "sound.m4a"
+    (films / "sound.mp4").write_bytes(sound.read_bytes())
     out = label(model, films, code=3)
-    assert "broken.mp4" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "broken.mp4" in told and "sound.mp4 is sound without a video" in told
     assert len(table(out)) == 5 and (out / "report.html").exists()
     record = json.loads((out / "settings.json").read_text())
-    assert not record["complete"] and list(record["failed"]) == [str(films / "broken.mp4")]
+    assert not record["complete"] and list(record["failed"]) == [
+        str(films / name) for name in ("broken.mp4", "sound.mp4")
+    ]
 
 
 def test_a_film_that_changes_is_labelled_again(model, films):  # noqa: F811

@@ -117,6 +117,12 @@ def test_importing_deq_loads_jax_alone():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+def test_training_loads_no_pytorch():
+    code = "import sys, ldeq_jax.training.loop; assert 'torch' not in sys.modules; import torch"
+    pytest.importorskip("torch")
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_errors_need_the_standard_library_alone():
     assert roots(MODULES["errors"]) <= set(sys.stdlib_module_names)
 

@@ -13,7 +13,9 @@ from test_rwr import (  # noqa: F401
     carried,
     follow_face,
     noisy_clip,
+    predict_motion,
     run,
+    soft_argmax,
     state_of,
     stills,
     variables,
@@ -21,7 +23,6 @@ from test_rwr import (  # noqa: F401
 
 from ldeq_jax.config import from_mapping
 from ldeq_jax.errors import UserError
-from ldeq_jax.model import heatmap, motion
 from ldeq_jax.model.rwr import RwRConfig
 from ldeq_jax.model.rwr_config import motion_gain, penalties
 
@@ -98,10 +99,10 @@ def test_two_intervals_without_a_frame_are_one_of_both():
     points = np.random.default_rng(1).uniform(9, 15, (1, 12, 2))
     state = state_of(points, [[0.3, -0.5, 6.0, -4.0]])
     rest = jnp.eye(3)[None]
-    once, left = motion.predict_motion(state.heatmaps, state.motion, rest, jnp.full(1, 0.08))
-    first, between = motion.predict_motion(state.heatmaps, state.motion, rest, jnp.full(1, 0.04))
+    once, left = predict_motion(state.heatmaps, state.motion, rest, jnp.full(1, 0.08))
+    first, between = predict_motion(state.heatmaps, state.motion, rest, jnp.full(1, 0.04))
     moved = blobs(carried(np.asarray(first), points), 1.2)
-    second, after = motion.predict_motion(moved, between, rest, jnp.full(1, 0.04))
+    second, after = predict_motion(moved, between, rest, jnp.full(1, 0.04))
     np.testing.assert_allclose(after, left, atol=1e-12)
     np.testing.assert_allclose(second[0] @ first[0], once[0], atol=5e-3)
 
@@ -117,7 +118,7 @@ def test_a_steady_motion_has_no_lag_whatever_frames_are_dropped(intervals):
         gain = motion_gain(config, jnp.full(1, interval))
         seen = base + now * velocity
         found, moving = follow_face(state, seen, gain, interval)
-        points = carried(np.asarray(found), 40 * np.asarray(heatmap.soft_argmax(state.heatmaps)[0]))
+        points = carried(np.asarray(found), 40 * np.asarray(soft_argmax(state.heatmaps)[0]))
         state = state_of(points, moving, size=40)
         lag.append(np.abs(points - seen).max() / np.abs(velocity).max())
     assert max(lag[-5:]) < 0.01, "seconds, of intervals from .04 to .16"

@@ -8,12 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ldeq_jax.deq import equilibrium
 from ldeq_jax.deq.diagnostics import jacobian_penalty, spectral_radius
-from ldeq_jax.deq.equilibrium import fixed_point
 from ldeq_jax.deq.methods import _solve_systems
 from ldeq_jax.deq.solver import SolverConfig, solve
 
 METHODS = ("picard", "anderson", "broyden")
+# One program is compiled sooner than each operation by itself.
+fixed_point = jax.jit(
+    equilibrium.fixed_point,
+    static_argnames=(
+        *("f", "forward", "backward", "gradient", "differentiation", "trace"),
+        *("phantom_steps", "phantom_mixing"),
+    ),
+)
 pytestmark = pytest.mark.usefixtures("x64")
 
 
@@ -632,7 +640,7 @@ def test_states_that_are_no_real_arrays_are_refused():
         (jnp.ones((2, 3), complex), TypeError, "complex"),
     ):
         with pytest.raises(error, match=words):
-            fixed_point(half, None, wrong, forward=config())
+            equilibrium.fixed_point(half, None, wrong, forward=config())
     with pytest.raises(TypeError, match="complex"):
         fixed_point(lambda _, z: z * 1j, None, jnp.ones((2, 3)), forward=config())
     z, _ = fixed_point(half, None, np.ones((2, 3), np.int32), forward=config())

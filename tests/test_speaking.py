@@ -142,7 +142,7 @@ def test_an_opened_mouth_is_painted_inside():
 
 def test_seeds_reproduce_clips():
     still, points = drawn_still()
-    bare = dataclasses.replace(SPEAKING, occluders=(1.0,), num_frames=30)
+    bare = dataclasses.replace(SPEAKING, occluders=(1.0,), num_frames=20)
     one, same, other = (clip.make_clip(still, points, bare, rng(s)) for s in (3, 3, 4))
     np.testing.assert_array_equal(one.frames, same.frames)
     np.testing.assert_array_equal(one.landmarks, same.landmarks)

@@ -82,7 +82,7 @@ def test_where_there_is_no_face_the_teacher_is_not_heard(step_of):
 
 
 def test_the_teacher_counts_in_every_frame_of_a_clip():
-    variables = LDEQ(CLIP_MODEL).init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    variables = jax.jit(LDEQ(CLIP_MODEL).init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     train = dataclasses.replace(CLIPS, flicker_weight=0.0, teacher_weight=WEIGHT)
     batch, taught = make_clips(), make_clips(1).landmarks
     taught[:, 1] += 0.1  # the frames differ
@@ -98,7 +98,7 @@ def test_the_teacher_counts_in_every_frame_of_a_clip():
 def trained(tmp_path_factory):
     """The folder of a model with random weights, and its config."""
     config = Config(model=MODEL).for_schema(IBUG_68)
-    variables = LDEQ(config.model).init(jax.random.key(3), jnp.zeros((1, 16, 16, 3)))
+    variables = jax.jit(LDEQ(config.model).init)(jax.random.key(3), jnp.zeros((1, 16, 16, 3)))
     folder = tmp_path_factory.mktemp("teacher")
     export_model(folder, 1, variables, config, {"nme": 5.0})
     return folder, config

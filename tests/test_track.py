@@ -432,10 +432,10 @@ def test_mistakes_are_reported_in_one_line(model, clip, tmp_path, arguments, mes
     assert re.search(message, told), told
 
 
-@pytest.mark.parametrize("command", ["track", "live"])
+@pytest.mark.parametrize("command", ["track", "label", "live"])
 def test_the_device_is_that_of_the_option(command, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")  # what JAX reads when it is loaded
-    given = ["--output=out"] * (command == "track") + [tmp_path / "nothing.mp4"]
+    given = ["--output=out"] * (command != "live") + [tmp_path / "nothing.mp4"]
     assert "there is no file" in complaint(command, "--device=tpu", *given)
     assert os.environ["JAX_PLATFORMS"] == "tpu"
 

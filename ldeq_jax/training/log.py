@@ -3,13 +3,29 @@
 import contextlib
 import json
 import math
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-
-from tensorboardX import SummaryWriter
 
 from ldeq_jax import hosts
 from ldeq_jax.config import Config, to_mapping
 from ldeq_jax.report import records
+
+
+@contextlib.contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Makes imports of a module fail, unless it is loaded already."""
+    hidden = sys.modules.setdefault(module, None) is None  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[module]
+
+
+# tensorboardX loads PyTorch where it is installed: seconds of each start, and not needed here.
+with _without("torch"):
+    from tensorboardX import SummaryWriter
 
 
 class Log:
