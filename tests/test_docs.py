@@ -32,6 +32,7 @@ COMMANDS = [
     "ldeq_jax/cli/calibrate.py",
     "ldeq_jax/cli/export.py",
 ]
+VIDEOS = {"wflw_v", "moving_faces", "degraded_videos"}  # data sets of them
 COMMANDS += ["datasets/build.py", "datasets/sample_faces.py"]
 COMMANDS += [f"benchmarks/{path.name}" for path in sorted((ROOT / "benchmarks").glob("*.py"))]
 COMMANDS += [f"examples/{path.name}" for path in sorted((ROOT / "examples").glob("*.py"))]
@@ -147,6 +148,10 @@ def problems_of(words):
             problems.append(f"{name} has no flag {flag}")
         if flag == "--dataset" or (name == "datasets/build.py" and word == arguments[0]):
             problems += problems_of_data_set(value or word)
+    flags = dict(word.partition("=")[::2] for word in arguments)
+    of_videos = flags.get("--dataset", "").partition("/")[0] in VIDEOS
+    if of_videos and "evaluate" in name and not flags.get("--tuning_split"):
+        problems.append("videos are evaluated without --tuning_split")
     return problems
 
 
@@ -176,9 +181,10 @@ def test_wrong_commands_are_found():
         "    python datasets/build.py wflw/none --manual_dir=x  # and so on\n"
         "    python -m ldeq_jax.none\n    python evaluate.py --dataset=none --budgets=0\n"
         "    ldeq train --config=tiny --config.data.no=1\n    ldeq none\n"
+        "    ldeq evaluate --dataset=wflw_v/ibug_68 --split=hard\n"
     )
     found = [problems_of(words) for words in commands(text)]
-    assert [len(problems) for problems in found] == [3, 0, 1, 1, 1, 1, 1, 1]
+    assert [len(problems) for problems in found] == [3, 0, 1, 1, 1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,6 +1,7 @@
 """Text is the same in every encoding, names in every spelling; nothing of others is replaced."""
 
 import codecs
+import errno
 import json
 import unicodedata
 from pathlib import Path
@@ -127,6 +128,17 @@ def test_archives_of_other_programs_are_kept(tmp_path):
     for name in ("a.npz", "b.npz"):
         with pytest.raises(FileExistsError, match=name):
             files.check_outputs([tmp_path / name], overwrite=False)
+
+
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path, monkeypatch):
+    def refuse(path, *_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    for name in ("write_bytes", "unlink"):
+        monkeypatch.setattr(Path, name, refuse)
+    with pytest.raises(OSError, match=r"a\.txt'$") as raised:
+        files.write_whole(tmp_path / "a.txt", b"")
+    assert raised.value.filename == str(tmp_path / "a.txt")
 
 
 def test_a_link_that_leads_nowhere_is_not_written_through(tmp_path):

@@ -1,5 +1,6 @@
 """Films written by PyAV have the times and the sound of their source; without PyAV it is said."""
 
+import errno
 import itertools
 import sys
 from fractions import Fraction
@@ -12,6 +13,7 @@ from test_tracking import film
 
 from ldeq_jax.errors import UserWriteError
 from ldeq_jax.inference.track_films import Options
+from ldeq_jax.media import files
 from ldeq_jax.media.film_writer import open_film
 from ldeq_jax.media.video import VideoReader
 
@@ -105,6 +107,16 @@ def test_what_cannot_be_written_is_said_and_leaves_no_file(av, tmp_path):
         with open_film(tmp_path / "new.mp4", 25.0) as writer:
             writer.write(np.zeros((121, 161, 3), np.uint8), 0.0)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_said_of_the_film_and_leaves_no_file(av, tmp_path, monkeypatch):
+    monkeypatch.setattr(files.secrets, "token_hex", lambda _: "a")
+    partial = tmp_path / ".a.partial.mp4"
+    with pytest.raises(UserWriteError, match="cannot write .*new.mp4: No space left") as raised:
+        with open_film(tmp_path / "new.mp4", 25.0):
+            partial.touch()
+            raise av.error.OSError(errno.ENOSPC, "No space left on device", str(partial))
+    assert "partial" not in str(raised.value) and not list(tmp_path.iterdir())
 
 
 def test_without_pyav_h264_says_what_to_install(model, tmp_path, monkeypatch):  # noqa: F811

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ldeq_jax.data.sources import VideoSource
 from ldeq_jax.face.landmarks import Landmarks
 from ldeq_jax.face.schema import IBUG_68
 from ldeq_jax.inference import follower, tracker
-from ldeq_jax.labelling import label_films, options
+from ldeq_jax.labelling import label_films, options, writing
 from ldeq_jax.labelling.members import Ensemble
 from ldeq_jax.labelling.window_films import Resize
 from ldeq_jax.labelling.writing import COLUMNS
@@ -269,6 +270,30 @@ def test_a_set_of_nothing_says_why(model, films, capsys):  # noqa: F811
     assert (
         "(all 2 are dropped, slow_one_000000_0: it is dark, grey level" in capsys.readouterr().err
     )
+
+
+def test_what_to_do_next_can_be_pasted_into_a_shell(model, films, capsys):  # noqa: F811
+    folder = films.parent / "my films #1 $HOME"
+    films.rename(folder)
+    out = folder / "set"
+    fixed = ["--codec=mp4v", "--shortest=12", "--longest=20", "--min_face=20"]
+    fixed += ["--min_written_face=20", "--members=one,two", f"--tracker={model}"]
+    assert main(["label", f"--output={out}", *fixed, str(folder)]) == 0
+    *_, command = capsys.readouterr().out.strip().split(": ")
+    assert shlex.split(command, comments=True) == ["ldeq", "review", str(out)]
+
+
+def test_two_calls_at_once_both_come_to_their_end(model, films, monkeypatch):  # noqa: F811
+    once = label(model, films)
+    before = contents(once)
+    write_page = writing.write_page
+
+    def meanwhile(path, page):
+        (once / "UNFINISHED.txt").unlink()  # the other call ends
+        write_page(path, page)
+
+    monkeypatch.setattr(writing, "write_page", meanwhile)
+    assert contents(label(model, films)) == before
 
 
 def test_a_broken_film_does_not_stop_the_others(model, films, capsys):  # noqa: F811

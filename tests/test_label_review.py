@@ -233,6 +233,20 @@ def test_the_table_of_labels_is_a_file_of_choices(made, alone):
     assert everything(made) == after
 
 
+def test_the_table_of_labels_has_a_line_for_each_window_whatever_films_are_called(model, films):  # noqa: F811
+    (films / "slow one.avi").rename(films / "two\nlines\udcff; ü.avi")
+    out = label(model, films)
+    id = "two_lines_ü_000000_0"
+    lines = (out / "labels.csv").read_bytes().decode().splitlines()
+    assert len(lines) == 6 and rows_of(out)[id]["decision"] == "keep"
+    (films.parent / "mine.csv").write_text(
+        (out / "labels.csv").read_text("utf-8").replace("keep,,easy,,", "keep,,easy,drop,"), "utf-8"
+    )
+    easy = {id for id, row in rows_of(out).items() if row["list"] == "easy"}
+    ldeq("label", f"--output={out}", f"--apply={films.parent / 'mine.csv'}")
+    assert {id for id, row in rows_of(out).items() if row["decision"] == "drop"} == easy
+
+
 def test_choices_stay_when_films_are_added_and_so_do_ids(model, films):  # noqa: F811
     out = label(model, films)
     before = rows_of(out)
@@ -342,7 +356,7 @@ def test_a_set_that_is_not_whole_any_more_is_not_changed(made, alone, name):
 def test_folders_without_a_set_are_refused(tmp_path):
     path = write(tmp_path / "set", "id,choice\n")
     for arguments in (("label", f"--output={tmp_path}", f"--apply={path}"), ("review", tmp_path)):
-        assert "holds no set of ldeq label that is finished" in complaint(*arguments)
+        assert "holds no finished set of ldeq label: " in complaint(*arguments)
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,17 @@ def test_the_index_of_an_mp4_shows_that_a_film_is_cut_short():
         assert VideoReader(DRAWN / estimated).listed_frames == 0
 
 
+def test_of_a_film_that_is_cut_short_nothing_else_is_printed(tmp_path):
+    """FFmpeg would print a line for each packet that is missing, and with them hide ours."""
+    half = tmp_path / "half.mp4"
+    half.write_bytes(CLIP.read_bytes()[: CLIP.stat().st_size // 2])
+    code = "import sys; from ldeq_jax.media.video import VideoReader as R; R(sys.argv[1]).times()"
+    env = {name: value for name, value in os.environ.items() if "LOGLEVEL" not in name}
+    command = [sys.executable, "-c", code, str(half)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == "" == done.stdout
+
+
 def test_frames_of_another_size_are_brought_to_that_of_the_first():
     images = [np.full(shape, 90, np.uint8) for shape in ((48, 64, 3), (96, 128, 3), (20, 90, 3))]
     reader = VideoReader(lambda: zip(images, (0, 0.1, 0.2), strict=True))

@@ -177,9 +177,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{options.shortest} frames (--shortest); see {folder / 'report.html'}"
         )
     by_hand = f" ({result.by_hand} decided on by hand)" if result.by_hand else ""
+    review = shlex.join(["ldeq", "review", str(folder)])
     print(
         f"{folder}: {result.easy} easy and {result.hard} hard windows, {result.dropped} dropped"
-        f"{by_hand}; look at {folder / 'report.html'}, or at each window: ldeq review {folder}"
+        f"{by_hand}; look at {folder / 'report.html'}, or at each window: {review}"
     )
     return SOME_FAILED if result.failed else 0
 

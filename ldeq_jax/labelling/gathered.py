@@ -135,8 +135,8 @@ def recall(folder: Path) -> Gathered:
     record = read_record(folder)
     if record["made_by"] != MAKER:
         raise UserError(
-            f"{folder} holds no set of ldeq label that is finished ({SETTINGS} says so): name the "
-            "folder that was its --output"
+            f"{folder} holds no finished set of ldeq label: name the folder that was its --output, "
+            "or run ldeq label again if it was broken off"
         )
     again = f"run the command again that made the set: {record['command']}"
     options = fields.convert(Options, record["options"], f"{folder / SETTINGS}: options")

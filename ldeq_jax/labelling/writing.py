@@ -29,6 +29,7 @@ from ldeq_jax.labelling.work import Survey
 from ldeq_jax.media.files import RECORD, replacing, write_whole
 from ldeq_jax.report.html import write_page
 from ldeq_jax.report.records import to_json
+from ldeq_jax.report.style import printable
 from ldeq_jax.report.versions import versions
 
 _NOTICE = """\
@@ -177,7 +178,7 @@ def write_set(
     )
     write_page(folder / "report.html", page)
     write_whole(folder / SETTINGS, to_json(record, indent=1).encode())
-    (folder / UNFINISHED).unlink()
+    (folder / UNFINISHED).unlink(missing_ok=True)  # the same call, made twice, may be done before
     return Result(
         folder=folder,
         films=len(surveys.keys() | gathered.failed.keys()),
@@ -208,7 +209,7 @@ def row_of(id: str, window: Labelled, source: str, size: tuple[int, int]) -> dic
     row = dict.fromkeys(COLUMNS, "") | figures
     return row | {
         "id": id,
-        "film": source,
+        "film": " ".join(printable(source).split("\n")),  # so that a window is a line
         "face": part.face,
         "start_frame": part.start,
         "frames": len(part),

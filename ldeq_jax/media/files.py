@@ -139,10 +139,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         partial.replace(path)
     except OSError as error:
         if error.filename == str(partial):  # a name that the user has never seen
-            error.filename = str(path)
+            with contextlib.suppress(AttributeError):  # errors of PyAV cannot be changed
+                error.filename = str(path)
         raise
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # such as where nothing can be written
+            partial.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -141,7 +141,7 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:
-        raise UserWriteError(f"cannot write {path}: {error}") from error
+        raise UserWriteError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _seconds(videos: Any, first: float) -> float:
