@@ -166,6 +166,9 @@ def test_a_saved_file_is_what_apply_takes(tab, reviewed):
     ldeq("review", reviewed)
     page = tab(again=opened)
     assert "2 of 5 looked at · 2 decided by hand" in count(page)
+    page.locator("#list button").first.click()
+    pressed = page.locator("[data-choice][aria-pressed=true]")
+    assert name(page) == ids[0] and pressed.get_attribute("data-choice") == "hard"
 
 
 def test_a_file_can_be_loaded_and_strange_lines_are_told(tab, reviewed):
