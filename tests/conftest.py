@@ -6,6 +6,8 @@ import os
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Threads of NumPy's matrix products wait for each other busily; tests run side by side anyway.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax  # noqa: E402  (reads JAX_PLATFORMS when imported)
 import psutil  # noqa: E402

@@ -515,7 +515,7 @@ def assert_as_undisturbed(place, workdir, undisturbed):
     assert (workdir / "curves.png").exists()
 
 
-def test_a_killed_run_ends_as_if_it_had_not_been(place, undisturbed):
+def test_a_killed_run_goes_on_as_if_it_had_not_been(place, undisturbed):
     workdir, at = place / "killed", random.Random(0).randint(6, 15)
     process = start(place, workdir)
     code, *_ = interrupt(process, workdir, signal.SIGKILL, lambda: steps_logged(workdir) >= at)
@@ -531,9 +531,18 @@ def test_a_killed_run_ends_as_if_it_had_not_been(place, undisturbed):
     assert code == 128 + signal.SIGTERM
     assert "continuing after step" in out
     assert f"stopped by SIGTERM after step {steps_logged(workdir)}, saved" in out
+    lines = read_log(workdir)
+    assert lines == read_log(undisturbed)[: len(lines)]
 
-    process = start(place, workdir)
-    code, out, error = finish(process)
+
+@pytest.mark.slow
+def test_a_stopped_run_ends_as_if_it_had_not_been(place, undisturbed):
+    workdir = place / "stopped"
+    code, *_ = interrupt(
+        start(place, workdir), workdir, signal.SIGTERM, lambda: steps_logged(workdir) >= 7
+    )
+    assert code == 128 + signal.SIGTERM
+    code, out, error = finish(start(place, workdir))
     assert code == 0, error
     assert_as_undisturbed(place, workdir, undisturbed)
 
