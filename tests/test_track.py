@@ -504,6 +504,7 @@ def test_films_of_a_folder_are_those_below_it_too_with_names_of_their_own(tmp_pa
     assert names == ["a2", "a10", "b.avi", "b.mkv", "inside/b", "inside/deep/c"]
     twice = find_films([str(tmp_path / "b.avi"), str(tmp_path / "inside" / "b.avi"), "camera:3"])
     assert [film.name.as_posix() for film in twice] == ["b.avi", "b_2", "camera_3"]
+    assert find_films([str(tmp_path), str(found[0].source)], without=tmp_path / "out") == found
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty holds no video"):
         find_films([str(tmp_path / "b.avi"), str(tmp_path / "empty")])

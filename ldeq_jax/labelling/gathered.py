@@ -7,6 +7,7 @@ reads it from the folder of a finished set: neither films nor models are needed.
 import dataclasses
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,8 @@ def recall(folder: Path) -> Gathered:
             f"{folder} holds no finished set of ldeq label: name the folder that was its --output, "
             "or run ldeq label again if it was broken off"
         )
-    again = f"run the command again that made the set: {record['command']}"
+    output = shlex.quote(f"--output={folder}")  # the set may have been moved
+    again = f"run again what made the set, with {output}: {record['command']}"
     options = fields.convert(Options, record["options"], f"{folder / SETTINGS}: options")
     ensemble = read_ensemble(folder / MEMBERS_FILE)
     if ensemble is None or list(ensemble.marks) != list(record["members"].values()):

@@ -21,6 +21,7 @@ from ldeq_jax.media.files import write_whole
 from ldeq_jax.media.films import Film
 from ldeq_jax.report.records import to_json
 
+_LONGEST = 200  # bytes of a film's name; what is added to it makes names of 255 at most
 _BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
@@ -91,7 +92,8 @@ def film_names(films: Sequence[Film], former: Mapping[str, str]) -> list[str]:
         if known is not None:
             names.append(known)
             continue
-        plain = re.sub(r"[^\w.-]+", "_", film.name.as_posix()).strip("._-") or "film"
+        plain = re.sub(r"[^\w.-]+", "_", film.name.as_posix())
+        plain = plain.encode()[:_LONGEST].decode(errors="ignore").strip("._-") or "film"
         name, number = plain, 1
         while name.casefold() in taken:
             number += 1

@@ -112,7 +112,8 @@ def find_films(
         without: folder to leave out of those that are searched, as what is written goes there.
 
     Returns:
-        The films, no name twice: where two files differ by their ending alone, their names keep it.
+        The films, no file and no name twice: where two files differ by their ending alone, their
+        names keep it.
 
     Raises:
         UserError: there is no such file, it is a single picture, or a folder holds no film.
@@ -137,7 +138,10 @@ def find_films(
             )
         else:
             films.append(Film(source=text, name=Path(path.stem)))
-    return _distinct(films)
+    once: dict[str, Film] = {}
+    for film in films:
+        once.setdefault(film.source, film)
+    return _distinct(list(once.values()))
 
 
 def _in_folder(folder: Path, fps: float, without: Path | None) -> Iterator[Film]:
