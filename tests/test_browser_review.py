@@ -1,5 +1,6 @@
 """The page of `ldeq review` in a browser: keys, files, what it remembers, what it loads."""
 
+import json
 import shutil
 import time
 
@@ -169,6 +170,24 @@ def test_a_saved_file_is_what_apply_takes(tab, reviewed):
     page.locator("#list button").first.click()
     pressed = page.locator("[data-choice][aria-pressed=true]")
     assert name(page) == ids[0] and pressed.get_attribute("data-choice") == "hard"
+
+
+def test_a_choice_takes_the_place_of_one_that_waits_for_a_former_film(tab, reviewed):
+    first, second, *_ = rows_of(reviewed)
+    record = json.loads((reviewed / "settings.json").read_text())
+    record["choices"] += [f"{first},hard,aaaaaaaa", f"{second},hard,aaaaaaaa"]
+    (reviewed / "settings.json").write_text(json.dumps(record))
+    ldeq("review", reviewed)
+    page = tab()
+    press(page, "d")
+    with page.expect_download() as download:
+        press(page, "s")
+    path = reviewed.parent / "choices.csv"
+    download.value.save_as(path)
+    lines = [f"{first},drop,{rows_of(reviewed)[first]['digest']}", f"{second},hard,aaaaaaaa"]
+    assert path.read_text().splitlines() == ["id,choice,digest", *lines]
+    ldeq("label", f"--output={reviewed}", f"--apply={path}")
+    assert [row["choice"] for row in rows_of(reviewed).values()][:2] == ["drop", ""]
 
 
 def test_a_file_can_be_loaded_and_strange_lines_are_told(tab, reviewed):

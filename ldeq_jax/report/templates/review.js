@@ -95,7 +95,8 @@
 
   function toText() {
     const rows = data.windows.filter(({ id }) => words.has(id)).map(({ id, digest }) => `${id},${words.get(id)},${digest}`);
-    return [HEAD, ...rows, ...data.waiting, ""].join("\n");
+    const waiting = data.waiting.filter((row) => !words.has(row.split(",")[0])); // an ID has one choice
+    return [HEAD, ...rows, ...waiting, ""].join("\n");
   }
 
   function save() {
