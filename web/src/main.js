@@ -120,6 +120,7 @@ function restart() {
 }
 
 function finish(opened, frames) {
+  readout.flush();
   state("done");
   if (!frames) say("Nothing is shown.");
   else if (opened.live) say("The camera is off.");

@@ -16,6 +16,7 @@ export class Readout {
   constructor(meter) {
     this.meter = meter;
     this.written = 0;
+    this.waiting = null;
     this.restart();
   }
 
@@ -47,11 +48,18 @@ export class Readout {
    */
   write(now) {
     clearTimeout(this.later);
+    this.waiting = now;
     const early = this.written + EVERY - performance.now();
-    if (early > 0 && now.frames !== null) {
-      this.later = setTimeout(() => this.write(now), early);
-      return;
-    }
+    if (early > 0 && now.frames !== null) this.later = setTimeout(() => this.flush(), early);
+    else this.flush();
+  }
+
+  /** Writes what waits, if anything does. */
+  flush() {
+    clearTimeout(this.later);
+    const now = this.waiting;
+    if (!now) return;
+    this.waiting = null;
     this.written = performance.now();
     const { times, computing } = this;
     const seconds = (times.at(-1) - times[0]) / 1000;
