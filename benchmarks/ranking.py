@@ -5,8 +5,8 @@ r"""Whether two benchmarks rank methods alike: one with true labels, others with
     python -m benchmarks.ranking --truth=TRUE MADE OTHER
 
 Both evaluations are of the same settings, with the same flags; each setting's NME and NMF are the
-means over all its videos, those for tuning too. Printed for each other benchmark, the first two
-also for the two splits of the truth against each other:
+means over all its videos, those for tuning too. Printed for each other benchmark, and of the first
+two a summary for the two splits of the truth against each other:
 
 - the rank correlation (Spearman's) of NME and of NMF over all settings;
 - how many of all pairs of settings are in the same order of NMF as in the truth, by how far they
